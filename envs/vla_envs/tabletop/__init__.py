@@ -1,0 +1,1 @@
+"""Four arms, eight language-conditioned tasks, one table."""

@@ -1,0 +1,55 @@
+"""Rendering a scene fast, and where a point of the world appears in a picture."""
+
+from __future__ import annotations
+
+import math
+
+import mujoco
+import numpy as np
+
+_MAX_GEOMS = 400
+
+
+class SceneRenderer:
+    """One OpenGL context per picture size, kept open; shadows, reflections and skybox off."""
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self._model = model
+        self._renderers: dict[int, mujoco.Renderer] = {}
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[:] = [1, 1, 1, 0, 0, 0]
+
+    def render(self, data: mujoco.MjData, camera: str, size: int) -> np.ndarray:
+        """uint8 [size size 3], RGB, top row first."""
+        renderer = self._renderers.get(size)
+        if renderer is None:
+            renderer = mujoco.Renderer(self._model, size, size, max_geom=_MAX_GEOMS)
+            for flag in (
+                mujoco.mjtRndFlag.mjRND_SHADOW,
+                mujoco.mjtRndFlag.mjRND_REFLECTION,
+                mujoco.mjtRndFlag.mjRND_SKYBOX,
+            ):
+                renderer.scene.flags[flag] = 0
+            self._renderers[size] = renderer
+        renderer.update_scene(data, camera, self._option)
+        return renderer.render().copy()
+
+    def close(self) -> None:
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+
+def camera_uv(model: mujoco.MjModel, data: mujoco.MjData, camera: str, point: np.ndarray) -> np.ndarray:
+    """Where a world point [3] lies in a square picture: float32 [2] in [-1, 1], x right, y down.
+
+    NaN when the point is NaN, behind the camera or outside the picture.
+    """
+    index = model.camera(camera).id
+    local = data.cam_xmat[index].reshape(3, 3).T @ (np.asarray(point, float) - data.cam_xpos[index])
+    depth = -local[2]
+    if not np.isfinite(local).all() or depth <= 1e-6:
+        return np.full(2, np.nan, np.float32)
+    scale = 1.0 / (math.tan(math.radians(float(model.cam_fovy[index])) / 2) * depth)
+    uv = np.array([local[0] * scale, -local[1] * scale], np.float32)
+    return uv if (np.abs(uv) <= 1).all() else np.full(2, np.nan, np.float32)

@@ -1,0 +1,431 @@
+"""The tabletop environment: one arm, one task, a scene per seed, an instruction, and its success."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from vla.embodiment import Embodiment
+from vla.errors import EnvError, UnknownNameError
+from vla.interfaces import Variant, Wording
+from vla_envs.tabletop.arms import ArmModel, load_arm
+from vla_envs.tabletop.arms.ik import ToolIK
+from vla_envs.tabletop.cameras import SceneRenderer, camera_uv
+from vla_envs.tabletop.embodiments import tabletop_embodiment
+from vla_envs.tabletop.instructions import ParseError, parse_relation, parse_things, parse_verb, phrase
+from vla_envs.tabletop.names import COLORS
+from vla_envs.tabletop.scene import ARM_PREFIX, TABLE_RGBA, TIMESTEP_S, compose
+from vla_envs.tabletop.tasks import Goal, Layout, Placement, make_task
+from vla_envs.tabletop.world import World
+
+CONTROL_HZ = 10.0
+HOLD_STEPS = 3  # success must hold this many control steps
+_SUBSTEPS = round(1.0 / (CONTROL_HZ * TIMESTEP_S))
+_RAMP = 10  # servo targets reach the new pose in this many equal pieces ...
+_RAMP_DONE = 6  # ... of which the last ones only hold it
+_MAX_YAW_RAD = 1.0
+
+
+class TabletopEnv(gymnasium.Env):
+    """See :class:`vla.interfaces.Env` for the contract.
+
+    Args:
+        task: one of ``names.TASKS``.
+        embodiment: one of ``names.ARMS`` or a foreign arm found on ``VLA_ARM_PATH``.
+        image_size: pixels per side of both cameras.
+        render: False leaves ``images`` empty, for experts and physics studies.
+        detailed: use the menagerie model of the arm instead of ours.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": int(CONTROL_HZ)}  # noqa: RUF012
+
+    def __init__(
+        self,
+        task: str,
+        embodiment: str,
+        *,
+        image_size: int = 64,
+        render: bool = True,
+        detailed: bool = False,
+        render_mode: Literal["rgb_array"] | None = None,
+    ) -> None:
+        self.task = make_task(task)
+        self.arm: ArmModel = load_arm(embodiment, detailed=detailed)
+        self.render_mode = render_mode
+        self.max_steps = self.task.max_steps
+        pool = self.task.pool(self.arm)
+        self.model = compose(self.arm, pool)
+        self.data = mujoco.MjData(self.model)
+        self.world = World(self.model, self.data, self.arm, pool)
+        self.embodiment: Embodiment = tabletop_embodiment(self.arm, image_size)
+        self._ik = ToolIK(
+            self.model,
+            tuple(ARM_PREFIX + j for j in self.arm.joint_names),
+            ARM_PREFIX + self.arm.tcp_site,
+            home_q=self.arm.home_q,
+            tool_down_weight=self.arm.tool_down_weight,
+        )
+        self._arm_ctrl = np.array([self.model.actuator(ARM_PREFIX + a).id for a in self.arm.actuator_names])
+        self._gripper_ctrl = self.model.actuator(ARM_PREFIX + self.arm.gripper_actuator).id
+        self._renderer = SceneRenderer(self.model) if render else None
+        self._low, self._high = (
+            np.array(self.embodiment.workspace_low),
+            np.array(self.embodiment.workspace_high),
+        )
+        self.goal: Goal | None = None
+        self._steps = self._held_steps = 0
+        self._gripper_command = -1.0
+        self._q_command = self.arm.home_q.astype(float)
+        self._already: list[tuple[str, str, str | None]] = []
+        self.layout: Layout | None = None
+        self.instruction = ""
+        self.action_space = gymnasium.spaces.Box(self.embodiment.action_low, self.embodiment.action_high)
+        self.observation_space = _observation_space(self.embodiment, render)
+
+    # --- gymnasium
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A scene drawn from ``seed``; see :class:`vla.interfaces.Env` for ``options``."""
+        super().reset(seed=seed)
+        variant, wording = _reset_options(options)
+        if seed is None:
+            seed = int(self.np_random.integers(1 << 31))
+        rng = self.draw(seed)
+        assert self.layout is not None
+        goals = self.task.goals(self.layout, self.arm)
+        base = goals[int(rng.integers(len(goals)))]
+        others = [g for g in goals if g.target != base.target] or [g for g in goals if g != base]
+        swapped = others[int(rng.integers(len(others)))] if others else base
+        self._set_goal(swapped if variant == "swapped" else base, np.random.default_rng([seed, 1]), wording)
+        self._start_pose(rng)
+        return self._observe(), self._info(clipped=0)
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """One control step of 0.1 s.
+
+        Args:
+            action: float32 [5], see ``embodiments``; NaN or a wrong shape raises ActionError; what lies
+                outside the range is clipped and counted in ``info["clipped"]``.
+        """
+        if self.goal is None:
+            raise EnvError("step() before reset(): call env.reset(seed=...) first.")
+        wanted = self.embodiment.check_action(action)
+        if wanted.shape != (self.embodiment.action_dim,):
+            raise EnvError(f"One action of shape ({self.embodiment.action_dim},), not {wanted.shape}.")
+        clean = np.clip(wanted, self.embodiment.action_low, self.embodiment.action_high).astype(float)
+        clipped = int((np.abs(clean - wanted) > 1e-6).sum())
+        self._command(clean)
+        self._simulate()
+        self._steps += 1
+        done = self.task.achieved(self.goal, self.world)
+        self._held_steps = self._held_steps + 1 if done else 0
+        info = self._info(clipped)
+        success = info["success"]
+        return self._observe(), float(success), success, self._steps >= self.max_steps and not success, info
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """uint8 [480 480 3] picture of the whole scene."""
+        return self.render_frame(480)
+
+    def render_frame(self, size: int = 480, camera: str = "overview") -> np.ndarray:
+        """uint8 [size size 3] from ``overview``, ``front`` or ``wrist``."""
+        if self._renderer is None:
+            self._renderer = SceneRenderer(self.model)
+        return self._renderer.render(self.data, _camera_name(camera), size)
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    # --- beyond gymnasium
+
+    def draw(self, seed: int) -> np.random.Generator:
+        """Only draw the scene of a seed (no start pose, no goal); returns the generator for the rest."""
+        rng = np.random.default_rng([seed, 0])
+        self._draw_scene(rng)
+        mujoco.mj_kinematics(self.model, self.data)
+        return rng
+
+    def set_instruction(self, text: str) -> None:
+        """Change what is asked, mid-motion; success is scored on it from now on.
+
+        Raises:
+            ParseError: when the sentence names nothing that this scene can do; the goal stays.
+        """
+        if self.layout is None:
+            raise EnvError("set_instruction() before reset(): call env.reset(seed=...) first.")
+        goals = self.task.goals(self._layout_now(), self.arm)
+        self.goal = match_goal(text, goals)
+        self.instruction = text
+        self._held_steps = 0
+
+    def save_state(self) -> dict[str, Any]:
+        """Everything needed to continue exactly from here."""
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        physics = np.zeros(mujoco.mj_stateSize(self.model, kind))
+        mujoco.mj_getState(self.model, self.data, physics, kind)
+        assert self.goal is not None
+        assert self.layout is not None
+        return {
+            "physics": physics,
+            **{key: getattr(self.model, key).copy() for key in _MUTABLE},
+            "commanded": self.world.commanded.copy(),
+            "q_command": self._q_command.copy(),
+            "scalars": {
+                "commanded_yaw": self.world.commanded_yaw,
+                "gripper_command": self._gripper_command,
+                "steps": self._steps,
+                "held_steps": self._held_steps,
+                "instruction": self.instruction,
+                "already": list(self._already),
+                "goal": dataclasses.asdict(self.goal),
+                "layout": dataclasses.asdict(self.layout),
+            },
+        }
+
+    def restore_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Continue from a saved state (of the same task and arm); returns the observation there."""
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        size = mujoco.mj_stateSize(self.model, kind)
+        if state["physics"].shape != (size,):
+            raise EnvError(f"Saved state of {state['physics'].shape[0]} numbers; this scene has {size}.")
+        for key in _MUTABLE:
+            getattr(self.model, key)[:] = state[key]
+        scalars = state["scalars"]
+        self.world.commanded = np.array(state["commanded"])
+        self.world.commanded_yaw = scalars["commanded_yaw"]
+        self._q_command = np.array(state["q_command"])
+        self._gripper_command = scalars["gripper_command"]
+        self._steps, self._held_steps = scalars["steps"], scalars["held_steps"]
+        self.instruction = scalars["instruction"]
+        self._already = [tuple(x) for x in scalars["already"]]
+        self.goal = Goal(**scalars["goal"])
+        layout = scalars["layout"]
+        placements = {
+            name: Placement(position=tuple(p["position"]), yaw=p["yaw"])
+            for name, p in layout["placements"].items()
+        }
+        self.layout = Layout(placements=placements, colors=layout["colors"], slides=layout["slides"])
+        mujoco.mj_setState(self.model, self.data, state["physics"], kind)
+        mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_setState(self.model, self.data, state["physics"], kind)  # mj_forward moved the warm start
+        return self._observe()
+
+    @property
+    def gripper_command(self) -> float:
+        """Last gripper command, -1 open .. +1 closed."""
+        return self._gripper_command
+
+    # --- inside
+
+    def _draw_scene(self, rng: np.random.Generator) -> None:
+        mujoco.mj_resetData(self.model, self.data)
+        self.layout = self.task.layout(rng, self.arm)
+        for i, name in enumerate(self.world.pool):
+            placement = self.layout.placements.get(name)
+            if placement is None:
+                self.world.park(name, i)
+            else:
+                self.world.place(name, placement.position, placement.yaw)
+        for name, color in self.layout.colors.items():
+            self.world.paint(name, np.clip(np.array(COLORS[color]) + rng.uniform(-0.05, 0.05, 3), 0, 1))
+        for name, value in self.layout.slides.items():
+            self.world.set_slide(name, value)
+        table = self.model.geom("table").id
+        self.model.geom_rgba[table, :3] = np.array(TABLE_RGBA[:3]) + rng.uniform(-0.06, 0.06)
+
+    def _start_pose(self, rng: np.random.Generator) -> None:
+        world = self.world
+        q = self.arm.home_q.astype(float)
+        self._place_arm(q)
+        start = world.tcp + rng.uniform([-0.03, -0.04, -0.02], [0.03, 0.04, 0.02])
+        start = np.clip(start, self._low, self._high)
+        yaw = float(rng.uniform(-0.2, 0.2))
+        q = self._ik.solve(q, start, yaw, iterations=40)
+        self._place_arm(q)
+        world.commanded, world.commanded_yaw = world.tcp.copy(), yaw
+        self._q_command = q
+        self._gripper_command = -1.0
+        self._steps = self._held_steps = 0
+        for _ in range(3):
+            self._simulate()
+        self._already = self._achieved_goals()
+
+    def _place_arm(self, q: np.ndarray) -> None:
+        arm, data = self.arm, self.data
+        for name, angle in zip(arm.joint_names, q, strict=True):
+            data.qpos[self.model.joint(ARM_PREFIX + name).qposadr[0]] = angle
+        data.qpos[self.model.joint(ARM_PREFIX + arm.gripper_joint).qposadr[0]] = arm.gripper_open_q
+        data.ctrl[self._arm_ctrl] = q
+        data.ctrl[self._gripper_ctrl] = arm.gripper_open_ctrl
+        mujoco.mj_forward(self.model, data)
+
+    def _command(self, action: np.ndarray) -> None:
+        """Integrate the tool target and solve for joint targets."""
+        world = self.world
+        world.commanded = np.clip(world.commanded + action[:3], self._low, self._high)
+        world.commanded_yaw = float(np.clip(world.commanded_yaw + action[3], -_MAX_YAW_RAD, _MAX_YAW_RAD))
+        self._gripper_command = float(action[4])
+        self._q_command = self._ik.solve(self._q_command, world.commanded, world.commanded_yaw)
+
+    def _simulate(self) -> None:
+        data, arm = self.data, self.arm
+        start = data.ctrl[self._arm_ctrl].copy()
+        share = (self._gripper_command + 1.0) / 2.0
+        data.ctrl[self._gripper_ctrl] = arm.gripper_open_ctrl + share * (
+            arm.gripper_closed_ctrl - arm.gripper_open_ctrl
+        )
+        for piece in range(1, _RAMP + 1):
+            data.ctrl[self._arm_ctrl] = start + min(1.0, piece / _RAMP_DONE) * (self._q_command - start)
+            mujoco.mj_step(self.model, data, _SUBSTEPS // _RAMP)
+        mujoco.mj_forward(self.model, data)
+
+    def _set_goal(self, goal: Goal, rng: np.random.Generator, wording: Wording) -> None:
+        self.goal = goal
+        self.instruction = phrase(
+            goal.verb, goal.target_words, goal.destination_words, rng, wording, goal.prep
+        )
+
+    def _layout_now(self) -> Layout:
+        """The layout as it stands now: things may have been moved."""
+        assert self.layout is not None
+        placements = {
+            name: Placement(position=tuple(self.world.position(name)), yaw=self.world.yaw(name))
+            for name in self.layout.placements
+        }
+        slides = {name: self.world.slide(name) for name in self.layout.slides}
+        return Layout(placements=placements, colors=self.layout.colors, slides=slides)
+
+    def _achieved_goals(self) -> list[tuple[str, str, str | None]]:
+        assert self.layout is not None
+        return [
+            (g.verb, g.target, g.destination)
+            for g in self.task.goals(self.layout, self.arm)
+            if self.task.achieved(g, self.world)
+        ]
+
+    def _info(self, clipped: int) -> dict[str, Any]:
+        assert self.goal is not None
+        mine = (self.goal.verb, self.goal.target, self.goal.destination)
+        wrong = [g for g in self._achieved_goals() if g not in (*self._already, mine)]
+        return {
+            "success": self._held_steps >= HOLD_STEPS,
+            "wrong": bool(wrong),
+            "instruction": self.instruction,
+            "clipped": clipped,
+            "aux": self._aux(),
+        }
+
+    def _aux(self) -> dict[str, np.ndarray]:
+        assert self.goal is not None
+        target = np.asarray(self.task.target_position(self.goal, self.world), np.float32)
+        goal = np.asarray(self.task.goal_position(self.goal, self.world), np.float32)
+        aux = {"target_position": target, "goal_position": goal}
+        for view in ("front", "wrist"):
+            for name, point in (("target", target), ("goal", goal)):
+                aux[f"{view}_{name}_uv"] = camera_uv(self.model, self.data, _camera_name(view), point)
+        aux["phase"] = np.array([self._phase(target, goal)], np.float32)
+        return aux
+
+    def _phase(self, target: np.ndarray, goal: np.ndarray) -> int:
+        assert self.goal is not None
+        if self.task.achieved(self.goal, self.world):
+            return 3
+        if self.world.held(self.goal.target):
+            at_goal = np.isfinite(goal).all() and np.linalg.norm(target[:2] - goal[:2]) < 0.03
+            return 3 if at_goal else 2
+        return 0 if np.linalg.norm(self.world.tcp - target) > 0.04 else 1
+
+    def _observe(self) -> dict[str, Any]:
+        world = self.world
+        yaw = world.tcp_yaw
+        state = {
+            "tcp_position": world.tcp,
+            "tcp_yaw": [np.cos(2 * yaw), np.sin(2 * yaw)],
+            "tcp_error": world.commanded - world.tcp,
+            "joint_position": world.joint_position,
+            "gripper_opening": [np.clip(world.gripper_opening, -0.2, 1.2)],
+            "gripper_command": [self._gripper_command],
+        }
+        images = {}
+        if self._renderer is not None:
+            images = {
+                c.name: self._renderer.render(self.data, _camera_name(c.name), c.height)
+                for c in self.embodiment.cameras
+            }
+        return {
+            "images": images,
+            "state": {name: np.array(value, np.float32) for name, value in state.items()},
+            "instruction": self.instruction,
+        }
+
+
+_MUTABLE = ("body_pos", "body_quat", "body_gravcomp", "geom_rgba")
+
+
+def match_goal(text: str, goals: list[Goal]) -> Goal:
+    """The one goal a sentence asks for; raises with what could be said when there is none."""
+    verb, things, relation = parse_verb(text), parse_things(text), parse_relation(text)
+    for goal in goals:
+        if goal.verb not in (verb, "push" if verb == "place" else verb):
+            continue
+        if goal.relation is not None:
+            if relation == goal.relation:
+                return goal
+            continue
+        wanted = [tuple(goal.target_words.split())]
+        if goal.destination_words is not None:
+            wanted.append(tuple(goal.destination_words.split()))
+        if things == wanted:
+            return goal
+    feasible = sorted(
+        f"{g.verb} {g.target_words}" + (f" -> {g.destination_words}" if g.destination_words else "") for g in goals
+    )
+    raise ParseError(f"{text!r} names nothing this scene can do. It can: {'; '.join(feasible)}.")
+
+
+def make_env(**kwargs: Any) -> TabletopEnv:
+    """Gymnasium's entry point."""
+    return TabletopEnv(**kwargs)
+
+
+def _camera_name(role: str) -> str:
+    return ARM_PREFIX + "wrist" if role == "wrist" else role
+
+
+def _reset_options(options: Mapping[str, Any] | None) -> tuple[Variant, Wording]:
+    options = dict(options or {})
+    variant: Variant = options.pop("variant", "base")
+    wording: Wording = options.pop("wording", "train")
+    for value, allowed, what in ((variant, Variant, "variant"), (wording, Wording, "wording")):
+        if value not in get_args(allowed):
+            raise UnknownNameError(what, str(value), get_args(allowed))
+    if options:
+        raise UnknownNameError("reset option", sorted(options)[0], ("variant", "wording"))
+    return variant, wording
+
+
+def _observation_space(embodiment: Embodiment, render: bool) -> gymnasium.spaces.Dict:
+    images = {
+        c.name: gymnasium.spaces.Box(0, 255, (c.height, c.width, 3), np.uint8) for c in embodiment.cameras
+    }
+    state = {
+        f.name: gymnasium.spaces.Box(np.array(f.low, np.float32), np.array(f.high, np.float32))
+        for f in embodiment.state
+    }
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,.!?'-"
+    return gymnasium.spaces.Dict(
+        {
+            "images": gymnasium.spaces.Dict(images if render else {}),
+            "state": gymnasium.spaces.Dict(state),
+            "instruction": gymnasium.spaces.Text(max_length=256, min_length=0, charset=letters),
+        }
+    )

@@ -1,0 +1,243 @@
+"""``vla doctor``: what this machine can do, row by row, and how to mend what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from packaging.requirements import Requirement
+
+from vla import registry
+from vla.cli.flags import parse
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """What this machine can do, and how to mend what is missing. Exit code 1 if something must be mended.
+
+    Args:
+        json: print one JSON list instead of the table.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One row: ``mend`` is a command or sentence, empty where nothing is to do."""
+
+    check: str
+    status: Status
+    found: str
+    mend: str = ""
+
+
+def run(argv: Sequence[str]) -> int:
+    flags = parse(Doctor, "doctor", argv)
+    findings = list(examine())
+    print(json.dumps([asdict(f) for f in findings], indent=1) if flags.json else table(findings))
+    return int(any(f.status == "fail" for f in findings))
+
+
+def examine() -> Iterator[Finding]:
+    """Every check, in the order in which trouble should be mended."""
+    yield _python()
+    yield from _packages()
+    yield _cores()
+    yield _memory()
+    yield _renderer()
+    yield _gpu()
+    yield _display()
+    yield from _extras()
+    yield from _registered()
+    yield _checkpoint()
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """Aligned rows, each mend on a line of its own."""
+    width = max(len(f.check) for f in findings)
+    lines = []
+    for f in findings:
+        lines.append(f"{f.status:<5} {f.check:<{width}}  {f.found}")
+        if f.mend:
+            lines.append(f"{'':<5} {'':<{width}}  -> {f.mend}")
+    count = {s: sum(f.status == s for f in findings) for s in ("ok", "warn", "fail")}
+    return "\n".join([*lines, "", f"{count['ok']} ok, {count['warn']} warn, {count['fail']} fail"])
+
+
+def _python() -> Finding:
+    new_enough = sys.version_info >= (3, 11)
+    return Finding(
+        check="python",
+        status="ok" if new_enough else "fail",
+        found=f"{platform.python_version()} ({sys.executable})",
+        mend="" if new_enough else "use Python 3.11 or newer: PYTHON=/path/to/python3.11 ./scripts/quickstart",
+    )
+
+
+def _packages() -> Iterator[Finding]:
+    """Each required package against the range that pyproject.toml asks for."""
+    good = []
+    for requirement in map(Requirement, requires("vla") or []):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            yield Finding(check=requirement.name, status="fail", found="not installed", mend=_reinstall())
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            found = f"{installed}, needs {requirement.specifier}"
+            yield Finding(check=requirement.name, status="fail", found=found, mend=_reinstall())
+        else:
+            good.append(f"{requirement.name} {installed}")
+    yield Finding(check="packages", status="ok", found=", ".join(good))
+
+
+def _reinstall() -> str:
+    return "pip install -c constraints.txt -e ."
+
+
+def usable_cores() -> float:
+    """Cores this process may use: its affinity, cut by a cgroup quota where there is one."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cores = min(cores, int(limit) / int(period))
+    return cores
+
+
+def _cores() -> Finding:
+    cores, load = usable_cores(), psutil.getloadavg()[0]
+    busy = load > cores
+    return Finding(
+        check="cores",
+        status="warn" if cores < 2 or busy else "ok",
+        found=f"{cores:g} usable, load {load:.1f}",
+        mend="other work is running: times will be longer than stated" if busy else "",
+    )
+
+
+def _memory() -> Finding:
+    free_gib = psutil.virtual_memory().available / 2**30
+    enough = free_gib >= 3
+    return Finding(
+        check="memory",
+        status="ok" if enough else "warn",
+        found=f"{free_gib:.1f} GiB available",
+        mend="" if enough else "use fewer workers (--workers 1)",
+    )
+
+
+_PROBE = """
+import json, os, statistics, sys, time
+from vla import registry
+for name in registry.names(registry.SUITES):
+    registry.suite(name)  # a suite chooses the renderer when it is imported
+import mujoco
+model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><light pos='0 0 3'/><geom type='plane' size='1 1 .1'/>"
+    "<geom type='box' size='.2 .2 .2' rgba='1 0 0 1'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 64, 64) as renderer:
+    times = []
+    for _ in range(12):
+        start = time.perf_counter()
+        renderer.update_scene(data)
+        image = renderer.render()
+        times.append(time.perf_counter() - start)
+    from OpenGL import GL
+    driver = GL.glGetString(GL.GL_RENDERER)
+print(json.dumps({"backend": os.environ.get("MUJOCO_GL", "default"), "ms": statistics.median(times[2:]) * 1e3,
+    "driver": driver.decode() if driver else "unknown", "drawn": bool(image.max() > image.min())}))
+"""
+
+
+def _renderer() -> Finding:
+    """Renders 64x64 in a process of its own: a broken OpenGL must not take the doctor down."""
+    mend = "sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri   (then: MUJOCO_GL=egl vla doctor)"
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=120, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(check="renderer", status="fail", found="no picture within 120 s", mend=mend)
+    if answer.returncode != 0:
+        reason = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]
+        return Finding(check="renderer", status="fail", found=reason, mend=mend)
+    probe = json.loads(answer.stdout.strip().splitlines()[-1])
+    found = f"MUJOCO_GL={probe['backend']}, {probe['driver']}: 64x64 in {probe['ms']:.1f} ms"
+    if not probe["drawn"]:
+        return Finding(check="renderer", status="fail", found=f"{found}, but the picture is blank", mend=mend)
+    return Finding(check="renderer", status="ok", found=found)
+
+
+def _gpu() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding(check="gpu", status="fail", found="torch is not installed", mend=_reinstall())
+    import torch
+
+    if torch.cuda.is_available():
+        found = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        return Finding(check="gpu", status="ok", found=found)
+    if Path("/dev/nvidiactl").exists():
+        mend = "install a CUDA build of torch and a matching driver"
+        return Finding(check="gpu", status="warn", found="there is one, but this torch cannot use it", mend=mend)
+    return Finding(check="gpu", status="ok", found="none: everything runs on the CPU")
+
+
+def _display() -> Finding:
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return Finding(check="display", status="ok", found=display or "none: vla run writes videos, opens no viewer")
+
+
+def _extras() -> Iterator[Finding]:
+    """Each extra of pyproject.toml: installed, or the command that installs it."""
+    metadata = distribution("vla").metadata
+    for extra in metadata.get_all("Provides-Extra") or []:
+        missing = []
+        for requirement in map(Requirement, requires("vla") or []):
+            marker = requirement.marker
+            if marker is None or marker.evaluate({"extra": ""}) or not marker.evaluate({"extra": extra}):
+                continue
+            try:
+                version(requirement.name)
+            except PackageNotFoundError:
+                missing.append(requirement.name)
+        yield Finding(
+            check=f"extra {extra}",
+            status="warn" if missing else "ok",
+            found=f"lacks {', '.join(missing)}" if missing else "installed",
+            mend=f"pip install -c constraints.txt -e '.[{extra}]'" if missing else "",
+        )
+
+
+def _registered() -> Iterator[Finding]:
+    for group, what in ((registry.SUITES, "suites"), (registry.POLICIES, "policies")):
+        found = registry.names(group)
+        yield Finding(
+            check=what,
+            status="ok" if found else "fail",
+            found=", ".join(found) or "none registered",
+            mend="" if found else _reinstall(),
+        )
+
+
+def _checkpoint() -> Finding:
+    raise NotImplementedError

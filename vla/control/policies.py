@@ -1,0 +1,76 @@
+"""From the words a person types to a policy: ``expert``, ``zero``, ``random``, ``learned:PATH,key=value``."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vla import registry
+from vla.embodiment import Embodiment
+from vla.errors import ConfigError, UnknownNameError
+from vla.interfaces import Env, Policy, Suite
+
+#: What a factory may ask for by parameter name, instead of the person giving it.
+CONTEXT = ("suite", "env", "embodiment")
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """A registered policy by name, with the arguments of its factory.
+
+    Written ``name[:path][,key=value ...]``; ``path`` becomes the factory's ``path`` argument and values
+    are read as JSON where they are JSON, as text otherwise.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> PolicySpec:
+        """Read a spec; an unknown policy or argument raises with those that exist."""
+        head, *pairs = text.split(",")
+        name, colon, path = head.partition(":")
+        arguments: dict[str, Any] = {"path": path} if colon else {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not equals or not key:
+                raise ConfigError(f"Policy {text!r}: expected key=value after the comma, got {pair!r}.")
+            arguments[key] = _value(value)
+        spec = cls(name, arguments)
+        known = [p for p in spec._parameters() if p not in CONTEXT]
+        for key in arguments:
+            if key not in known:
+                raise UnknownNameError(f"argument of policy {name!r}", key, known)
+        missing = [p for p, q in spec._parameters().items() if q.default is q.empty and p in known]
+        if missing := [p for p in missing if p not in arguments]:
+            example = f"{name}:{missing[0].upper()}" if missing == ["path"] else f"{name},{missing[0]}=..."
+            raise ConfigError(f"Policy {text!r} needs {' and '.join(missing)}: write {example!r}.")
+        return spec
+
+    @property
+    def is_bound(self) -> bool:
+        """True where the policy is made for one env or arm, and so made anew for each."""
+        return any(name in self._parameters() for name in CONTEXT)
+
+    def build(self, *, suite: Suite | None = None, env: Env | None = None) -> Policy:
+        """Make the policy, giving its factory the context it asks for."""
+        embodiment: Embodiment | None = env.embodiment if env is not None else None
+        context = {"suite": suite, "env": env, "embodiment": embodiment}
+        asked = {name: context[name] for name in CONTEXT if name in self._parameters()}
+        lacking = sorted(name for name, value in asked.items() if value is None)
+        if lacking:
+            raise ConfigError(f"Policy {self.name!r} needs {' and '.join(lacking)} and there is none here.")
+        return registry.policy_factory(self.name)(**asked, **self.arguments)
+
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(registry.policy_factory(self.name)).parameters
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

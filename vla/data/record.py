@@ -1,0 +1,150 @@
+"""Recording an episode: a policy acts in an env, optionally disturbed, and labels stay what it wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from vla.embodiment import Embodiment
+from vla.errors import ConfigError, EnvError
+from vla.interfaces import Env, Policy, observation_from_gym
+from vla.types import Episode, Observation, Step
+
+_STEP_LIMIT = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """Disturbance of what is executed, so that demonstrations hold mistakes and their recovery.
+
+    After DART (Laskey et al. 2017): the label is always the demonstrator's action for the state it
+    meets. Only delta and velocity fields are disturbed; units are half the field's range.
+
+    Args:
+        burst_probability: chance per step that a random burst begins.
+        burst_steps: shortest and longest burst, steps; a burst repeats one uniformly random action.
+        position_std: standard deviation of the Gaussian on translations at every step.
+        gripper_flip_probability: chance per burst that the gripper command is reversed as well.
+    """
+
+    burst_probability: float = 0.12
+    burst_steps: tuple[int, int] = (1, 3)
+    position_std: float = 0.08
+    gripper_flip_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("burst_probability", "gripper_flip_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"NoiseConfig.{name} is {getattr(self, name)}, expected 0..1.")
+        if not 1 <= self.burst_steps[0] <= self.burst_steps[1] or self.position_std < 0:
+            raise ConfigError(f"NoiseConfig needs 1 <= shortest <= longest burst and std >= 0: {self}.")
+
+
+class ActionNoise:
+    """Disturbs the actions of one episode; keeps the burst that is going on."""
+
+    def __init__(self, config: NoiseConfig, embodiment: Embodiment, rng: np.random.Generator) -> None:
+        self._config, self._rng = config, rng
+        self._low, self._high = embodiment.action_low, embodiment.action_high
+        sizes = [f.size for f in embodiment.action]
+        grips = [f.gripper_sign != "none" for f in embodiment.action]
+        moves = [f.mode != "absolute" and not grip for f, grip in zip(embodiment.action, grips, strict=True)]
+        shifts = [move and f.unit.startswith("m") for f, move in zip(embodiment.action, moves, strict=True)]
+        self._grip, self._move, self._shift = (np.repeat(flags, sizes) for flags in (grips, moves, shifts))
+        if not self._move.any():
+            raise ConfigError(
+                f"Noise disturbs delta and velocity fields, {embodiment.name!r} has none: pass noise=None."
+            )
+        self._left, self._burst, self._flip = 0, np.zeros(len(self._low)), False
+
+    def disturb(self, action: np.ndarray) -> np.ndarray:
+        """What to execute in place of ``action``, inside the fields' ranges."""
+        config, rng = self._config, self._rng
+        if not self._left and rng.random() < config.burst_probability:
+            self._left = int(rng.integers(config.burst_steps[0], config.burst_steps[1] + 1))
+            self._burst = rng.uniform(self._low, self._high)
+            self._flip = bool(rng.random() < config.gripper_flip_probability)
+        half = (self._high - self._low) / 2
+        gaussian = rng.normal(0.0, config.position_std, len(action)) * half
+        if self._left:
+            self._left -= 1
+            executed = np.where(self._move, self._burst, action)
+            if self._flip:
+                executed = np.where(self._grip, self._low + self._high - action, executed)
+        else:
+            executed = action + np.where(self._shift, gaussian, 0.0)
+        return np.clip(executed, self._low, self._high).astype(np.float32)
+
+
+def record_episode(
+    env: Env,
+    policy: Policy,
+    *,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+    noise: NoiseConfig | None = None,
+    rng: np.random.Generator | None = None,
+    max_steps: int | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Episode:
+    """Let ``policy`` act until the env reports success, ends the episode, or ``max_steps`` are done.
+
+    Args:
+        env: where; its observations are copied.
+        policy: whom to record; the first action of each chunk is taken, and it is asked at every step.
+        seed, options: of ``env.reset``.
+        noise: disturbance of what is executed; needs ``rng``.
+        rng: generator of the noise.
+        max_steps: limit of steps (None: the env's own).
+        provenance: facts stored with the episode beside seed, options and noise.
+    """
+    if noise is not None and rng is None:
+        raise ConfigError("record_episode was given noise but no rng: pass a numpy Generator.")
+    embodiment = env.embodiment
+    disturbance = ActionNoise(noise, embodiment, rng) if noise is not None and rng is not None else None
+    obs, info = env.reset(seed=seed, options=dict(options or {}))
+    policy.reset()
+    steps: list[Step] = []
+    done = False
+    while not done and len(steps) < (max_steps or _STEP_LIMIT):
+        seen = observation_from_gym(
+            obs, embodiment, time_s=len(steps) / embodiment.control_hz, aux=info.get("aux")
+        )
+        seen = _copied(seen)
+        wanted = embodiment.check_action(policy.act([seen])[0].actions[0])
+        label = np.clip(wanted, embodiment.action_low, embodiment.action_high)
+        executed = label if disturbance is None else disturbance.disturb(label)
+        steps.append(Step(observation=seen, action=label, executed=executed))
+        obs, _, terminated, truncated, info = env.step(executed)
+        done = terminated or truncated or bool(info["success"])
+    if not done and max_steps is None:
+        raise EnvError(
+            f"An episode did not end within {_STEP_LIMIT} steps: the env never truncates; pass max_steps."
+        )
+    return Episode(
+        steps=tuple(steps),
+        instruction=steps[0].observation.instruction,
+        embodiment=embodiment.name,
+        success=bool(info["success"]),
+        provenance={
+            **(provenance or {}),
+            "seed": seed,
+            **(options or {}),
+            "noise": None if noise is None else asdict(noise),
+        },
+    )
+
+
+def _copied(seen: Observation) -> Observation:
+    """An observation that outlives the env's buffers."""
+    return Observation(
+        images={name: np.array(image) for name, image in seen.images.items()},
+        state={name: np.array(value, np.float32) for name, value in seen.state.items()},
+        instruction=seen.instruction,
+        embodiment=seen.embodiment,
+        time_s=seen.time_s,
+        aux={name: np.array(value, np.float32) for name, value in seen.aux.items()},
+    )

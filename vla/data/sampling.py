@@ -1,0 +1,63 @@
+"""Which windows a training step sees: balanced over cells and phases, reproducible, disjoint over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vla.errors import ConfigError
+
+
+class WindowSampler:
+    """Draws (episode, step) pairs.
+
+    A share of every batch is drawn from approach steps and the rest as if uniformly from all steps;
+    with ``equal_cells`` each cell gets the same number of windows, give or take one. Within one
+    draw a window repeats only if its cell has fewer windows than are asked of it.
+
+    Args:
+        lengths: int [E], steps of each episode.
+        cells: of each episode: the (task, embodiment) it belongs to.
+        approach: bool [sum of lengths], true at steps of phase 0.
+        approach_share: 0..1.
+        equal_cells: False draws from all episodes alike.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        *,
+        cells: Sequence[tuple[str, str]],
+        approach: np.ndarray,
+        approach_share: float,
+        equal_cells: bool,
+    ) -> None:
+        self._ends = np.cumsum(lengths)
+        self._starts = self._ends - lengths
+        self._share = approach_share
+        self.cells = sorted(set(cells)) if equal_cells else [("", "")]
+        numbers = np.array([self.cells.index(cell) for cell in cells]) if equal_cells else np.zeros(len(lengths), int)
+        cell_of_step = np.repeat(numbers, lengths)
+        self._approach, self._others = (
+            [np.flatnonzero((cell_of_step == cell) & flags) for cell in range(len(self.cells))]
+            for flags in (approach, ~approach)
+        )
+
+    def at(self, *, seed: int, step: int, batch_size: int, rank: int = 0, world: int = 1) -> np.ndarray:
+        """int64 [batch_size 2] of one rank; the ranks share one draw and each takes its slice of it."""
+        if not 0 <= rank < world:
+            raise ConfigError(f"Rank {rank} of {world} ranks.")
+        whole = self.draw(np.random.default_rng([seed, step]), batch_size * world)
+        return whole[rank * batch_size : (rank + 1) * batch_size]
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """int64 [count 2] of (episode, step), in random order."""
+        num_approach = int(np.floor(self._share * count + rng.random()))
+        steps = []
+        for total, balanced in ((num_approach, True), (count - num_approach, False)):
+            for cell, wanted in zip(*_shares(rng, total, len(self.cells)), strict=True):
+                steps += self._draw_cell(rng, int(cell), int(wanted), approach=balanced)
+        flat = rng.permutation(np.array(_without_repeats(rng, steps, self), np.int64))
+        episode = np.searchsorted(self._ends, flat, side="right")
+        return np.stack([episode, flat - self._starts[episode]], axis=1)

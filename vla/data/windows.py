@@ -1,0 +1,314 @@
+"""Episodes -> training windows: what was seen at a step and the actions that followed it.
+
+Low-dimensional columns are packed in memory per embodiment when the dataset is built (about 0.3 kB a
+step); frames are decoded on demand. Which windows a step of training sees follows from (seed, step) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vla.data.sampling import WindowSampler
+from vla.data.statistics import Mode, Normalizer, Statistics, merge_embodiments
+from vla.data.store import EpisodeStore
+from vla.embodiment import Embodiment
+from vla.errors import ConfigError, StoreError, UnknownNameError
+from vla.interfaces import AUX_KEYS
+from vla.spaces import ACTION_DIM, STATE_DIM, slot_mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowConfig:
+    """What a window holds and how windows are drawn.
+
+    Args:
+        horizon: actions per window.
+        camera_roles: cameras by role, in the order of ``Batch.images``.
+        image_size: height and width of the images, pixels.
+        resize: area-resize images of another size (otherwise they raise).
+        state_mode, action_mode: see :class:`~vla.data.statistics.Normalizer`.
+        approach_share: share of a batch drawn from steps of phase 0, when the target must still be
+            found by eye; the rest is uniform over all steps.
+        equal_cells: every (task, embodiment) gets the same share of a batch.
+        perturbation: an executed action counts as perturbed when an entry is further than this from
+            its label, in units of half the field's range: bursts are, the small Gaussian is not.
+    """
+
+    horizon: int = 8
+    camera_roles: tuple[str, ...] = ("front", "wrist")
+    image_size: int = 64
+    resize: bool = False
+    state_mode: Mode = "mean_std"
+    action_mode: Mode = "range"
+    approach_share: float = 0.6
+    equal_cells: bool = True
+    perturbation: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1 or self.image_size < 1 or not self.camera_roles:
+            raise ConfigError(f"Windows need a horizon, an image size and a camera role: {self}.")
+        if not 0 <= self.approach_share <= 1 or self.perturbation <= 0:
+            raise ConfigError(f"approach_share must be in 0..1 and perturbation positive: {self}.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """One batch; B windows, C camera roles, H horizon, all numpy.
+
+    Args:
+        images: uint8 [B C h w 3]; image_mask: bool [B C], false where the arm has no such camera.
+        state: float32 [B STATE_DIM], normalised, in slots; state_mask: bool of the same shape.
+        actions: float32 [B H ACTION_DIM], normalised, in slots; past the episode's end it holds still.
+        action_mask: bool [B H ACTION_DIM]; false in unused slots, past the episode's end and after
+            the first perturbed step (later labels answer a state this window does not lead to).
+        aux: key -> float32 [B k], NaN where unknown.
+        tcp_position: float32 [B 3], m, world, not normalised; NaN where the arm has no such field.
+        index: int64 [B 2]: episode and step.
+    """
+
+    images: np.ndarray
+    image_mask: np.ndarray
+    state: np.ndarray
+    state_mask: np.ndarray
+    instructions: list[str]
+    embodiments: list[str]
+    actions: np.ndarray
+    action_mask: np.ndarray
+    aux: dict[str, np.ndarray]
+    tcp_position: np.ndarray
+    index: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rows:
+    """All steps of one embodiment, one row a step; ``stop`` ends the trusted labels of a chunk."""
+
+    state: np.ndarray  # f32 [N S], normalised
+    action: np.ndarray  # f32 [N A], normalised
+    aux: np.ndarray  # f32 [N k]
+    tcp_position: np.ndarray  # f32 [N 3]
+    end: np.ndarray  # i64 [N]: row after the episode's last
+    stop: np.ndarray  # i64 [N]: row after the last label that holds for a chunk from here
+    hold: np.ndarray  # f32 [A], normalised; NaN: repeat the last value
+
+
+class WindowDataset:
+    """Random access to the windows of one or more stores.
+
+    Episodes are numbered through the stores in order; ``episode_stores`` and ``starts`` say whose they are.
+    """
+
+    def __init__(
+        self,
+        stores: EpisodeStore | Sequence[EpisodeStore],
+        config: WindowConfig,
+        statistics: Mapping[str, Statistics],
+    ) -> None:
+        self.stores = [stores] if isinstance(stores, EpisodeStore) else list(stores)
+        self.config = config
+        self.embodiments = merge_embodiments(self.stores)
+        self._members = [(store, info) for store in self.stores for info in store.episodes]
+        if not self._members:
+            raise StoreError(f"No episodes in {[str(store.path) for store in self.stores]}: nothing to train on.")
+        self.normalizer = Normalizer(
+            self.embodiments, statistics, state_mode=config.state_mode, action_mode=config.action_mode
+        )
+        self.lengths = np.array([info.length for _, info in self._members])
+        self._names = sorted({info.embodiment for _, info in self._members})
+        self._arm = np.array([self._names.index(info.embodiment) for _, info in self._members])
+        self._row = np.zeros(len(self._members), int)  # first row of each episode within its embodiment
+        for arm in range(len(self._names)):
+            mine = self._arm == arm
+            self._row[mine] = np.cumsum(self.lengths[mine]) - self.lengths[mine]
+        self._rows = [self._pack(arm) for arm in range(len(self._names))]
+        self._cameras = self._find_cameras()
+        self.sampler = WindowSampler(
+            self.lengths,
+            cells=[(str(info.provenance.get("task", "")), info.embodiment) for _, info in self._members],
+            approach=self._approach(),
+            approach_share=config.approach_share,
+            equal_cells=config.equal_cells,
+        )
+
+    def __len__(self) -> int:
+        """Number of windows: one starts at every step."""
+        return int(self.lengths.sum())
+
+    def sample(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        """A batch drawn as the configuration says."""
+        return self.batch(self.sampler.draw(rng, batch_size))
+
+    def step_batch(self, *, seed: int, step: int, batch_size: int, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of one rank at one training step; a run resumed at ``step`` sees the same."""
+        return self.batch(
+            self.sampler.at(seed=seed, step=step, batch_size=batch_size, rank=rank, world=world)
+        )
+
+    def batch(self, index: np.ndarray) -> Batch:
+        """Windows at ``index`` int [B 2] of (episode, step)."""
+        index = np.asarray(index, np.int64).reshape(-1, 2)
+        episodes, steps = index[:, 0], index[:, 1]
+        if index.size and (
+            episodes.min() < 0
+            or episodes.max() >= len(self.lengths)
+            or (steps < 0).any()
+            or (steps >= self.lengths[episodes]).any()
+        ):
+            raise StoreError(f"A window lies outside the {len(self.lengths)} episodes: {index.tolist()}.")
+        size, horizon = len(index), self.config.horizon
+        state, actions = np.zeros((size, STATE_DIM), np.float32), np.zeros((size, horizon, ACTION_DIM), np.float32)
+        state_mask, action_mask = np.zeros(state.shape, bool), np.zeros(actions.shape, bool)
+        aux = np.full((size, sum(AUX_KEYS.values())), np.nan, np.float32)
+        tcp_position = np.full((size, 3), np.nan, np.float32)
+        arms = self._arm[episodes]
+        for arm in np.unique(arms):
+            rows, embodiment = self._rows[arm], self.embodiments[self._names[arm]]
+            mine = np.flatnonzero(arms == arm)
+            now = self._row[episodes[mine]] + steps[mine]
+            chunk, valid = _chunks(rows, now, horizon)
+            slots = embodiment.action_index
+            state[mine[:, None], embodiment.state_index] = rows.state[now]
+            state_mask[mine] = slot_mask(embodiment.state_index, STATE_DIM)
+            actions[mine[:, None, None], np.arange(horizon)[:, None], slots] = chunk
+            action_mask[mine] = valid[:, :, None] & slot_mask(slots, ACTION_DIM)
+            aux[mine], tcp_position[mine] = rows.aux[now], rows.tcp_position[now]
+        images, image_mask = self._images(episodes, steps)
+        bounds = np.cumsum(list(AUX_KEYS.values()))[:-1]
+        return Batch(
+            images=images,
+            image_mask=image_mask,
+            state=state,
+            state_mask=state_mask,
+            instructions=[self._members[e][1].instruction for e in episodes],
+            embodiments=[self._members[e][1].embodiment for e in episodes],
+            actions=actions,
+            action_mask=action_mask,
+            aux=dict(zip(AUX_KEYS, np.split(aux, bounds, axis=1), strict=True)),
+            tcp_position=tcp_position,
+            index=index,
+        )
+
+    def _images(self, episodes: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        size, roles = self.config.image_size, self.config.camera_roles
+        images = np.empty((len(episodes), len(roles), size, size, 3), np.uint8)
+        mask = np.zeros((len(episodes), len(roles)), bool)
+        for b, (episode, step) in enumerate(zip(episodes.tolist(), steps.tolist(), strict=True)):
+            store, info = self._members[episode]
+            for c, camera in enumerate(self._cameras[episode]):
+                if camera is None:
+                    images[b, c] = 0
+                    continue
+                mask[b, c] = True
+                entry = camera.index[step].tolist()
+                if camera.shape == (size, size):
+                    store.decode_frame(info.index, camera.name, entry, images[b, c])
+                else:
+                    full = np.empty((*camera.shape, 3), np.uint8)
+                    store.decode_frame(info.index, camera.name, entry, full)
+                    images[b, c] = cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)
+        return images, mask
+
+    def _find_cameras(self) -> list[list[_CameraFrames | None]]:
+        """Per episode and role, where its frames are."""
+        size, found = self.config.image_size, []
+        for store, info in self._members:
+            by_role = {camera.role: camera for camera in store.embodiments[info.embodiment].cameras}
+            row: list[_CameraFrames | None] = []
+            for role in self.config.camera_roles:
+                camera = by_role.get(role)
+                if camera is None:
+                    row.append(None)
+                    continue
+                if (camera.height, camera.width) != (size, size) and not self.config.resize:
+                    raise ConfigError(
+                        f"Camera {camera.name!r} of {info.embodiment!r} in {store.path} is {camera.height}x"
+                        f"{camera.width}, image_size is {size}: set resize=True, or image_size to match."
+                    )
+                index = store.frame_index(info.index, camera.name)
+                row.append(_CameraFrames(camera.name, (camera.height, camera.width), index))
+            found.append(row)
+        for c, role in enumerate(self.config.camera_roles):
+            if all(row[c] is None for row in found):
+                known = {cam.role for arm in self.embodiments.values() for cam in arm.cameras}
+                raise UnknownNameError("camera role of these stores", role, known)
+        return found
+
+    def _pack(self, arm: int) -> _Rows:
+        name = self._names[arm]
+        embodiment = self.embodiments[name]
+        members = [member for member in self._members if member[1].embodiment == name]
+        lengths = np.array([info.length for _, info in members])
+        state, action, executed = (
+            np.concatenate([store.column(info.index, column) for store, info in members])
+            for column in ("state", "action", "executed")
+        )
+        half_range = (embodiment.action_high - embodiment.action_low) / 2
+        perturbed = (np.abs(executed - action) > self.config.perturbation * half_range).any(axis=1)
+        end = np.repeat(np.cumsum(lengths), lengths)
+        absolute = np.repeat([f.mode == "absolute" for f in embodiment.action], [f.size for f in embodiment.action])
+        still = self.normalizer.normalise_action(name, np.zeros(embodiment.action_dim, np.float32))
+        return _Rows(
+            state=self.normalizer.normalise_state(name, state),
+            action=self.normalizer.normalise_action(name, action),
+            aux=np.concatenate([_aux_columns(store, info.index, info.length) for store, info in members]),
+            tcp_position=_tcp_position(embodiment, state),
+            end=end,
+            stop=np.minimum(end, _next_true(perturbed) + 1),
+            hold=np.where(absolute, np.nan, still).astype(np.float32),
+        )
+
+    def _approach(self) -> np.ndarray:
+        """bool [steps]: phase 0, in the order of episodes."""
+        phase = list(AUX_KEYS).index("phase")
+        column = sum(list(AUX_KEYS.values())[:phase])
+        parts = [
+            self._rows[arm].aux[row : row + length, column] == 0
+            for arm, row, length in zip(self._arm, self._row, self.lengths, strict=True)
+        ]
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _CameraFrames:
+    """Frames of one camera in one episode: name, (height, width), int64 [T 3] frame index."""
+
+    name: str
+    shape: tuple[int, int]
+    index: np.ndarray
+
+
+def _chunks(rows: _Rows, now: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Actions [n H A] from rows ``now`` on, and bool [n H]: which are trusted."""
+    ahead = now[:, None] + np.arange(horizon)
+    inside = ahead < rows.end[now, None]
+    chunk = rows.action[np.minimum(ahead, rows.end[now, None] - 1)]
+    held = np.where(np.isnan(rows.hold), chunk, rows.hold)
+    return np.where(inside[:, :, None], chunk, held), ahead < rows.stop[now, None]
+
+
+def _next_true(flags: np.ndarray) -> np.ndarray:
+    """For each place, the first true at or after it (or a place past all)."""
+    places = np.where(flags, np.arange(len(flags)), np.iinfo(np.int64).max - 1)
+    return np.minimum.accumulate(places[::-1])[::-1]
+
+
+def _aux_columns(store: EpisodeStore, index: int, length: int) -> np.ndarray:
+    there = store.columns(index)
+    parts = []
+    for key, size in AUX_KEYS.items():
+        values = store.column(index, f"aux/{key}") if f"aux/{key}" in there else None
+        if values is not None and values.shape[1] != size:
+            raise StoreError(f"Episode {index} of {store.path}: aux {key!r} has {values.shape[1]} entries, not {size}.")
+        parts.append(np.full((length, size), np.nan, np.float32) if values is None else values)
+    return np.concatenate(parts, axis=1)
+
+
+def _tcp_position(embodiment: Embodiment, state: np.ndarray) -> np.ndarray:
+    for member in embodiment.state:
+        if member.slot == "arm0.tcp_position" and member.size == 3:
+            return np.ascontiguousarray(state[:, embodiment.field_slice(member.name, of="state")])
+    return np.full((len(state), 3), np.nan, np.float32)

@@ -1,0 +1,174 @@
+"""What an evaluation runs: its configuration, and the grid of episodes that follows from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+from vla.control.safety import SafetyConfig
+from vla.errors import ConfigError, UnknownNameError
+from vla.eval.records import Ablation, EpisodeKey
+from vla.interfaces import Cell, Suite, Variant, Wording
+
+#: Seeds below are for evaluation; demonstrations begin above (a policy must not be judged on its lessons).
+FIRST_TRAINING_SEED = 1_000_000
+
+#: Fields of the configuration that do not change what an episode does.
+_INCIDENTAL = ("workers", "videos_per_cell", "failure_videos_per_cell", "max_errors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """An evaluation.
+
+    Args:
+        suite: registered suite.
+        policy: ``expert``, ``zero``, ``random``, ``learned:PATH`` (see ``PolicySpec``).
+        tasks, embodiments: empty for all of the suite's.
+        first_seed, num_seeds: the held-out seeds of every cell.
+        variants: ``base`` and/or ``swapped`` (same scene, another feasible instruction).
+        wordings: ``train`` and/or ``heldout`` phrasings.
+        ablations: ``none`` and/or ``blank`` (all cameras grey).
+        execution_horizon: steps of each chunk to run before replanning.
+        image_size: camera pixels; None takes the policy's own, or the suite's default.
+        safety: limits of the envelope.
+        workers: processes; 0 runs in this one.
+        videos_per_cell: how many first episodes of each cell and condition to film.
+        failure_videos_per_cell: how many failures to film besides.
+        max_errors: crashed episodes after which something is wrong with the set-up, and the run stops.
+    """
+
+    suite: str = "tabletop"
+    policy: str = "expert"
+    tasks: tuple[str, ...] = ()
+    embodiments: tuple[str, ...] = ()
+    first_seed: int = 0
+    num_seeds: int = 25
+    variants: tuple[Variant, ...] = ("base",)
+    wordings: tuple[Wording, ...] = ("train",)
+    ablations: tuple[Ablation, ...] = ("none",)
+    execution_horizon: int = 2
+    image_size: int | None = None
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    workers: int = 2
+    videos_per_cell: int = 0
+    failure_videos_per_cell: int = 0
+    max_errors: int = 10
+
+    def __post_init__(self) -> None:
+        if self.num_seeds < 1 or self.first_seed < 0:
+            raise ConfigError(f"Seeds {self.first_seed} and {self.num_seeds} more: expected at least one, from 0.")
+        if self.first_seed + self.num_seeds > FIRST_TRAINING_SEED:
+            raise ConfigError(
+                f"Seeds {self.first_seed} .. {self.first_seed + self.num_seeds - 1} reach into those of "
+                f"demonstrations, which begin at {FIRST_TRAINING_SEED}: choose smaller ones."
+            )
+        if self.workers < 0 or self.execution_horizon < 1 or self.max_errors < 1:
+            raise ConfigError(
+                f"workers={self.workers} (>= 0), execution_horizon={self.execution_horizon} (>= 1), "
+                f"max_errors={self.max_errors} (>= 1): one is out of range."
+            )
+        for name, allowed in (("variants", Variant), ("wordings", Wording), ("ablations", Ablation)):
+            given = getattr(self, name)
+            if not given:
+                raise ConfigError(f"EvalConfig.{name} is empty; known: {get_args(allowed)}.")
+            for value in given:
+                if value not in get_args(allowed):
+                    raise UnknownNameError(name.removesuffix("s"), str(value), get_args(allowed))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EvalConfig:
+        """Strict inverse of :meth:`to_json`."""
+        known = [f.name for f in fields(cls)]
+        for name in data:
+            if name not in known:
+                raise UnknownNameError("evaluation setting", name, known)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        if "safety" in values:
+            values["safety"] = SafetyConfig(**values["safety"])
+        return cls(**values)
+
+
+def plan(config: EvalConfig, suite: Suite) -> list[EpisodeKey]:
+    """Every episode of the evaluation; an unknown task or arm raises with the known ones.
+
+    Seeds vary slowest inside a cell, so that an interrupted run has all conditions of its first seeds.
+    """
+    tasks, embodiments = config.tasks or suite.tasks, config.embodiments or suite.embodiments
+    for kind, given, known in (("task", tasks, suite.tasks), ("arm", embodiments, suite.embodiments)):
+        for name in given:
+            if name not in known:
+                raise UnknownNameError(f"{kind} of suite {suite.name!r}", name, known)
+    seeds = range(config.first_seed, config.first_seed + config.num_seeds)
+    grid = product(tasks, embodiments, seeds, config.variants, config.wordings, config.ablations)
+    return [
+        EpisodeKey(task=task, embodiment=arm, seed=seed, variant=variant, wording=wording, ablation=ablation)
+        for task, arm, seed, variant, wording, ablation in grid
+    ]
+
+
+def by_cell(keys: Iterable[EpisodeKey]) -> dict[Cell, list[EpisodeKey]]:
+    """Episodes of each (task, arm), in order."""
+    cells: dict[Cell, list[EpisodeKey]] = {}
+    for key in keys:
+        cells.setdefault(Cell(task=key.task, embodiment=key.embodiment), []).append(key)
+    return cells
+
+
+class Queue:
+    """Hands episodes to workers so that a worker stays with its cell (building an env costs), and none idles.
+
+    Args:
+        keys: what is to be run.
+        batch: episodes handed out at once.
+    """
+
+    def __init__(self, keys: Sequence[EpisodeKey], batch: int = 4) -> None:
+        self._cells, self._batch = by_cell(keys), batch
+        self._current: dict[int, Cell] = {}
+
+    def __len__(self) -> int:
+        return sum(len(keys) for keys in self._cells.values())
+
+    def take(self, worker: int) -> list[EpisodeKey]:
+        """The next episodes of ``worker``'s cell, else of a cell nobody is at, else of the fullest; [] at the end."""
+        if not self._cells:
+            return []
+        cell = self._current.get(worker)
+        if cell not in self._cells:
+            others = {c for w, c in self._current.items() if w != worker}
+            free = [c for c in self._cells if c not in others]
+            cell = free[0] if free else max(self._cells, key=lambda c: len(self._cells[c]))
+            self._current[worker] = cell
+        keys = self._cells[cell]
+        taken, rest = keys[: self._batch], keys[self._batch :]
+        if rest:
+            self._cells[cell] = rest
+        else:
+            del self._cells[cell]
+        return taken
+
+    def put_back(self, keys: Sequence[EpisodeKey]) -> None:
+        """Return episodes that were taken and not run."""
+        for cell, members in by_cell(keys).items():
+            self._cells[cell] = [*members, *self._cells.get(cell, [])]
+
+
+def remember_config(config: EvalConfig, path: Path) -> None:
+    """Write the configuration beside the records; an earlier one that asks for other episodes raises."""
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        now = json.loads(json.dumps(config.to_json()))
+        names = [k for k in now if k not in _INCIDENTAL and k not in ("tasks", "embodiments", "num_seeds")]
+        changed = [f"{k}: {earlier.get(k)!r} there, {now[k]!r} now" for k in names if earlier.get(k) != now[k]]
+        if changed:
+            listing = "".join(f"\n  - {line}" for line in changed)
+            raise ConfigError(f"{path.parent} holds another evaluation; choose a new folder:{listing}")
+    path.write_text(json.dumps(config.to_json(), indent=2) + "\n")

@@ -1,0 +1,126 @@
+"""One episode in closed loop, from reset to its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from vla.control.chunks import ChunkExecutor
+from vla.control.loop import Hook, Tick, run_loop
+from vla.control.safety import SafetyConfig, SafetyEnvelope
+from vla.eval.records import Ablation, EpisodeKey, EpisodeRecord
+from vla.interfaces import Env, Policy
+from vla.robots import Reading
+from vla.robots.sim import SimRobot
+from vla.types import ActionChunk, Observation
+
+MID_GREY = 128
+
+
+class BlankCameras:
+    """Ablation as a policy that wraps a policy: every image it passes on is plain grey."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def reset(self) -> None:
+        self.policy.reset()
+
+    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        blank = [
+            replace(o, images={name: np.full_like(image, MID_GREY) for name, image in o.images.items()})
+            for o in observations
+        ]
+        return self.policy.act(blank)
+
+
+def run_episode(
+    env: Env,
+    policy: Policy,
+    *,
+    suite: str,
+    key: EpisodeKey,
+    execution_horizon: int = 2,
+    safety: SafetyConfig | None = None,
+    max_steps: int = 10_000,
+    hooks: Sequence[Hook] = (),
+) -> EpisodeRecord:
+    """Reset the env to ``key`` exactly, close the loop until success or the env's own end, and say how it went.
+
+    Args:
+        env: an env of ``key.task`` and ``key.embodiment``.
+        policy: bare; chunk execution, ablation and safety envelope are added here.
+        suite: name for the record.
+        key: seed, variant, wording and ablation.
+        execution_horizon: steps of each chunk to run before replanning.
+        safety: limits of the envelope.
+        max_steps: guard against an env without a time limit of its own.
+        hooks: recorders that watch the loop.
+    """
+    seen: Policy = BlankCameras(policy) if key.ablation == "blank" else policy
+    envelope = SafetyEnvelope(env.embodiment, safety)
+    robot = SimRobot(env, seed=key.seed, options={"variant": key.variant, "wording": key.wording})
+    probe = Probe()
+    result = run_loop(
+        robot,
+        ChunkExecutor(seen, execution_horizon),
+        envelope,
+        max_steps=max_steps,
+        hooks=(probe, *hooks),
+    )
+    latency = probe.latency_s or [0.0]
+    return EpisodeRecord(
+        suite=suite,
+        key=key,
+        instruction=probe.instruction,
+        success=result.success,
+        wrong=result.wrong,
+        steps=result.steps,
+        time_to_success_s=result.steps / env.embodiment.control_hz if result.success else None,
+        latency_mean_s=float(np.mean(latency)),
+        latency_p95_s=float(np.percentile(latency, 95)),
+        safety=dict(envelope.counts),
+        target_error_t0_m=probe.target_error_t0_m,
+        goal_error_t0_m=probe.goal_error_t0_m,
+        target_error_m={phase: float(np.mean(values)) for phase, values in sorted(probe.target_error_m.items())},
+    )
+
+
+@dataclass
+class Probe:
+    """Hook that measures the policy: its latency, and how far off it thinks target and goal are.
+
+    Only steps at which the policy was asked count; its estimates are compared with ``Observation.aux``,
+    which it must not have read.
+    """
+
+    instruction: str = ""
+    latency_s: list[float] = field(default_factory=list)
+    target_error_t0_m: float | None = None
+    goal_error_t0_m: float | None = None
+    target_error_m: dict[str, list[float]] = field(default_factory=dict)
+
+    def started(self, reading: Reading) -> None:
+        self.instruction = reading.observation.instruction
+
+    def ticked(self, tick: Tick) -> None:
+        if tick.chunk is None or not tick.chunk.info["replanned"]:
+            return
+        self.latency_s.append(float(tick.chunk.info["latency_s"]))
+        target = localisation_error(tick.observation, tick.chunk, "target_position")
+        if tick.index == 0:
+            self.target_error_t0_m = target
+            self.goal_error_t0_m = localisation_error(tick.observation, tick.chunk, "goal_position")
+        phase = tick.observation.aux.get("phase")
+        if target is not None and phase is not None and np.isfinite(phase).all():
+            self.target_error_m.setdefault(str(int(np.ravel(phase)[0])), []).append(target)
+
+
+def localisation_error(observation: Observation, chunk: ActionChunk, name: str) -> float | None:
+    """Distance in m between the policy's estimate and the truth; None where either is missing."""
+    if name not in chunk.info or name not in observation.aux:
+        return None
+    distance = float(np.linalg.norm(np.asarray(chunk.info[name]) - np.asarray(observation.aux[name])))
+    return distance if np.isfinite(distance) else None

@@ -1,0 +1,150 @@
+"""From records to numbers: rates with n and interval, by cell, task, arm and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vla.control.safety import EVENTS
+from vla.eval.intervals import Rate
+from vla.eval.records import EpisodeRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """What a set of episodes has in common.
+
+    Args:
+        success, wrong: rates over all episodes, crashed ones included (as failures).
+        errors: episodes that crashed.
+        time_to_success_s: median over successes; None without any.
+        latency_mean_s, latency_p95_s: mean over episodes of the policy's mean latency; worst p95.
+        safety: share of steps that each stage of the envelope changed.
+        target_error_t0_m, goal_error_t0_m: median over episodes; None where the policy does not say.
+        target_error_m: by phase, mean over episodes.
+    """
+
+    success: Rate
+    wrong: Rate
+    errors: int
+    time_to_success_s: float | None
+    latency_mean_s: float
+    latency_p95_s: float
+    safety: Mapping[str, float]
+    target_error_t0_m: float | None
+    goal_error_t0_m: float | None
+    target_error_m: Mapping[str, float]
+
+    @classmethod
+    def of(cls, records: Sequence[EpisodeRecord]) -> Group:
+        ran = [record for record in records if not record.error]
+        steps = sum(record.steps for record in ran)
+        phases = sorted({phase for record in ran for phase in record.target_error_m})
+        return cls(
+            success=Rate.of(record.success for record in records),
+            wrong=Rate.of(record.wrong for record in records),
+            errors=len(records) - len(ran),
+            time_to_success_s=_median(record.time_to_success_s for record in ran),
+            latency_mean_s=float(np.mean([r.latency_mean_s for r in ran])) if ran else 0.0,
+            latency_p95_s=max((r.latency_p95_s for r in ran), default=0.0),
+            safety={e: sum(r.safety.get(e, 0) for r in ran) / max(steps, 1) for e in EVENTS},
+            target_error_t0_m=_median(record.target_error_t0_m for record in ran),
+            goal_error_t0_m=_median(record.goal_error_t0_m for record in ran),
+            target_error_m={
+                phase: float(np.mean([r.target_error_m[phase] for r in ran if phase in r.target_error_m]))
+                for phase in phases
+            },
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        data = dict(self.__dict__)
+        return {**data, "success": self.success.to_json(), "wrong": self.wrong.to_json()}
+
+
+#: condition -> group
+Row = Mapping[str, Group]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Groups of episodes: by condition, and by condition for each task, arm and cell (task, arm)."""
+
+    suite: str
+    policy: str
+    num_planned: int
+    overall: Row
+    by_task: Mapping[str, Row]
+    by_arm: Mapping[str, Row]
+    by_cell: Mapping[tuple[str, str], Row]
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """``base`` first, then as met."""
+        return tuple(self.overall)
+
+    @property
+    def num_episodes(self) -> int:
+        return sum(group.success.n for group in self.overall.values())
+
+    def worst_cell(self, condition: str) -> tuple[tuple[str, str], Group] | None:
+        """The cell with the lowest success rate under a condition."""
+        cells = [(cell, row[condition]) for cell, row in self.by_cell.items() if condition in row]
+        return min(cells, key=lambda item: item[1].success.value, default=None)
+
+    def mean_of_cells(self, condition: str) -> float | None:
+        """Mean success rate over cells, each counted alike."""
+        rates = [row[condition].success.value for row in self.by_cell.values() if condition in row]
+        return float(np.mean(rates)) if rates else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "suite": self.suite,
+            "policy": self.policy,
+            "num_planned": self.num_planned,
+            "num_episodes": self.num_episodes,
+            "overall": _row_json(self.overall),
+            "by_task": {name: _row_json(row) for name, row in self.by_task.items()},
+            "by_arm": {name: _row_json(row) for name, row in self.by_arm.items()},
+            "by_cell": [
+                {"task": task, "embodiment": arm, **_row_json(row)} for (task, arm), row in self.by_cell.items()
+            ],
+        }
+
+
+def summarise(records: Sequence[EpisodeRecord], *, suite: str, policy: str, num_planned: int) -> Summary:
+    """Group the records of one evaluation."""
+    ordered = sorted(records, key=lambda r: (r.key.condition != "base", r.key.condition))
+    return Summary(
+        suite=suite,
+        policy=policy,
+        num_planned=num_planned,
+        overall=_row(ordered),
+        by_task={name: _row(g) for name, g in _grouped(ordered, lambda r: r.key.task).items()},
+        by_arm={name: _row(g) for name, g in _grouped(ordered, lambda r: r.key.embodiment).items()},
+        by_cell={
+            cell: _row(g) for cell, g in _grouped(ordered, lambda r: (r.key.task, r.key.embodiment)).items()
+        },
+    )
+
+
+def _grouped(records: Sequence[EpisodeRecord], of: Callable[[EpisodeRecord], Any]) -> dict[Any, list[EpisodeRecord]]:
+    groups: dict[Any, list[EpisodeRecord]] = {}
+    for record in records:
+        groups.setdefault(of(record), []).append(record)
+    return groups
+
+
+def _row(records: Sequence[EpisodeRecord]) -> dict[str, Group]:
+    return {name: Group.of(group) for name, group in _grouped(records, lambda r: r.key.condition).items()}
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {condition: group.to_json() for condition, group in row.items()}
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None

@@ -1,0 +1,112 @@
+"""The contracts between the rooms of the house: Policy, Env, Suite, and how they meet.
+
+Everything here is a Protocol: implementations need not inherit, and ``vla.testing`` holds the
+contract suites that every implementation must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from vla.embodiment import Embodiment
+from vla.types import ActionChunk, Observation
+
+Wording = Literal["train", "heldout"]
+Variant = Literal["base", "swapped"]
+
+#: Privileged quantities every tabletop env puts into ``info["aux"]`` / ``Observation.aux`` (float32).
+#: NaN where a quantity does not exist for the task. Used as training labels and diagnostics only.
+AUX_KEYS: Mapping[str, int] = {
+    "target_position": 3,  # m, world: the object or handle to act on
+    "goal_position": 3,  # m, world: where it shall go (NaN: no goal)
+    "front_target_uv": 2,  # [-1, 1] x right, y down, in the front camera (NaN: outside)
+    "front_goal_uv": 2,
+    "wrist_target_uv": 2,
+    "wrist_goal_uv": 2,
+    "phase": 1,  # 0 approach target, 1 at target (grasp/contact), 2 transport, 3 release/retreat
+}
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Learned, scripted, remote, replayed and trivial policies alike; a wrapper policy is a policy."""
+
+    def reset(self) -> None:
+        """Forget everything about the last episode."""
+        ...
+
+    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """One chunk per observation, in the units of that observation's embodiment."""
+        ...
+
+
+@runtime_checkable
+class Env(Protocol):
+    """A gymnasium environment that knows its embodiment, speaks its instruction and can be restored.
+
+    ``reset(seed=, options={"variant": Variant, "wording": Wording})`` is exact: the same
+    (suite, task, embodiment, seed, options) gives the same scene, bit for bit. Observations are
+    ``{"images": {camera: uint8 [h w 3]}, "state": {field: float32 [n]}, "instruction": str}``; ``info``
+    always has ``success`` (bool), ``instruction`` (str) and ``aux`` (see ``AUX_KEYS``).
+    """
+
+    embodiment: Embodiment
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]: ...
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]: ...
+
+    def save_state(self) -> dict[str, Any]:
+        """Everything needed to continue exactly from here (numpy arrays and JSON values)."""
+        ...
+
+    def restore_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Continue from a saved state; returns the observation there."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One entry of an evaluation grid: what is done with which arm."""
+
+    task: str
+    embodiment: str
+
+
+@runtime_checkable
+class Suite(Protocol):
+    """A family of environments, found by name through the ``vla.suites`` entry point group."""
+
+    name: str
+    tasks: tuple[str, ...]
+    embodiments: tuple[str, ...]
+
+    def make(self, task: str, embodiment: str, **kwargs: Any) -> Env:
+        """Build an env; ``kwargs``: image_size (px), render (bool), render_hd (bool) ..."""
+        ...
+
+    def expert(self, env: Env) -> Policy:
+        """A scripted policy bound to ``env`` (reads its simulator state)."""
+        ...
+
+
+def observation_from_gym(
+    obs: Mapping[str, Any], embodiment: Embodiment, *, time_s: float = 0.0, aux: Mapping[str, Any] | None = None
+) -> Observation:
+    """Gymnasium observation -> :class:`~vla.types.Observation` (no copy)."""
+    return Observation(
+        images=obs["images"],
+        state=obs["state"],
+        instruction=obs["instruction"],
+        embodiment=embodiment.name,
+        time_s=time_s,
+        aux=aux or {},
+    )

@@ -1,0 +1,48 @@
+"""Losses that teach the trunk to look: where target and goal are, in space and in each picture.
+
+Both need labels that only a simulator has, and only in training. Behaviour cloning alone finds
+small objects slowly: the hand's own position predicts the object once the hand is there.
+
+Shapes: B batch, C cameras, K keypoint queries, N map cells.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vla.models.heads.interface import masked_mean
+
+KINDS = ("target", "goal")  # what query 0 and query 1 of each camera are to find
+SPREAD_CELLS = 0.7  # standard deviation of the label's bump on the map, in cells
+
+
+def localisation_loss(predicted_B23: Tensor, label_B23: Tensor) -> Tensor:
+    """Smooth L1 between positions relative to the tool, in dm; NaN labels count for nothing."""
+    known = label_B23.isfinite()
+    error = F.smooth_l1_loss(predicted_B23.float(), label_B23.nan_to_num(), reduction="none")
+    return masked_mean(error, known)
+
+
+def keypoint_loss(logits_BCKN: Tensor, uv_BC22: Tensor, mask_BC: Tensor | None = None) -> Tensor:
+    """Cross-entropy between attention and a Gaussian bump at the labelled pixel, less the bump's entropy.
+
+    Args:
+        logits_BCKN: attention logits over a square map, row by row; queries 0, 1 find target, goal.
+        uv_BC22: [batch camera kind (x, y)] in [-1, 1], x right, y down; NaN: not in the picture.
+        mask_BC: true where the camera exists.
+    """
+    side = round(logits_BCKN.shape[-1] ** 0.5)
+    known = uv_BC22.isfinite().all(-1) & (uv_BC22.abs() <= 1).all(-1)
+    if mask_BC is not None:
+        known = known & mask_BC[..., None]
+    centres = (torch.arange(side, device=uv_BC22.device) + 0.5) / side * 2 - 1
+    spread = SPREAD_CELLS * 2 / side
+    offset = uv_BC22.nan_to_num()[..., None] - centres  # [B C 2 (x, y) side]
+    bump = (-0.5 * (offset / spread).square()).softmax(-1)
+    label = (bump[..., 1, :, None] * bump[..., 0, None, :]).flatten(-2)  # y picks the row
+    divergence = F.kl_div(
+        logits_BCKN[:, :, : len(KINDS)].float().log_softmax(-1), label, reduction="none"
+    ).sum(-1)
+    return masked_mean(divergence, known)

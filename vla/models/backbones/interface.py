@@ -1,0 +1,52 @@
+"""What every backbone offers, whatever it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from vla.models.backbones.words import Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixFeatures:
+    """One encoded observation, read by the heads.
+
+    Args:
+        features: float [b p d].
+        mask: bool [b p], true where a token is real; None when all are.
+        auxiliary: what auxiliary losses read. ``keypoint_logits`` [b c k n]: attention logits of the
+            queries of each camera over a square map of n cells, row by row (absent: no such loss).
+    """
+
+    features: Tensor
+    mask: Tensor | None
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """Images, words and embodiment -> prefix features; a ``torch.nn.Module``.
+
+    ``tokenize`` turns instructions into ids and reports the words it does not know. Calling it takes
+    images uint8 [b c h w 3] (RGB), image_mask bool [b c] or None (all there), token_ids int64 [b l],
+    token_mask bool [b l], embodiment_id int64 [b].
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    def tokenize(self, instructions: list[str]) -> Tokens: ...
+
+    def __call__(
+        self,
+        images: Tensor,
+        image_mask: Tensor | None,
+        token_ids: Tensor,
+        token_mask: Tensor,
+        embodiment_id: Tensor,
+    ) -> PrefixFeatures: ...
+
+    def state_dict(self) -> dict[str, Any]: ...

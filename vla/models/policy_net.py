@@ -1,0 +1,236 @@
+"""The whole policy network on one page.
+
+    images, words, embodiment ─► backbone ─► projector ─┐
+    state slots + mask ─► state token ──────────────────┴► fusion blocks ─► prefix, state ─► heads ─► chunk
+                                                                        └► where are target and goal?
+
+Shapes: B batch, C cameras, L words, P prefix tokens, D width, S used state entries, H horizon,
+A active action entries (those that some training embodiment has; the others are zero).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla import spaces
+from vla.errors import ConfigError, UnknownNameError
+from vla.models.auxiliary import keypoint_loss, localisation_loss
+from vla.models.backbones import PrefixFeatures, build_backbone
+from vla.models.heads import HeadConfig, build_head
+from vla.models.layers import EncoderBlock
+from vla.models.projectors import build_projector
+
+#: State that every arm has and that says where the tool is; joint angles are left out because a net
+#: that has them learns each arm by heart.
+DEFAULT_STATE_SLOTS = (
+    "arm0.tcp_position",
+    "arm0.tcp_yaw",
+    "arm0.tcp_error",
+    "arm0.gripper_opening",
+    "arm0.gripper_command",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyNetConfig:
+    """Everything needed to build the network; JSON-able.
+
+    Args:
+        action_index: places in the padded action vector that the heads predict.
+        backbone, backbone_settings: see :func:`vla.models.backbones.build_backbone`.
+        projector: ``linear`` or ``mlp``.
+        width: D of fusion and heads.
+        num_fusion_blocks, num_heads, feed_ratio: of the trunk that joins state and prefix.
+        state_slots: names in ``vla.spaces.STATE_SLOTS`` that the net may see.
+        heads: all are trained, with the sum of their losses; the first is the default.
+        horizon, num_head_blocks, num_noise: see :class:`vla.models.heads.HeadConfig`.
+        localisation_weight, keypoint_weight: of the auxiliary losses.
+        state_dropout: share of training samples whose whole state is hidden.
+    """
+
+    action_index: tuple[int, ...]
+    backbone: str = "tiny"
+    backbone_settings: Mapping[str, Any] = field(default_factory=dict)
+    projector: str = "linear"
+    width: int = 128
+    num_fusion_blocks: int = 2
+    num_heads: int = 4
+    feed_ratio: int = 2
+    state_slots: tuple[str, ...] = DEFAULT_STATE_SLOTS
+    heads: tuple[str, ...] = ("flow", "regression")
+    horizon: int = 8
+    num_head_blocks: int = 2
+    num_noise: int = 4
+    localisation_weight: float = 1.0
+    keypoint_weight: float = 0.3
+    state_dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        for slot in self.state_slots:
+            if slot not in spaces.STATE_SLOTS:
+                raise UnknownNameError("state slot", slot, spaces.STATE_SLOTS)
+        if not self.heads or not self.action_index:
+            raise ConfigError(f"A policy needs a head and actions: {self.heads}, {self.action_index}.")
+        if not set(self.action_index) <= set(range(spaces.ACTION_DIM)):
+            raise ConfigError(f"Action places must lie in 0..{spaces.ACTION_DIM - 1}: {self.action_index}.")
+
+    @property
+    def state_index(self) -> tuple[int, ...]:
+        """Places in the padded state vector that the net sees."""
+        slots = [spaces.STATE_SLOTS[name] for name in self.state_slots]
+        return tuple(i for slot in slots for i in range(slot.offset, slot.offset + slot.size))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PolicyNetConfig:
+        """Strict inverse of :meth:`to_json`."""
+        known = [f.name for f in fields(cls)]
+        for key in data:
+            if key not in known:
+                raise UnknownNameError("policy network setting", key, known)
+        lists = ("action_index", "state_slots", "heads")
+        return cls(**{key: tuple(value) if key in lists else value for key, value in data.items()})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PolicyInputs:
+    """What the network sees.
+
+    images uint8 [B C h w 3], image_mask bool [B C] (None: all there), token_ids int64 [B L],
+    token_mask bool [B L], embodiment_id int64 [B], state float32 [B STATE_DIM] normalised,
+    state_mask bool [B STATE_DIM].
+    """
+
+    images: Tensor
+    image_mask: Tensor | None
+    token_ids: Tensor
+    token_mask: Tensor
+    embodiment_id: Tensor
+    state: Tensor
+    state_mask: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PolicyLabels:
+    """What it shall learn.
+
+    actions float32 [B H ACTION_DIM] normalised, action_mask bool of that shape, location_dm float32
+    [B 2 3] (target and goal relative to the tool, dm, world axes, NaN unknown), keypoint_uv float32
+    [B C 2 2] (camera, target and goal, x and y in [-1, 1], NaN unknown).
+    """
+
+    actions: Tensor
+    action_mask: Tensor
+    location_dm: Tensor
+    keypoint_uv: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """One encoded observation: prefix, state token [B 1 D], where target and goal seem to be [B 2 3], dm."""
+
+    prefix: PrefixFeatures
+    state: Tensor
+    location_dm: Tensor
+
+
+class PolicyNet(nn.Module):
+    """Backbone, projector, fusion trunk and heads."""
+
+    action_index: Tensor
+    state_index: Tensor
+
+    def __init__(self, config: PolicyNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.backbone = build_backbone(config.backbone, config.backbone_settings)
+        self.projector = build_projector(config.projector, self.backbone.width, width)
+        self.state_in = nn.Sequential(
+            nn.Linear(2 * len(config.state_index), width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.fusion = nn.ModuleList(
+            EncoderBlock(width, config.num_heads, config.feed_ratio) for _ in range(config.num_fusion_blocks)
+        )
+        self.locate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 6))
+        head = HeadConfig(
+            width=width,
+            horizon=config.horizon,
+            action_dim=len(config.action_index),
+            num_blocks=config.num_head_blocks,
+            num_heads=config.num_heads,
+            feed_ratio=config.feed_ratio,
+            num_noise=config.num_noise,
+        )
+        self.heads = nn.ModuleDict({name: build_head(name, head) for name in config.heads})
+        self.register_buffer("action_index", torch.tensor(config.action_index), persistent=False)
+        self.register_buffer("state_index", torch.tensor(config.state_index), persistent=False)
+
+    def encode(self, inputs: PolicyInputs, keep_state: Tensor | None = None) -> Encoded:
+        """Once an observation. ``keep_state`` bool [B]: false hides the whole state of a sample."""
+        seen = self.backbone(
+            inputs.images, inputs.image_mask, inputs.token_ids, inputs.token_mask, inputs.embodiment_id
+        )
+        there = inputs.state_mask[:, self.state_index]
+        if keep_state is not None:
+            there = there & keep_state[:, None]
+        there = there.to(inputs.state.dtype)
+        state_BS = inputs.state[:, self.state_index] * there
+        state_B1D = self.state_in(torch.cat([state_BS, there], dim=-1))[:, None]
+        tokens = torch.cat([state_B1D, self.projector(seen.features)], dim=1)
+        mask = seen.mask
+        if mask is not None:
+            mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
+        for block in self.fusion:
+            tokens = block(tokens, mask)
+        state_B1D, features = tokens[:, :1], tokens[:, 1:]
+        location = self.locate(state_B1D[:, 0]).unflatten(-1, (2, 3))
+        return Encoded(PrefixFeatures(features, seen.mask, seen.auxiliary), state_B1D, location)
+
+    def loss(
+        self, inputs: PolicyInputs, labels: PolicyLabels, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total to descend, and its detached parts by name (``location_dm``: the estimates, [B 2 3])."""
+        batch, device = len(inputs.state), inputs.state.device
+        keep = torch.rand(batch, generator=generator, device=device) >= self.config.state_dropout
+        encoded = self.encode(inputs, keep)
+        actions = labels.actions[..., self.action_index]
+        mask = labels.action_mask[..., self.action_index]
+        losses = {
+            name: self.heads[name].loss(encoded.prefix, encoded.state, actions, mask, generator)  # type: ignore[operator]
+            for name in self.config.heads
+        }
+        total = torch.stack(list(losses.values())).sum()
+        losses["localisation"] = localisation_loss(encoded.location_dm, labels.location_dm)
+        total = total + self.config.localisation_weight * losses["localisation"]
+        logits = encoded.prefix.auxiliary.get("keypoint_logits")
+        if logits is not None:
+            losses["keypoint"] = keypoint_loss(logits, labels.keypoint_uv, inputs.image_mask)
+            total = total + self.config.keypoint_weight * losses["keypoint"]
+        parts = {name: value.detach() for name, value in losses.items()}
+        return total, {**parts, "location_dm": encoded.location_dm.detach()}
+
+    def sample(
+        self,
+        inputs: PolicyInputs,
+        *,
+        head: str | None = None,
+        num_steps: int = 5,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised chunk [B H ACTION_DIM] and location estimates [B 2 3] (dm, relative to the tool)."""
+        name = head or self.config.heads[0]
+        if name not in self.heads:
+            raise UnknownNameError("action head of this policy", name, self.heads)
+        encoded = self.encode(inputs)
+        active = self.heads[name].sample(encoded.prefix, encoded.state, num_steps=num_steps, generator=generator)  # type: ignore[operator]
+        chunk = active.new_zeros(*active.shape[:-1], spaces.ACTION_DIM)
+        chunk[..., self.action_index] = active
+        return chunk, encoded.location_dm

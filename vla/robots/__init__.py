@@ -1,0 +1,65 @@
+"""What a robot is to this package, simulated or not: read, command, stop, with declared limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from vla.embodiment import Embodiment
+from vla.types import Observation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """What a robot reports at one instant.
+
+    Args:
+        observation: cameras, state and the instruction in force.
+        info: what else is known; a simulator says ``success``, ``wrong`` and ``aux`` (see ``Env``).
+        done: the episode is over for a reason of the robot's own (a simulator's time limit).
+    """
+
+    observation: Observation
+    info: Mapping[str, Any]
+    done: bool
+
+
+@runtime_checkable
+class Robot(Protocol):
+    """One arm behind one connection.
+
+    Attributes:
+        embodiment: its fields, ranges, workspace and rate: the limits the safety envelope keeps.
+        deadman_s: the arm stops by itself when no command came for this long; None where nothing moves
+            without a command (a simulator's clock stands still between commands).
+    """
+
+    embodiment: Embodiment
+    deadman_s: float | None
+
+    def connect(self) -> Reading:
+        """Open the connection (a simulator: reset the scene), clear a stop; says where the arm is."""
+        ...
+
+    def read(self) -> Reading:
+        """The latest reading."""
+        ...
+
+    def command(self, action: np.ndarray) -> Reading:
+        """Send one action (float32 [action_dim], already inside the limits); says where it led."""
+        ...
+
+    def set_instruction(self, text: str) -> Reading:
+        """Put another instruction in force; an instruction that cannot be followed raises ``VlaError``."""
+        ...
+
+    def stop(self) -> None:
+        """Stop and stay stopped: every further command is refused until :meth:`connect`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...

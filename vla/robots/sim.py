@@ -1,0 +1,110 @@
+"""A simulated arm behind the robot interface: the same loop drives it as drives hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from vla.errors import ConfigError, EnvError, UnknownNameError
+from vla.interfaces import Env, Suite, observation_from_gym
+from vla.robots import Reading
+
+
+@runtime_checkable
+class Instructable(Protocol):
+    """An env that can be told to do something else in the same scene."""
+
+    def set_instruction(self, text: str) -> None: ...
+
+
+@runtime_checkable
+class InstructableSuite(Protocol):
+    """A suite that finds a scene in which an instruction can be followed."""
+
+    def env_for_instruction(
+        self, text: str, embodiment: str, seed: int, **kwargs: Any
+    ) -> tuple[Env, dict[str, Any]]: ...
+
+
+class SimRobot:
+    """An env as a robot. ``connect`` resets it to (seed, options), exactly."""
+
+    def __init__(self, env: Env, *, seed: int, options: Mapping[str, Any] | None = None) -> None:
+        self.env = env
+        self.embodiment = env.embodiment
+        self.deadman_s: float | None = None
+        self._seed, self._options = seed, dict(options or {})
+        self._reading: Reading | None = None
+        self._steps = 0
+        self._stopped = True
+
+    def connect(self) -> Reading:
+        obs, info = self.env.reset(seed=self._seed, options=dict(self._options))
+        self._steps, self._stopped = 0, False
+        return self._take(obs, info, done=False)
+
+    def read(self) -> Reading:
+        if self._reading is None:
+            raise EnvError(f"Simulated {self.embodiment.name!r} is not connected: call connect() first.")
+        return self._reading
+
+    def command(self, action: np.ndarray) -> Reading:
+        if self._stopped:
+            raise EnvError(f"Simulated {self.embodiment.name!r} is stopped: call connect() to start again.")
+        obs, _, terminated, truncated, info = self.env.step(action)
+        self._steps += 1
+        return self._take(obs, info, done=bool(terminated or truncated))
+
+    def set_instruction(self, text: str) -> Reading:
+        if not isinstance(self.env, Instructable):
+            raise ConfigError(
+                f"The env of simulated {self.embodiment.name!r} takes no new instructions while it runs "
+                "(it has no set_instruction)."
+            )
+        before = self.read()
+        self.env.set_instruction(text)
+        self._reading = replace(before, observation=replace(before.observation, instruction=text), done=False)
+        return self._reading
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def close(self) -> None:
+        self.stop()
+        self.env.close()
+
+    def _take(self, obs: Mapping[str, Any], info: Mapping[str, Any], *, done: bool) -> Reading:
+        time_s = self._steps / self.embodiment.control_hz
+        observation = observation_from_gym(obs, self.embodiment, time_s=time_s, aux=info["aux"])
+        self._reading = Reading(observation=observation, info=info, done=done)
+        return self._reading
+
+
+def sim_robot(suite: Suite, embodiment: str, instruction: str, *, seed: int, **make_kwargs: Any) -> SimRobot:
+    """A simulated arm in a scene where ``instruction`` can be followed.
+
+    Args:
+        suite: must find scenes by instruction (:class:`InstructableSuite`).
+        embodiment: one of the suite's arms.
+        instruction: what the person says.
+        seed: where the search for a scene starts.
+        make_kwargs: passed on to the suite's ``make`` (image_size, render ...).
+
+    Raises:
+        UnknownNameError: the suite has no such arm.
+        VlaError: no scene of the suite can follow the instruction.
+    """
+    if embodiment not in suite.embodiments:
+        raise UnknownNameError(f"arm of suite {suite.name!r}", embodiment, suite.embodiments)
+    if not isinstance(suite, InstructableSuite):
+        raise ConfigError(f"Suite {suite.name!r} cannot look for a scene by instruction (no env_for_instruction).")
+    env, options = suite.env_for_instruction(instruction, embodiment, seed, **make_kwargs)
+    robot = SimRobot(env, seed=int(options.get("seed", seed)), options=_without_seed(options))
+    return robot
+
+
+def _without_seed(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "seed"}

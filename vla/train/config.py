@@ -1,0 +1,203 @@
+"""Everything a training run is made of, as frozen, JSON-able values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from vla.errors import ConfigError, UnknownNameError
+from vla.models.policy_net import DEFAULT_STATE_SLOTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """Demonstrations to make when they are not there yet.
+
+    Args:
+        suite: registered name.
+        tasks, embodiments: every pair of them is a cell.
+        episodes_per_cell: successful demonstrations of each cell.
+        image_size: px.
+        num_workers: processes; 0: one a core.
+    """
+
+    suite: str = "tabletop"
+    tasks: tuple[str, ...] = ("place",)
+    embodiments: tuple[str, ...] = ("panda", "ur5e")
+    episodes_per_cell: int = 200
+    image_size: int = 64
+    num_workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What to learn from.
+
+    Args:
+        stores: episode stores to read, mixed by number of frames.
+        generate: fill ``stores[0]`` first by this recipe (resumes; does nothing when complete).
+        camera_roles: cameras the policy sees through.
+        approach_share: share of every batch drawn from frames where the hand is still on its way to the
+            target. Without it the net learns to find the target from its own hand.
+    """
+
+    stores: tuple[str, ...] = ("outputs/demonstrations/quick.zarr",)
+    generate: GenerationConfig | None = None
+    camera_roles: tuple[str, ...] = ("front", "wrist")
+    image_size: int = 64
+    approach_share: float = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes and losses; what follows from the data (vocabulary, action entries) is derived.
+
+    Args:
+        backbone: registered backbone.
+        width: of backbone, trunk and heads alike.
+        num_queries: keypoint tokens a camera.
+        heads: all are trained; the first is the default at inference.
+        execution_horizon: actions executed before replanning, recommended to whoever runs the policy.
+        num_flow_steps: Euler steps of the flow head.
+
+    The rest is described in :class:`vla.models.policy_net.PolicyNetConfig`.
+    """
+
+    backbone: str = "tiny"
+    projector: str = "linear"
+    width: int = 128
+    num_queries: int = 8
+    num_fusion_blocks: int = 2
+    num_heads: int = 4
+    feed_ratio: int = 2
+    state_slots: tuple[str, ...] = DEFAULT_STATE_SLOTS
+    heads: tuple[str, ...] = ("flow", "regression")
+    horizon: int = 8
+    execution_horizon: int = 2
+    num_flow_steps: int = 5
+    num_head_blocks: int = 2
+    num_noise: int = 4
+    localisation_weight: float = 1.0
+    keypoint_weight: float = 0.3
+    state_dropout: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Changes made to training samples.
+
+    Args:
+        shift_px: each picture moves by up to this much in x and y (its labels move with it).
+        gain, offset: each colour channel is scaled by 1 +- gain and shifted by +- offset (of full range).
+        word_dropout: share of words replaced by the unknown word, so that unknown words do little harm.
+    """
+
+    shift_px: int = 3
+    gain: float = 0.15
+    offset: float = 0.06
+    word_dropout: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with warm-up and cosine decay.
+
+    Args:
+        batch_size: samples a step over all processes together.
+        lr: peak; falls along a cosine to ``final_lr_share`` of it as the budget is used up.
+        clip: gradient norm.
+        ema_decay: of the weights that are evaluated and shipped; ramps up over the first steps.
+    """
+
+    batch_size: int = 32
+    lr: float = 1e-3
+    final_lr_share: float = 0.02
+    warmup_steps: int = 100
+    weight_decay: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """When to stop: after ``steps``, or after ``minutes`` of training wall time if that is sooner.
+
+    The learning rate follows the share of the budget that is used, so a run limited by time still anneals.
+    """
+
+    steps: int | None = 3000
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise ConfigError("A training budget needs steps, minutes, or both.")
+
+    def share(self, step: int, minutes: float) -> float:
+        """Share of the budget used, 0..1."""
+        by_step = step / self.steps if self.steps else 0.0
+        by_time = minutes / self.minutes if self.minutes else 0.0
+        return min(max(by_step, by_time), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run.
+
+    Args:
+        name: of the run, for people.
+        seed: of weights, sampling, noise and augmentation.
+        num_processes: one-thread processes that average gradients; 0: one a core (CPU) or one (GPU).
+        device: ``auto`` (CUDA if there), ``cpu`` or ``cuda``.
+        checkpoint_minutes: between checkpoints (one is written at the end and on Ctrl-C too).
+        keep_checkpoints: newest ones kept.
+        log_every: steps a line of ``metrics.jsonl``.
+        init_from: policy directory whose weights to start from (same network; None: fresh weights).
+    """
+
+    name: str = "run"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    seed: int = 0
+    num_processes: int = 0
+    device: str = "auto"
+    checkpoint_minutes: float = 2.0
+    keep_checkpoints: int = 2
+    log_every: int = 20
+    init_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UnknownNameError("device", self.device, ("auto", "cpu", "cuda"))
+        if not 1 <= self.model.execution_horizon <= self.model.horizon:
+            raise ConfigError(
+                f"execution_horizon {self.model.execution_horizon} must lie in 1..{self.model.horizon}."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrainConfig:
+        """Strict inverse of :meth:`to_json`."""
+        return _from_json(cls, data)
+
+
+def _from_json(cls: type, data: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls)]
+    values = {}
+    for key, value in data.items():
+        if key not in known:
+            raise UnknownNameError(f"{cls.__name__} key", key, known)
+        inner = next((t for t in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(t)), None)
+        if isinstance(value, Mapping) and isinstance(inner, type):
+            values[key] = _from_json(inner, value)
+        else:
+            values[key] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.statistics import Normalizer
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ContractError, IncompatibleError, ObservationError, StatisticsError, VlaError
 from vla.spaces import SLOT_VERSION
@@ -32,7 +33,7 @@ class PolicyContract:
 
     Args:
         embodiments: the arms it was trained on, by name.
-        statistics: normalisation statistics by embodiment (JSON of ``vla.data.statistics.Statistics``).
+        normalisation: modes and statistics by embodiment (JSON of ``vla.data.statistics.Normalizer``).
         camera_roles: cameras it looks through, in the network's order.
         image_size: px; images are squares of exactly this size.
         horizon: actions a chunk.
@@ -46,7 +47,7 @@ class PolicyContract:
     """
 
     embodiments: Mapping[str, Embodiment]
-    statistics: Mapping[str, Mapping[str, Any]]
+    normalisation: Mapping[str, Any]
     camera_roles: tuple[str, ...]
     image_size: int
     horizon: int
@@ -74,11 +75,17 @@ class PolicyContract:
         for name, embodiment in self.embodiments.items():
             if embodiment.name != name:
                 raise ContractError(f"Embodiment {embodiment.name!r} is stored as {name!r}.")
-            if name not in self.statistics:
+        statistics = self.normalizer().statistics
+        for name in self.embodiments:
+            if name not in statistics:
                 raise StatisticsError(
                     f"Policy contract has no normalisation statistics for {name!r}; "
-                    f"it has them for {sorted(self.statistics)}."
+                    f"it has them for {sorted(statistics)}."
                 )
+
+    def normalizer(self) -> Normalizer:
+        """Between the units of each embodiment and what the network sees."""
+        return Normalizer.from_json(self.normalisation, self.embodiments)
 
     def check(self, embodiment: Embodiment, *, trained_as: str | None = None) -> Embodiment:
         """The training embodiment that fits ``embodiment``.
@@ -96,7 +103,9 @@ class PolicyContract:
             raise IncompatibleError(
                 "policy",
                 repr(embodiment.name),
-                [f"it was not trained on {name!r}, only on: {known}; map it explicitly (trained_as=) if it fits"],
+                [
+                    f"it was not trained on {name!r}, only on: {known}; map it explicitly (trained_as=) if it fits"
+                ],
             )
         answer = compatible(self.embodiments[name], embodiment)
         if not answer:
@@ -173,7 +182,9 @@ class PolicyContract:
         directory = Path(directory)
         path = directory / CONTRACT_FILE
         if not path.is_file():
-            raise ContractError(f"No policy at {directory}: {CONTRACT_FILE} is missing. Train one with 'vla train'.")
+            raise ContractError(
+                f"No policy at {directory}: {CONTRACT_FILE} is missing. Train one with 'vla train'."
+            )
         try:
             data = json.loads(path.read_text())
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Gymnasium registration: ``gymnasium.make("vla/tabletop-place-panda-v0")``."""
+"""Gymnasium registration: ``gymnasium.make("vla_envs:vla/tabletop-place-panda-v0")``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import gymnasium
 
 
 def register() -> None:
-    """Called by gymnasium through its entry point; must stay light (no MuJoCo import)."""
+    """Register every task and arm; light (no MuJoCo import) and safe to call twice."""
     from vla_envs.tabletop.names import ARMS, TASKS
 
     for task in TASKS:
         for arm in ARMS:
+            name = f"vla/tabletop-{task}-{arm}-v0"
+            if name in gymnasium.registry:
+                continue
             gymnasium.register(
-                id=f"vla/tabletop-{task}-{arm}-v0",
+                id=name,
                 entry_point="vla_envs.tabletop.env:make_env",
                 kwargs={"task": task, "embodiment": arm},
                 disable_env_checker=True,

@@ -43,13 +43,13 @@ def make(*, path: str, embodiment: Embodiment, episode: int = 0) -> ReplayPolicy
     store = EpisodeStore.open(path)
     try:
         if not 0 <= episode < len(store.episodes):
-            raise ConfigError(
-                f"Store {path!r} has episodes 0 .. {len(store.episodes) - 1}; episode {episode} was asked for."
-            )
+            raise ConfigError(f"Store {path!r} has episodes 0 .. {len(store.episodes) - 1}, not {episode}.")
         recorded = store.embodiments[store.episodes[episode].embodiment]
         answer = compatible(recorded, embodiment)
         if not answer:
-            raise IncompatibleError(f"episode {episode} of {recorded.name!r}", repr(embodiment.name), answer.reasons)
+            raise IncompatibleError(
+                f"episode {episode} of {recorded.name!r}", repr(embodiment.name), answer.reasons
+            )
         return ReplayPolicy(store.column(episode, "executed"), embodiment)
     finally:
         store.close()

@@ -83,7 +83,9 @@ def _python() -> Finding:
         check="python",
         status="ok" if new_enough else "fail",
         found=f"{platform.python_version()} ({sys.executable})",
-        mend="" if new_enough else "use Python 3.11 or newer: PYTHON=/path/to/python3.11 ./scripts/quickstart",
+        mend=""
+        if new_enough
+        else "use Python 3.11 or newer: PYTHON=/path/to/python3.11 ./scripts/quickstart",
     )
 
 
@@ -198,13 +200,17 @@ def _gpu() -> Finding:
         return Finding(check="gpu", status="ok", found=found)
     if Path("/dev/nvidiactl").exists():
         mend = "install a CUDA build of torch and a matching driver"
-        return Finding(check="gpu", status="warn", found="there is one, but this torch cannot use it", mend=mend)
+        return Finding(
+            check="gpu", status="warn", found="there is one, but this torch cannot use it", mend=mend
+        )
     return Finding(check="gpu", status="ok", found="none: everything runs on the CPU")
 
 
 def _display() -> Finding:
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return Finding(check="display", status="ok", found=display or "none: vla run writes videos, opens no viewer")
+    return Finding(
+        check="display", status="ok", found=display or "none: vla run writes videos, opens no viewer"
+    )
 
 
 def _extras() -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from vla.control.safety import SafeAction, SafetyEnvelope
-from vla.errors import ActionError, VlaError
+from vla.errors import ConfigError, VlaError
 from vla.interfaces import Policy
 from vla.robots import Reading, Robot
 from vla.types import ActionChunk, Observation
@@ -94,8 +94,8 @@ def run_loop(
 ) -> LoopResult:
     """Connect, then turn the loop until success, the robot's own end, ``max_steps`` or the operator's word.
 
-    With an operator the loop outlives success and the robot's own end: the arm holds still and waits
-    for the next sentence. Whatever goes wrong inside, the robot is told to stop before the error leaves.
+    With an operator the loop outlives success (the arm holds still and waits for the next sentence) and
+    a simulator's time limit. Whatever goes wrong inside, the robot is told to stop before the error leaves.
 
     Args:
         robot: connected here, left stopped.
@@ -106,12 +106,20 @@ def run_loop(
         operator: commands while running; None: the instruction stays.
         realtime: keep ``embodiment.control_hz`` by the monotonic clock with absolute deadlines.
     """
-    if policy is None or max_steps < 1:
-        raise ActionError(f"A loop needs a policy and at least one step; got {policy!r} and {max_steps}.")
+    if max_steps < 1:
+        raise ConfigError(f"max_steps is {max_steps}; expected at least 1.")
     envelope.reset()
     policy.reset()
     try:
-        return _turn(robot, policy, envelope, max_steps, hooks, operator, realtime)
+        return _turn(
+            robot,
+            policy,
+            envelope,
+            max_steps=max_steps,
+            hooks=hooks,
+            operator=operator,
+            clock=_Clock(1.0 / robot.embodiment.control_hz if realtime else 0.0),
+        )
     finally:
         robot.stop()
 
@@ -120,15 +128,15 @@ def _turn(
     robot: Robot,
     policy: Policy,
     envelope: SafetyEnvelope,
+    *,
     max_steps: int,
     hooks: Sequence[Hook],
     operator: Operator | None,
-    realtime: bool,
+    clock: _Clock,
 ) -> LoopResult:
     reading = robot.connect()
     for hook in hooks:
         hook.started(reading)
-    clock = _Clock(1.0 / robot.embodiment.control_hz if realtime else 0.0)
     holding, wrong, steps = False, False, 0
     ending: Ending = "max_steps"
     while steps < max_steps:
@@ -149,12 +157,12 @@ def _turn(
         wrong = wrong or bool(reading.info.get("wrong", False))
         for hook in hooks:
             hook.ticked(tick)
-        finished: Ending | None = "success" if reading.info.get("success") else "done" if reading.done else None
-        if finished is not None and operator is None:
-            ending = finished
+        succeeded = bool(reading.info.get("success", False))
+        if operator is None and (succeeded or reading.done):
+            ending = "success" if succeeded else "done"
             break
-        if finished is not None and operator is not None and not holding:
-            operator.tell("done." if finished == "success" else "time is up.")
+        if operator is not None and succeeded and not holding:
+            operator.tell("done.")
             holding = True
         clock.wait()
     success = bool(reading.info.get("success", False))

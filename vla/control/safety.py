@@ -135,7 +135,10 @@ class SafetyEnvelope:
         self._note("range", wanted, value, events)
         last = reference if self._last is None else self._last
         low, high = last - self._reach, last + self._reach
-        low, high = np.minimum(low, reference), np.maximum(high, reference)  # coming to rest is always allowed
+        low, high = (
+            np.minimum(low, reference),
+            np.maximum(high, reference),
+        )  # coming to rest is always allowed
         limited = np.clip(np.clip(value, low, high), self._low, self._high)
         self._note("change", value, limited, events)
         boxed = self._in_box(limited, state)
@@ -172,7 +175,9 @@ class SafetyEnvelope:
         span = np.array(field.high) - np.array(field.low)
         if field.gripper_sign != "none":
             return span
-        fraction = self.config.max_absolute_change if field.mode == "absolute" else self.config.max_delta_change
+        fraction = (
+            self.config.max_absolute_change if field.mode == "absolute" else self.config.max_delta_change
+        )
         return fraction * span
 
     def _note(self, event: str, before: np.ndarray, after: np.ndarray, events: list[str]) -> None:
@@ -211,8 +216,9 @@ def _workspace_axes(embodiment: Embodiment, config: SafetyConfig) -> tuple[_BoxA
             continue
         if field.frame != "world":
             raise ConfigError(
-                f"The workspace of {embodiment.name!r} is a box in world frame, but action field {field.name!r} "
-                f"is in {field.frame!r} frame. Convert it, or turn the box off with SafetyConfig(workspace=False)."
+                f"The workspace of {embodiment.name!r} is a box in world frame, but action field "
+                f"{field.name!r} is in {field.frame!r} frame. Convert it, or turn the box off with "
+                "SafetyConfig(workspace=False)."
             )
         position = _state_field(embodiment, f"{arm}.tcp_position")
         if position is None or position.size != 3:
@@ -227,7 +233,9 @@ def _workspace_axes(embodiment: Embodiment, config: SafetyConfig) -> tuple[_BoxA
             low = embodiment.workspace_low[k] + config.workspace_margin_m
             high = embodiment.workspace_high[k] - config.workspace_margin_m
             delta = quantity == "tcp_position_delta"
-            axes.append(_BoxAxis(start + i, k, delta, position.name, error.name if error else None, low, high))
+            axes.append(
+                _BoxAxis(start + i, k, delta, position.name, error.name if error else None, low, high)
+            )
     return tuple(axes)
 
 

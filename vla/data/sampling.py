@@ -37,7 +37,11 @@ class WindowSampler:
         self._starts = self._ends - lengths
         self._share = approach_share
         self.cells = sorted(set(cells)) if equal_cells else [("", "")]
-        numbers = np.array([self.cells.index(cell) for cell in cells]) if equal_cells else np.zeros(len(lengths), int)
+        numbers = (
+            np.array([self.cells.index(cell) for cell in cells])
+            if equal_cells
+            else np.zeros(len(lengths), int)
+        )
         cell_of_step = np.repeat(numbers, lengths)
         self._approach, self._others = (
             [np.flatnonzero((cell_of_step == cell) & flags) for cell in range(len(self.cells))]
@@ -53,11 +57,37 @@ class WindowSampler:
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """int64 [count 2] of (episode, step), in random order."""
+        cells = np.arange(len(self.cells))
+        slots = rng.permutation(
+            np.concatenate([np.tile(cells, count // len(cells)), self._spare(rng, count)])
+        )
         num_approach = int(np.floor(self._share * count + rng.random()))
-        steps = []
-        for total, balanced in ((num_approach, True), (count - num_approach, False)):
-            for cell, wanted in zip(*_shares(rng, total, len(self.cells)), strict=True):
-                steps += self._draw_cell(rng, int(cell), int(wanted), approach=balanced)
-        flat = rng.permutation(np.array(_without_repeats(rng, steps, self), np.int64))
+        approach = np.bincount(slots[:num_approach], minlength=len(cells)).tolist()
+        uniform = np.bincount(slots[num_approach:], minlength=len(cells)).tolist()
+        steps = [self._draw_cell(rng, c, approach[c], uniform[c]) for c in np.unique(slots).tolist()]
+        flat = rng.permutation(np.concatenate(steps)) if steps else np.zeros(0, np.int64)
         episode = np.searchsorted(self._ends, flat, side="right")
         return np.stack([episode, flat - self._starts[episode]], axis=1)
+
+    def _spare(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Cells that get one window more than the others."""
+        return rng.choice(len(self.cells), count % len(self.cells), replace=False)
+
+    def _draw_cell(
+        self, rng: np.random.Generator, cell: int, num_approach: int, num_uniform: int
+    ) -> np.ndarray:
+        """Flat step numbers from one cell; a uniform draw falls on approach steps as often as they are."""
+        approach, others = self._approach[cell], self._others[cell]
+        if not len(approach):
+            return _pick(rng, others, num_approach + num_uniform)
+        spill = int(rng.binomial(num_uniform, len(approach) / (len(approach) + len(others))))
+        return np.concatenate(
+            [_pick(rng, approach, num_approach + spill), _pick(rng, others, num_uniform - spill)]
+        )
+
+
+def _pick(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
+    """``count`` of ``pool``, without repetition where there are enough."""
+    if not count:
+        return pool[:0]
+    return pool[rng.choice(len(pool), count, replace=count > len(pool), shuffle=False)]

@@ -5,7 +5,7 @@ Statistics belong to a policy's contract: a missing embodiment raises, nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -98,11 +98,19 @@ def _vector_statistics(stores: Sequence[EpisodeStore], embodiment: str, column: 
     count, mean, squares, low, high = 0, np.zeros(()), np.zeros(()), np.array(np.inf), np.array(-np.inf)
     for values in _values(stores, embodiment, column):
         if count and values.shape[1:] != mean.shape:
-            raise StatisticsError(f"{column} of {embodiment!r} has {values.shape[1]} and {len(mean)} entries.")
+            raise StatisticsError(
+                f"{column} of {embodiment!r} has {values.shape[1]} and {len(mean)} entries."
+            )
         n, delta = len(values), values.mean(axis=0) - mean
         mean = mean + delta * n / (count + n)
-        squares = squares + ((values - values.mean(axis=0)) ** 2).sum(axis=0) + delta**2 * count * n / (count + n)
-        low, high, count = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0)), count + n
+        squares = (
+            squares + ((values - values.mean(axis=0)) ** 2).sum(axis=0) + delta**2 * count * n / (count + n)
+        )
+        low, high, count = (
+            np.minimum(low, values.min(axis=0)),
+            np.maximum(high, values.max(axis=0)),
+            count + n,
+        )
     width = np.where(high > low, high - low, 1.0)
     histogram = np.zeros((len(mean), _BINS), np.int64)
     columns = np.arange(len(mean))
@@ -111,7 +119,7 @@ def _vector_statistics(stores: Sequence[EpisodeStore], embodiment: str, column: 
         np.add.at(histogram, (columns, bins), 1)
     shares = np.cumsum(histogram, axis=1) / count
     q01, q99 = (low + (np.argmax(shares >= q, axis=1) + 0.5) / _BINS * (high - low) for q in (0.01, 0.99))
-    rows = (mean, np.sqrt(squares / count), low, high, q01, q99)
+    rows = [np.asarray(row) for row in (mean, np.sqrt(squares / count), low, high, q01, q99)]
     return VectorStatistics(
         **{f.name: tuple(row.tolist()) for f, row in zip(fields(VectorStatistics), rows, strict=True)}
     )
@@ -143,7 +151,7 @@ class Normalizer:
         for name, values in self.statistics.items():
             if name not in embodiments:
                 raise StatisticsError(
-                    f"Statistics of embodiment {name!r}, which is not described; described: {sorted(embodiments)}."
+                    f"Statistics of embodiment {name!r}, but only {sorted(embodiments)} are described."
                 )
             arm = embodiments[name]
             self._maps[name, "state"] = _affine(name, arm.state, values.state, state_mode)
@@ -192,7 +200,7 @@ class Normalizer:
     def _map(self, embodiment: str, kind: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if (embodiment, kind) not in self._maps:
             raise StatisticsError(
-                f"No statistics of embodiment {embodiment!r}; there are statistics of {sorted(self.statistics)}. "
+                f"No statistics of embodiment {embodiment!r}; there are those of {sorted(self.statistics)}. "
                 "Compute them over data of this embodiment, or use one of those."
             )
         centre, scale = self._maps[embodiment, kind]
@@ -232,20 +240,3 @@ def _check_keys(cls: type, data: Mapping[str, Any]) -> None:
     known = {f.name for f in fields(cls)}
     if set(data) != known:
         raise StatisticsError(f"{cls.__name__} has the keys {sorted(data)}, expected {sorted(known)}.")
-
-
-def merge_embodiments(stores: Iterable[EpisodeStore]) -> dict[str, Embodiment]:
-    """Embodiments of several stores by name; one name with two meanings raises."""
-    merged: dict[str, Embodiment] = {}
-    for store in stores:
-        for name, embodiment in store.embodiments.items():
-            known = merged.setdefault(name, embodiment)
-            if (known.state, known.action, known.control_hz) != (
-                embodiment.state,
-                embodiment.action,
-                embodiment.control_hz,
-            ):
-                raise StatisticsError(
-                    f"Embodiment {name!r} of {store.path} differs in fields or rate from the other stores'."
-                )
-    return merged

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vla.data.packing import merge_embodiments, pack_steps
 from vla.data.sampling import WindowSampler
-from vla.data.statistics import Mode, Normalizer, Statistics, merge_embodiments
+from vla.data.statistics import Mode, Normalizer, Statistics
 from vla.data.store import EpisodeStore
-from vla.embodiment import Embodiment
 from vla.errors import ConfigError, StoreError, UnknownNameError
 from vla.interfaces import AUX_KEYS
 from vla.spaces import ACTION_DIM, STATE_DIM, slot_mask
@@ -83,19 +83,6 @@ class Batch:
     index: np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
-    """All steps of one embodiment, one row a step; ``stop`` ends the trusted labels of a chunk."""
-
-    state: np.ndarray  # f32 [N S], normalised
-    action: np.ndarray  # f32 [N A], normalised
-    aux: np.ndarray  # f32 [N k]
-    tcp_position: np.ndarray  # f32 [N 3]
-    end: np.ndarray  # i64 [N]: row after the episode's last
-    stop: np.ndarray  # i64 [N]: row after the last label that holds for a chunk from here
-    hold: np.ndarray  # f32 [A], normalised; NaN: repeat the last value
-
-
 class WindowDataset:
     """Random access to the windows of one or more stores.
 
@@ -113,7 +100,9 @@ class WindowDataset:
         self.embodiments = merge_embodiments(self.stores)
         self._members = [(store, info) for store in self.stores for info in store.episodes]
         if not self._members:
-            raise StoreError(f"No episodes in {[str(store.path) for store in self.stores]}: nothing to train on.")
+            raise StoreError(
+                f"No episodes in {[str(store.path) for store in self.stores]}: nothing to train on."
+            )
         self.normalizer = Normalizer(
             self.embodiments, statistics, state_mode=config.state_mode, action_mode=config.action_mode
         )
@@ -124,7 +113,15 @@ class WindowDataset:
         for arm in range(len(self._names)):
             mine = self._arm == arm
             self._row[mine] = np.cumsum(self.lengths[mine]) - self.lengths[mine]
-        self._rows = [self._pack(arm) for arm in range(len(self._names))]
+        self._rows = [
+            pack_steps(
+                [member for member in self._members if member[1].embodiment == name],
+                self.embodiments[name],
+                self.normalizer,
+                config.perturbation,
+            )
+            for name in self._names
+        ]
         self._cameras = self._find_cameras()
         self.sampler = WindowSampler(
             self.lengths,
@@ -160,7 +157,10 @@ class WindowDataset:
         ):
             raise StoreError(f"A window lies outside the {len(self.lengths)} episodes: {index.tolist()}.")
         size, horizon = len(index), self.config.horizon
-        state, actions = np.zeros((size, STATE_DIM), np.float32), np.zeros((size, horizon, ACTION_DIM), np.float32)
+        state, actions = (
+            np.zeros((size, STATE_DIM), np.float32),
+            np.zeros((size, horizon, ACTION_DIM), np.float32),
+        )
         state_mask, action_mask = np.zeros(state.shape, bool), np.zeros(actions.shape, bool)
         aux = np.full((size, sum(AUX_KEYS.values())), np.nan, np.float32)
         tcp_position = np.full((size, 3), np.nan, np.float32)
@@ -169,7 +169,7 @@ class WindowDataset:
             rows, embodiment = self._rows[arm], self.embodiments[self._names[arm]]
             mine = np.flatnonzero(arms == arm)
             now = self._row[episodes[mine]] + steps[mine]
-            chunk, valid = _chunks(rows, now, horizon)
+            chunk, valid = rows.chunks(now, horizon)
             slots = embodiment.action_index
             state[mine[:, None], embodiment.state_index] = rows.state[now]
             state_mask[mine] = slot_mask(embodiment.state_index, STATE_DIM)
@@ -237,30 +237,6 @@ class WindowDataset:
                 raise UnknownNameError("camera role of these stores", role, known)
         return found
 
-    def _pack(self, arm: int) -> _Rows:
-        name = self._names[arm]
-        embodiment = self.embodiments[name]
-        members = [member for member in self._members if member[1].embodiment == name]
-        lengths = np.array([info.length for _, info in members])
-        state, action, executed = (
-            np.concatenate([store.column(info.index, column) for store, info in members])
-            for column in ("state", "action", "executed")
-        )
-        half_range = (embodiment.action_high - embodiment.action_low) / 2
-        perturbed = (np.abs(executed - action) > self.config.perturbation * half_range).any(axis=1)
-        end = np.repeat(np.cumsum(lengths), lengths)
-        absolute = np.repeat([f.mode == "absolute" for f in embodiment.action], [f.size for f in embodiment.action])
-        still = self.normalizer.normalise_action(name, np.zeros(embodiment.action_dim, np.float32))
-        return _Rows(
-            state=self.normalizer.normalise_state(name, state),
-            action=self.normalizer.normalise_action(name, action),
-            aux=np.concatenate([_aux_columns(store, info.index, info.length) for store, info in members]),
-            tcp_position=_tcp_position(embodiment, state),
-            end=end,
-            stop=np.minimum(end, _next_true(perturbed) + 1),
-            hold=np.where(absolute, np.nan, still).astype(np.float32),
-        )
-
     def _approach(self) -> np.ndarray:
         """bool [steps]: phase 0, in the order of episodes."""
         phase = list(AUX_KEYS).index("phase")
@@ -279,36 +255,3 @@ class _CameraFrames:
     name: str
     shape: tuple[int, int]
     index: np.ndarray
-
-
-def _chunks(rows: _Rows, now: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Actions [n H A] from rows ``now`` on, and bool [n H]: which are trusted."""
-    ahead = now[:, None] + np.arange(horizon)
-    inside = ahead < rows.end[now, None]
-    chunk = rows.action[np.minimum(ahead, rows.end[now, None] - 1)]
-    held = np.where(np.isnan(rows.hold), chunk, rows.hold)
-    return np.where(inside[:, :, None], chunk, held), ahead < rows.stop[now, None]
-
-
-def _next_true(flags: np.ndarray) -> np.ndarray:
-    """For each place, the first true at or after it (or a place past all)."""
-    places = np.where(flags, np.arange(len(flags)), np.iinfo(np.int64).max - 1)
-    return np.minimum.accumulate(places[::-1])[::-1]
-
-
-def _aux_columns(store: EpisodeStore, index: int, length: int) -> np.ndarray:
-    there = store.columns(index)
-    parts = []
-    for key, size in AUX_KEYS.items():
-        values = store.column(index, f"aux/{key}") if f"aux/{key}" in there else None
-        if values is not None and values.shape[1] != size:
-            raise StoreError(f"Episode {index} of {store.path}: aux {key!r} has {values.shape[1]} entries, not {size}.")
-        parts.append(np.full((length, size), np.nan, np.float32) if values is None else values)
-    return np.concatenate(parts, axis=1)
-
-
-def _tcp_position(embodiment: Embodiment, state: np.ndarray) -> np.ndarray:
-    for member in embodiment.state:
-        if member.slot == "arm0.tcp_position" and member.size == 3:
-            return np.ascontiguousarray(state[:, embodiment.field_slice(member.name, of="state")])
-    return np.full((len(state), 3), np.nan, np.float32)

@@ -61,7 +61,9 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         if self.num_seeds < 1 or self.first_seed < 0:
-            raise ConfigError(f"Seeds {self.first_seed} and {self.num_seeds} more: expected at least one, from 0.")
+            raise ConfigError(
+                f"Seeds {self.first_seed} and {self.num_seeds} more: expected at least one, from 0."
+            )
         if self.first_seed + self.num_seeds > FIRST_TRAINING_SEED:
             raise ConfigError(
                 f"Seeds {self.first_seed} .. {self.first_seed + self.num_seeds - 1} reach into those of "
@@ -90,7 +92,7 @@ class EvalConfig:
         for name in data:
             if name not in known:
                 raise UnknownNameError("evaluation setting", name, known)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         if "safety" in values:
             values["safety"] = SafetyConfig(**values["safety"])
         return cls(**values)
@@ -138,7 +140,10 @@ class Queue:
         return sum(len(keys) for keys in self._cells.values())
 
     def take(self, worker: int) -> list[EpisodeKey]:
-        """The next episodes of ``worker``'s cell, else of a cell nobody is at, else of the fullest; [] at the end."""
+        """The next episodes of the worker's cell, else of a cell nobody is at, else of the fullest.
+
+        Empty when nothing is left.
+        """
         if not self._cells:
             return []
         cell = self._current.get(worker)
@@ -167,7 +172,9 @@ def remember_config(config: EvalConfig, path: Path) -> None:
         earlier = json.loads(path.read_text())
         now = json.loads(json.dumps(config.to_json()))
         names = [k for k in now if k not in _INCIDENTAL and k not in ("tasks", "embodiments", "num_seeds")]
-        changed = [f"{k}: {earlier.get(k)!r} there, {now[k]!r} now" for k in names if earlier.get(k) != now[k]]
+        changed = [
+            f"{k}: {earlier.get(k)!r} there, {now[k]!r} now" for k in names if earlier.get(k) != now[k]
+        ]
         if changed:
             listing = "".join(f"\n  - {line}" for line in changed)
             raise ConfigError(f"{path.parent} holds another evaluation; choose a new folder:{listing}")

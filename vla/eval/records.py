@@ -31,7 +31,7 @@ class EpisodeKey:
 
     @property
     def condition(self) -> str:
-        """What distinguishes a column of the tables: ``base``, ``swapped``, ``base heldout``, ``base blank``."""
+        """A column of the tables: ``base``, ``swapped``, ``base heldout``, ``base blank`` ..."""
         extra = [x for x, plain in ((self.wording, "train"), (self.ablation, "none")) if x != plain]
         return " ".join((self.variant, *extra))
 
@@ -163,7 +163,9 @@ def read_records(path: str | Path, *, repair: bool = False) -> list[EpisodeRecor
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
         done = "cut off" if repair else "skipped"
-        LOG.warning("%s: the last line is half written (a killed run); %s, its episode counts as not run.", path, done)
+        LOG.warning(
+            "%s: the last line is half written (a killed run); %s, its episode counts as not run.", path, done
+        )
         if repair:
             with path.open("r+b") as file:
                 file.truncate(whole)

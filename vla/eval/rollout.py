@@ -10,7 +10,7 @@ import numpy as np
 from vla.control.chunks import ChunkExecutor
 from vla.control.loop import Hook, Tick, run_loop
 from vla.control.safety import SafetyConfig, SafetyEnvelope
-from vla.eval.records import Ablation, EpisodeKey, EpisodeRecord
+from vla.eval.records import EpisodeKey, EpisodeRecord
 from vla.interfaces import Env, Policy
 from vla.robots import Reading
 from vla.robots.sim import SimRobot
@@ -47,7 +47,7 @@ def run_episode(
     max_steps: int = 10_000,
     hooks: Sequence[Hook] = (),
 ) -> EpisodeRecord:
-    """Reset the env to ``key`` exactly, close the loop until success or the env's own end, and say how it went.
+    """Reset the env to ``key`` exactly, close the loop until it ends, and say how it went.
 
     Args:
         env: an env of ``key.task`` and ``key.embodiment``.
@@ -84,7 +84,9 @@ def run_episode(
         safety=dict(envelope.counts),
         target_error_t0_m=probe.target_error_t0_m,
         goal_error_t0_m=probe.goal_error_t0_m,
-        target_error_m={phase: float(np.mean(values)) for phase, values in sorted(probe.target_error_m.items())},
+        target_error_m={
+            phase: float(np.mean(values)) for phase, values in sorted(probe.target_error_m.items())
+        },
     )
 
 

@@ -109,7 +109,8 @@ class Summary:
             "by_task": {name: _row_json(row) for name, row in self.by_task.items()},
             "by_arm": {name: _row_json(row) for name, row in self.by_arm.items()},
             "by_cell": [
-                {"task": task, "embodiment": arm, **_row_json(row)} for (task, arm), row in self.by_cell.items()
+                {"task": task, "embodiment": arm, **_row_json(row)}
+                for (task, arm), row in self.by_cell.items()
             ],
         }
 
@@ -130,7 +131,9 @@ def summarise(records: Sequence[EpisodeRecord], *, suite: str, policy: str, num_
     )
 
 
-def _grouped(records: Sequence[EpisodeRecord], of: Callable[[EpisodeRecord], Any]) -> dict[Any, list[EpisodeRecord]]:
+def _grouped(
+    records: Sequence[EpisodeRecord], of: Callable[[EpisodeRecord], Any]
+) -> dict[Any, list[EpisodeRecord]]:
     groups: dict[Any, list[EpisodeRecord]] = {}
     for record in records:
         groups.setdefault(of(record), []).append(record)

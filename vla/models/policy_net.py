@@ -230,7 +230,9 @@ class PolicyNet(nn.Module):
         if name not in self.heads:
             raise UnknownNameError("action head of this policy", name, self.heads)
         encoded = self.encode(inputs)
-        active = self.heads[name].sample(encoded.prefix, encoded.state, num_steps=num_steps, generator=generator)  # type: ignore[operator]
+        active = self.heads[name].sample(
+            encoded.prefix, encoded.state, num_steps=num_steps, generator=generator
+        )  # type: ignore[operator]
         chunk = active.new_zeros(*active.shape[:-1], spaces.ACTION_DIM)
         chunk[..., self.action_index] = active
         return chunk, encoded.location_dm

@@ -25,18 +25,33 @@ class InstructableSuite(Protocol):
     """A suite that finds a scene in which an instruction can be followed."""
 
     def env_for_instruction(
-        self, text: str, embodiment: str, seed: int, **kwargs: Any
-    ) -> tuple[Env, dict[str, Any]]: ...
+        self, text: str, embodiment: str, seed: int, **make_kwargs: Any
+    ) -> tuple[Env, int]:
+        """An env and the first seed from ``seed`` on whose scene can do what ``text`` asks."""
+        ...
 
 
 class SimRobot:
-    """An env as a robot. ``connect`` resets it to (seed, options), exactly."""
+    """An env as a robot.
 
-    def __init__(self, env: Env, *, seed: int, options: Mapping[str, Any] | None = None) -> None:
+    Args:
+        env: owned from here on; ``close`` closes it.
+        seed, options: what ``connect`` resets it to, exactly.
+        instruction: said after each reset in place of the episode's own.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        *,
+        seed: int,
+        options: Mapping[str, Any] | None = None,
+        instruction: str | None = None,
+    ) -> None:
         self.env = env
         self.embodiment = env.embodiment
         self.deadman_s: float | None = None
-        self._seed, self._options = seed, dict(options or {})
+        self._seed, self._options, self._instruction = seed, dict(options or {}), instruction
         self._reading: Reading | None = None
         self._steps = 0
         self._stopped = True
@@ -44,7 +59,8 @@ class SimRobot:
     def connect(self) -> Reading:
         obs, info = self.env.reset(seed=self._seed, options=dict(self._options))
         self._steps, self._stopped = 0, False
-        return self._take(obs, info, done=False)
+        reading = self._take(obs, info, done=False)
+        return reading if self._instruction is None else self.set_instruction(self._instruction)
 
     def read(self) -> Reading:
         if self._reading is None:
@@ -100,11 +116,8 @@ def sim_robot(suite: Suite, embodiment: str, instruction: str, *, seed: int, **m
     if embodiment not in suite.embodiments:
         raise UnknownNameError(f"arm of suite {suite.name!r}", embodiment, suite.embodiments)
     if not isinstance(suite, InstructableSuite):
-        raise ConfigError(f"Suite {suite.name!r} cannot look for a scene by instruction (no env_for_instruction).")
-    env, options = suite.env_for_instruction(instruction, embodiment, seed, **make_kwargs)
-    robot = SimRobot(env, seed=int(options.get("seed", seed)), options=_without_seed(options))
-    return robot
-
-
-def _without_seed(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key != "seed"}
+        raise ConfigError(
+            f"Suite {suite.name!r} cannot look for a scene by instruction (no env_for_instruction)."
+        )
+    env, found = suite.env_for_instruction(instruction, embodiment, seed, **make_kwargs)
+    return SimRobot(env, seed=found, instruction=instruction)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vla.errors import ConfigError
 
-_WAIT = timedelta(minutes=5)
+_WAIT = timedelta(hours=2)  # an evaluation between steps may take long; a dead process is noticed at once
 
 
 class ProcessGroup:
@@ -63,10 +63,12 @@ def join_torchrun(device: torch.device) -> ProcessGroup:
     return ProcessGroup(rank, size)
 
 
-def run_with_helpers(work: Callable[..., Any], size: int, args: tuple[Any, ...]) -> Any:
-    """Run ``work(group, *args)`` here as rank 0 and in ``size - 1`` spawned processes; rank 0's result."""
+def run_with_helpers(
+    work: Callable[..., Any], size: int, args: tuple[Any, ...], leader_args: tuple[Any, ...] = ()
+) -> Any:
+    """Run ``work(group, *args)`` in ``size - 1`` spawned processes and, with ``leader_args``, here; its result."""
     if size == 1:
-        return work(ProcessGroup(), *args)
+        return work(ProcessGroup(), *args, *leader_args)
     store = dist.TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False, timeout=_WAIT)
     context = torch.multiprocessing.get_context("spawn")
     helpers = [
@@ -77,7 +79,7 @@ def run_with_helpers(work: Callable[..., Any], size: int, args: tuple[Any, ...])
         helper.start()
     try:
         _join_gloo(store, 0, size)
-        return work(ProcessGroup(0, size), *args)
+        return work(ProcessGroup(0, size), *args, *leader_args)
     except RuntimeError as error:
         dead = [helper.exitcode for helper in helpers if helper.exitcode]
         if dead:

@@ -8,10 +8,14 @@ import mujoco
 import numpy as np
 
 _MAX_GEOMS = 400
+PEOPLE_SIZE = 200
 
 
 class SceneRenderer:
-    """One OpenGL context per picture size, kept open; shadows, reflections and skybox off."""
+    """One OpenGL context per picture size, kept open; shadows and reflections off.
+
+    The sky is drawn only in pictures for people (``PEOPLE_SIZE`` pixels and more).
+    """
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._model = model
@@ -24,12 +28,9 @@ class SceneRenderer:
         renderer = self._renderers.get(size)
         if renderer is None:
             renderer = mujoco.Renderer(self._model, size, size, max_geom=_MAX_GEOMS)
-            for flag in (
-                mujoco.mjtRndFlag.mjRND_SHADOW,
-                mujoco.mjtRndFlag.mjRND_REFLECTION,
-                mujoco.mjtRndFlag.mjRND_SKYBOX,
-            ):
+            for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
                 renderer.scene.flags[flag] = 0
+            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = int(size >= PEOPLE_SIZE)
             self._renderers[size] = renderer
         renderer.update_scene(data, camera, self._option)
         return renderer.render().copy()

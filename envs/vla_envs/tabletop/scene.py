@@ -14,7 +14,7 @@ ARM_PREFIX = "arm/"
 TIMESTEP_S = 0.002
 TABLE_RGBA = (0.78, 0.76, 0.72, 1.0)
 FRONT_CAMERA = {"pos": (0.60, 0.0, 0.56), "look_at": (-0.005, 0.0, 0.02), "fovy": 33.0}
-OVERVIEW_CAMERA = {"pos": (0.95, 0.55, 0.75), "look_at": (-0.15, 0.0, 0.12), "fovy": 45.0}
+OVERVIEW_CAMERA = {"pos": (0.78, 0.52, 0.58), "look_at": (-0.12, 0.0, 0.13), "fovy": 42.0}
 
 
 def compose(arm: ArmModel, entities: Sequence[Entity]) -> mujoco.MjModel:
@@ -36,6 +36,15 @@ def compose(arm: ArmModel, entities: Sequence[Entity]) -> mujoco.MjModel:
     spec.visual.headlight.specular = [0.05, 0.05, 0.05]
     spec.visual.map.znear = 0.02
 
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.93, 0.94, 0.96],
+        rgb2=[0.72, 0.76, 0.82],
+        width=64,
+        height=384,
+    )
     world = spec.worldbody
     world.add_geom(
         name="table",

@@ -103,7 +103,7 @@ class CameraEncoder(nn.Module):
         self.identity = nn.Parameter(torch.randn(config.num_queries, config.width) * 0.1)
         centres = (torch.arange(self.side) + 0.5) / self.side * 2 - 1
         y, x = torch.meshgrid(centres, centres, indexing="ij")
-        self.register_buffer("grid_N2", torch.stack([x, y], -1).flatten(0, 1), persistent=False)
+        self.register_buffer("grid_N2", torch.stack([x, y], -1).flatten(0, 1))
 
     def forward(self, image_BHW3: Tensor, condition_BD: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [B H W 3] -> tokens [B K D], attention logits [B K N]."""

@@ -36,7 +36,9 @@ class WordTokenizer:
 
     def __init__(self, vocabulary: Sequence[str], max_words: int) -> None:
         if list(vocabulary[:2]) != [PAD, UNKNOWN] or len(set(vocabulary)) != len(vocabulary):
-            raise ValueError(f"A vocabulary starts with {PAD!r}, {UNKNOWN!r} and repeats no word: {vocabulary[:5]}")
+            raise ValueError(
+                f"A vocabulary starts with {PAD!r}, {UNKNOWN!r} and repeats no word: {vocabulary[:5]}"
+            )
         self.max_words = max_words
         self._ids = {word: i for i, word in enumerate(vocabulary)}
         self._cache: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}

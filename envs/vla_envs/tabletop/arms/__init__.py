@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vla.errors import UnknownNameError
-from vla_envs.tabletop.arms import panda, ur5e, xarm7
+from vla_envs.tabletop.arms import panda, so101, ur5e, xarm7
 from vla_envs.tabletop.arms.model import ArmModel
 
 __all__ = ["ARM_NAMES", "ArmModel", "load_arm"]
@@ -14,6 +14,7 @@ _BUILDERS: dict[str, Callable[[], ArmModel]] = {
     "panda": panda.build,
     "ur5e": ur5e.build,
     "xarm7": xarm7.build,
+    "so101": so101.build,
 }
 
 ARM_NAMES: tuple[str, ...] = tuple(_BUILDERS)

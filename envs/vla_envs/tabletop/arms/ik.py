@@ -10,13 +10,17 @@ import numpy as np
 from vla.errors import EnvError
 from vla_envs.tabletop.arms.model import TOOL_DOWN
 
+_RANK_TOLERANCE = 0.02  # relative singular value below which a direction counts as unreachable
+_TURN_DAMPING = 0.1  # of the orientation of an arm that cannot always hold it: it gives way near full reach
+
 
 class ToolIK:
     """Joint angles that put the tcp at a position with the tool straight down and a given yaw.
 
     Each iteration is ``dq = J# e + (I - J# J) k (q_home - q)`` with the damped pseudo-inverse
     ``J# = J^T (J J^T + damping^2 I)^-1``, limited to ``max_step`` rad and clipped to the joint limits.
-    With ``tool_down_weight`` below 1 the position is met first and the orientation in what freedom is left.
+    With ``tool_down_weight`` below 1 the position is met first and the orientation, weighted, in what freedom is
+    left: an arm of five joints tilts its tool near the edge of its reach.
     """
 
     def __init__(
@@ -65,20 +69,38 @@ class ToolIK:
         return q
 
     def _step(self, q: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """The step of one iteration; joints that a first try would push beyond their limits stop there."""
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_jacSite(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._site)
         jacobian = self._jacobian[:, self._dofs]
         posture = self._posture_gain * (self._home - q)
-        if self._weight >= 1.0:
-            return self._damped(jacobian, error, posture)
-        turn = self._damped(self._weight * jacobian[3:], self._weight * error[3:], posture)
-        return self._damped(jacobian[:3], error[:3], turn)
+        step = self._prioritised(jacobian, error, posture)
+        stopped = (q + step < self._low) | (q + step > self._high)
+        if not stopped.any():
+            return step
+        to_limit = np.where(stopped, np.clip(q + step, self._low, self._high) - q, 0.0)
+        moving = np.where(stopped, 0.0, jacobian)
+        rest = self._prioritised(moving, error - jacobian @ to_limit, np.where(stopped, 0.0, posture))
+        return np.where(stopped, to_limit, rest)
 
-    def _damped(self, jacobian: np.ndarray, error: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-        """The damped step for ``error`` that stays nearest to ``otherwise``."""
-        square = jacobian @ jacobian.T
-        square[np.diag_indices_from(square)] += self._damping**2
-        return otherwise + jacobian.T @ np.linalg.solve(square, error - jacobian @ otherwise)
+    def _prioritised(self, jacobian: np.ndarray, error: np.ndarray, posture: np.ndarray) -> np.ndarray:
+        """All six rows alike for a weight of 1, else the orientation in the null space of the position."""
+        if self._weight >= 1.0:
+            return _damped_step(jacobian, error, posture, self._damping)
+        place, turn = jacobian[:3], self._weight * jacobian[3:]
+        step = _damped_step(place, error[:3], np.zeros_like(posture), self._damping)
+        free = np.eye(len(posture)) - np.linalg.pinv(place, rcond=_RANK_TOLERANCE) @ place
+        left = self._weight * error[3:] - turn @ step
+        return step + free @ _damped_step(turn @ free, left, posture, _TURN_DAMPING)
+
+
+def _damped_step(
+    jacobian: np.ndarray, error: np.ndarray, otherwise: np.ndarray, damping: float
+) -> np.ndarray:
+    """The damped least-squares step for ``error`` that stays nearest to ``otherwise``."""
+    square = jacobian @ jacobian.T
+    square[np.diag_indices_from(square)] += damping**2
+    return otherwise + jacobian.T @ np.linalg.solve(square, error - jacobian @ otherwise)
 
 
 def rotation_error(rotation: np.ndarray) -> np.ndarray:

@@ -1,0 +1,352 @@
+"""Parallel demonstrations: experts act in a suite's envs, successful episodes go into a store.
+
+Each worker process writes its own part of the store; this process only hands out seeds. Seeds are
+handed out in order and no more than are needed, so the same episodes result from any number of workers,
+and a run that was stopped continues where it was.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import time
+import traceback
+import zlib
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import vla
+from vla import registry
+from vla.data.record import NoiseConfig, record_episode
+from vla.data.store import EpisodeStore
+from vla.errors import ConfigError, EnvError, UnknownNameError
+from vla.interfaces import Cell
+
+VARIANTS = ("base", "swapped")  # demonstration i of a cell uses VARIANTS[i % 2]
+TRAIN_SEED = 1_000_000  # evaluation uses seeds below 100_000
+_MIN_ATTEMPTS = 10  # before a cell is judged by its rejects
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "LP_NUM_THREADS": "0",  # llvmpipe: render in the calling thread
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellReport:
+    """Demonstrations of a cell: in the store already, added now, and rejected (the expert failed)."""
+
+    cell: Cell
+    existing: int
+    added: int
+    rejected: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationReport:
+    """What :func:`generate` did."""
+
+    path: Path
+    cells: tuple[CellReport, ...]
+    wall_s: float
+
+    @property
+    def added(self) -> int:
+        return sum(cell.added for cell in self.cells)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    cell: int
+    seed: int
+    variant: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WorkerConfig:
+    suite_name: str
+    cells: tuple[Cell, ...]
+    path: str
+    image_size: int
+    noise: NoiseConfig | None
+    versions: dict[str, str]
+
+
+def generate(
+    suite_name: str,
+    cells: Sequence[Cell],
+    episodes_per_cell: int,
+    path: str | Path,
+    *,
+    image_size: int = 64,
+    num_workers: int = 2,
+    noise: NoiseConfig | None = NoiseConfig(),  # noqa: B008  # frozen
+    seed0: int = TRAIN_SEED,
+    progress: bool = True,
+) -> GenerationReport:
+    """Fill a store with ``episodes_per_cell`` successful demonstrations of each cell.
+
+    Half of a cell's demonstrations carry the instruction of the ``base`` variant, half of the ``swapped``
+    one. Demonstrations that are in the store already are kept and counted; run it again to continue.
+
+    Args:
+        suite_name: registered name, or ``module:Class``.
+        cells: which tasks with which arms.
+        episodes_per_cell: successful episodes wanted in the store for each cell.
+        path: store to create or extend.
+        image_size: camera height and width, px.
+        num_workers: processes.
+        noise: disturbance of the expert (None: none).
+        seed0: demonstration i of a cell resets its env with ``seed0 + i``.
+        progress: show a bar on standard error.
+
+    Raises:
+        EnvError: a worker failed, or an expert fails in more than half of a cell's episodes.
+    """
+    cells = tuple(dict.fromkeys(cells))
+    _check(suite_name, cells, episodes_per_cell, num_workers)
+    path, started = Path(path), time.monotonic()
+    plan = _Plan(cells, episodes_per_cell, seed0, _committed(suite_name, path, cells))
+    config = _WorkerConfig(
+        suite_name=suite_name,
+        cells=cells,
+        path=str(path),
+        image_size=image_size,
+        noise=noise,
+        versions=_versions(),
+    )
+    total = len(cells) * episodes_per_cell
+    with (
+        tqdm(total=total, initial=total - plan.missing, disable=not progress, unit="episode") as bar,
+        _workers(config, min(num_workers, plan.missing)) as pipes,
+    ):
+        _serve(plan, pipes, bar)
+    return GenerationReport(path=path, cells=plan.reports(), wall_s=time.monotonic() - started)
+
+
+class _Plan:
+    """Which seed comes next; keeps no cell's successes and running episodes above what is wanted."""
+
+    def __init__(
+        self, cells: tuple[Cell, ...], wanted: int, seed0: int, committed: dict[tuple[Cell, str], set[int]]
+    ) -> None:
+        self.cells, self.added, self.rejected = cells, Counter[int](), Counter[int]()
+        self._existing = [sum(len(committed.get((cell, v), ())) for v in VARIANTS) for cell in cells]
+        self._left: Counter[tuple[int, str]] = Counter()  # episodes still to be started
+        self._seeds: dict[tuple[int, str], Iterator[int]] = {}
+        self.missing = 0
+        for number, cell in enumerate(cells):
+            for place, variant in enumerate(VARIANTS):
+                done = committed.get((cell, variant), set())
+                self._left[number, variant] = max(0, (wanted + 1 - place) // 2 - len(done))
+                self._seeds[number, variant] = _fresh(seed0 + place, done)
+                self.missing += self._left[number, variant]
+
+    def next(self, preferred: int | None) -> _Job | None:
+        """A job, of the cell a worker has its env open for if there is one, else of the least begun."""
+        open_cells = [key for key, count in self._left.items() if count > 0]
+        if not open_cells:
+            return None
+        key = max(open_cells, key=lambda k: (k[0] == preferred, self._left[k], -k[0]))
+        self._left[key] -= 1
+        return _Job(cell=key[0], seed=next(self._seeds[key]), variant=key[1])
+
+    def finished(self, job: _Job, success: bool) -> None:
+        """Book a result; a rejected episode is replaced by the next seed."""
+        if success:
+            self.added[job.cell] += 1
+            self.missing -= 1
+            return
+        self.rejected[job.cell] += 1
+        self._left[job.cell, job.variant] += 1
+        rejected, attempts = self.rejected[job.cell], self.rejected[job.cell] + self.added[job.cell]
+        if attempts >= _MIN_ATTEMPTS and rejected > attempts / 2:
+            cell = self.cells[job.cell]
+            raise EnvError(
+                f"The expert failed in {rejected} of {attempts} episodes of {cell.task!r} with "
+                f"{cell.embodiment!r}: mend the expert or lower the noise. What was committed is kept."
+            )
+
+    def reports(self) -> tuple[CellReport, ...]:
+        return tuple(
+            CellReport(cell=c, existing=self._existing[i], added=self.added[i], rejected=self.rejected[i])
+            for i, c in enumerate(self.cells)
+        )
+
+
+def _serve(plan: _Plan, pipes: list[Connection], bar: Any) -> None:
+    """Hand out jobs and book results until nothing is missing."""
+    running: dict[Connection, _Job | None] = dict.fromkeys(pipes)
+    idle, last = deque(pipes), dict[Connection, int]()
+    while plan.missing:
+        for _ in range(len(idle)):
+            pipe = idle.popleft()
+            job = plan.next(last.get(pipe))
+            if job is None:
+                idle.append(pipe)
+                continue
+            running[pipe], last[pipe] = job, job.cell
+            pipe.send(job)
+        for pipe in wait([p for p in pipes if running[p] is not None]):
+            assert isinstance(pipe, Connection)
+            job = running[pipe]
+            assert job is not None
+            try:
+                success, trouble = pipe.recv()
+            except EOFError:
+                success, trouble = False, "the process died (killed, or out of memory)"
+            if trouble:
+                cell = plan.cells[job.cell]
+                raise EnvError(
+                    f"A worker failed at {cell.task!r} with {cell.embodiment!r}, seed {job.seed}, variant "
+                    f"{job.variant!r}: {trouble}"
+                )
+            running[pipe] = None
+            idle.append(pipe)
+            plan.finished(job, success)
+            bar.update(int(success))
+            bar.set_postfix(rejected=sum(plan.rejected.values()), refresh=False)
+
+
+@contextmanager
+def _workers(config: _WorkerConfig, count: int) -> Iterator[list[Connection]]:
+    """Worker processes and the pipes to them; on leaving they stop, after the episode at hand or at once."""
+    context, pipes, processes = mp.get_context("spawn"), [], []
+    inherited = {key: os.environ.get(key) for key in _ONE_THREAD}
+    finished = False
+    try:
+        os.environ.update(_ONE_THREAD)  # read when a child imports numpy
+        for _ in range(count):
+            here, there = context.Pipe()
+            process = context.Process(target=_work, args=(config, there), daemon=True)
+            process.start()
+            there.close()
+            pipes.append(here)
+            processes.append(process)
+        yield pipes
+        finished = True
+    finally:
+        for key, value in inherited.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
+        for pipe in pipes:
+            pipe.close()
+        for process in processes:
+            process.join(timeout=30 if finished else 2)
+            if process.is_alive():  # the store loses nothing committed
+                process.kill()
+                process.join()
+
+
+def _work(config: _WorkerConfig, pipe: Connection) -> None:
+    """Body of a worker: record what is asked for until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    try:
+        with _Recorder(config) as recorder:
+            while True:
+                pipe.send((recorder.record(pipe.recv()), None))
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent is done, or gone
+        return
+    except Exception:  # noqa: BLE001  # process edge: the parent raises it
+        pipe.send((False, traceback.format_exc()))
+
+
+class _Recorder:
+    """Keeps the env of the cell at hand open and commits its successful episodes."""
+
+    def __init__(self, config: _WorkerConfig) -> None:
+        self._config = config
+        self._suite = registry.suite(config.suite_name)
+        self._store = EpisodeStore.open(config.path)
+        self._cell, self._env, self._expert = -1, None, None
+
+    def __enter__(self) -> _Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._env is not None:
+            self._env.close()
+        self._store.close()
+
+    def record(self, job: _Job) -> bool:
+        """Whether the expert succeeded; then the episode is committed."""
+        config, cell = self._config, self._config.cells[job.cell]
+        if self._cell != job.cell or self._env is None or self._expert is None:
+            if self._env is not None:
+                self._env.close()
+            self._env = self._suite.make(cell.task, cell.embodiment, image_size=config.image_size)
+            self._expert, self._cell = self._suite.expert(self._env), job.cell
+            self._store.add_embodiment(self._env.embodiment)
+        name = f"{cell.task}/{cell.embodiment}/{job.variant}"
+        episode = record_episode(
+            self._env,
+            self._expert,
+            seed=job.seed,
+            options={"variant": job.variant, "wording": "train"},
+            noise=config.noise,
+            rng=np.random.default_rng([job.seed, zlib.crc32(name.encode())]),
+            provenance={
+                "suite": config.suite_name,
+                **asdict(cell),
+                "source": type(self._expert).__qualname__,
+                "versions": config.versions,
+            },
+        )
+        if episode.success:
+            self._store.append(episode)
+        return episode.success
+
+
+def _check(suite_name: str, cells: tuple[Cell, ...], episodes_per_cell: int, num_workers: int) -> None:
+    suite = registry.suite(suite_name)
+    for cell in cells:
+        if cell.task not in suite.tasks:
+            raise UnknownNameError(f"task of suite {suite_name!r}", cell.task, suite.tasks)
+        if cell.embodiment not in suite.embodiments:
+            raise UnknownNameError(f"embodiment of suite {suite_name!r}", cell.embodiment, suite.embodiments)
+    if not cells or episodes_per_cell < 1 or num_workers < 1:
+        raise ConfigError(
+            f"Nothing to generate: {len(cells)} cells, {episodes_per_cell} episodes each, {num_workers} workers."
+        )
+
+
+def _committed(suite_name: str, path: Path, cells: tuple[Cell, ...]) -> dict[tuple[Cell, str], set[int]]:
+    """Seeds in the store by cell and variant; makes the store if there is none."""
+    if not path.exists():
+        EpisodeStore.create(path, provenance={"suite": suite_name, "made_by": "vla.data.generate"}).close()
+    found: dict[tuple[Cell, str], set[int]] = {}
+    with EpisodeStore.open(path) as store:
+        for info in store.episodes:
+            origin = info.provenance
+            cell = Cell(task=str(origin.get("task")), embodiment=info.embodiment)
+            if cell in cells and origin.get("suite") == suite_name and info.success:
+                found.setdefault((cell, str(origin.get("variant"))), set()).add(int(origin["seed"]))
+    return found
+
+
+def _fresh(seed: int, done: set[int]) -> Iterator[int]:
+    """Every second seed from ``seed`` on (the others belong to the other variant), without those done."""
+    while True:
+        if seed not in done:
+            yield seed
+        seed += 2
+
+
+def _versions() -> dict[str, str]:
+    found = {"vla": vla.__version__}
+    for package in ("numpy", "gymnasium", "mujoco"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

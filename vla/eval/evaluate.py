@@ -1,0 +1,232 @@
+"""Evaluation: the grid of episodes through parallel workers, to records, a summary and tables.
+
+A run directory holds ``config.json``, ``records.jsonl`` (one line an episode, appended as they end),
+``summary.json``, ``provenance.json`` and ``videos/``. The same call on the same directory goes on
+where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Generator
+from dataclasses import replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tqdm import tqdm
+
+from vla import registry
+from vla.control.policies import PolicySpec
+from vla.embodiment import Embodiment
+from vla.errors import EnvError
+from vla.eval.grid import EvalConfig, Queue, plan, remember_config
+from vla.eval.intervals import Rate
+from vla.eval.provenance import provenance
+from vla.eval.records import EpisodeKey, EpisodeRecord, RecordFile, read_records
+from vla.eval.summary import Summary, summarise
+from vla.eval.workers import EpisodeRunner, Worker, make_env, start_worker
+from vla.interfaces import Suite
+from vla.report.tables import summary_text
+
+LOG = logging.getLogger(__name__)
+RECORDS, CONFIG, SUMMARY, PROVENANCE = "records.jsonl", "config.json", "summary.json", "provenance.json"
+
+
+@runtime_checkable
+class Contract(Protocol):
+    """What a policy declares about itself; see ``PolicyContract``."""
+
+    image_size: int
+
+    def check(self, embodiment: Embodiment) -> None:
+        """Raise ContractError or IncompatibleError where the policy must not drive this arm."""
+        ...
+
+
+@runtime_checkable
+class ContractedPolicy(Protocol):
+    """A policy that carries its contract."""
+
+    contract: Contract
+
+
+def evaluate(config: EvalConfig, out: str | Path, *, progress: bool = True) -> Summary:
+    """Run what is missing of the evaluation in ``out`` and summarise all of it.
+
+    Ctrl-C ends the workers, writes the summary of what is there and raises KeyboardInterrupt; the same
+    call resumes.
+
+    Raises:
+        UnknownNameError: no such suite, task, arm, policy or argument.
+        ContractError, IncompatibleError: the policy must not drive one of the arms; nothing was run.
+        ConfigError: ``out`` holds an evaluation with other settings.
+        EnvError: ``max_errors`` episodes crashed.
+    """
+    out = Path(out)
+    suite = registry.suite(config.suite)
+    keys = plan(config, suite)
+    resolved = _meet(config, suite, keys)
+    out.mkdir(parents=True, exist_ok=True)
+    remember_config(config, out / CONFIG)
+    (out / PROVENANCE).write_text(json.dumps(provenance(), indent=2) + "\n")
+    with RecordFile(out / RECORDS) as file:
+        todo = [key for key in keys if key not in file.finished]
+        if len(todo) < len(keys):
+            LOG.warning("%s: %d of %d episodes are there already.", out, len(keys) - len(todo), len(keys))
+        try:
+            _run_all(_start(resolved, out, suite, todo), len(todo), file, config.max_errors, progress)
+        finally:
+            summary = write_summary(config, out, file.records, keys)
+    return summary
+
+
+def load_summary(out: str | Path) -> tuple[EvalConfig, list[EpisodeRecord], Summary]:
+    """Configuration, records and summary of a run directory, from its records."""
+    out = Path(out)
+    if not (out / CONFIG).exists():
+        raise EnvError(f"{out} holds no evaluation (no {CONFIG}): give the directory that `vla eval` wrote.")
+    config = EvalConfig.from_json(json.loads((out / CONFIG).read_text()))
+    keys = plan(config, registry.suite(config.suite))
+    records = _wanted(read_records(out / RECORDS), keys)
+    return config, records, _summarise(config, records, keys)
+
+
+def write_summary(
+    config: EvalConfig, out: Path, records: list[EpisodeRecord], keys: list[EpisodeKey]
+) -> Summary:
+    """``summary.json`` (numbers) and ``summary.txt`` (the tables) of the planned episodes."""
+    summary = _summarise(config, _wanted(records, keys), keys)
+    (out / SUMMARY).write_text(json.dumps(summary.to_json(), indent=2, allow_nan=False) + "\n")
+    (out / "summary.txt").write_text(summary_text(summary) + "\n")
+    return summary
+
+
+def _wanted(records: list[EpisodeRecord], keys: list[EpisodeKey]) -> list[EpisodeRecord]:
+    planned = set(keys)
+    return [record for record in records if record.key in planned]
+
+
+def _summarise(config: EvalConfig, records: list[EpisodeRecord], keys: list[EpisodeKey]) -> Summary:
+    return summarise(records, suite=config.suite, policy=config.policy, num_planned=len(keys))
+
+
+def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> EvalConfig:
+    """Check the policy's contract against every arm before anything runs; resolve the image size."""
+    spec = PolicySpec.parse(config.policy)
+    if spec.is_bound:
+        return config
+    policy: Any = spec.build()
+    if not isinstance(policy, ContractedPolicy):
+        return config
+    resolved = replace(config, image_size=config.image_size or policy.contract.image_size)
+    for task, arm in {key.embodiment: (key.task, key.embodiment) for key in keys}.values():
+        env = make_env(suite, resolved, task, arm)
+        try:
+            policy.contract.check(env.embodiment)
+        finally:
+            env.close()
+    return resolved
+
+
+def _start(
+    config: EvalConfig, out: Path, suite: Suite, todo: list[EpisodeKey]
+) -> Generator[EpisodeRecord, None, None]:
+    if config.workers == 0:
+        return _in_process(config, out, suite, todo)
+    return _in_workers(config, out, todo)
+
+
+def _run_all(
+    source: Generator[EpisodeRecord, None, None],
+    total: int,
+    file: RecordFile,
+    max_errors: int,
+    progress: bool,
+) -> None:
+    """Write each record as it comes, and stop when too many are crashes."""
+    rate, errors = Rate(0, 0), 0
+    bar = tqdm(total=total, unit="episode", disable=not progress, dynamic_ncols=True)
+    try:
+        for record in source:
+            file.append(record)
+            rate += Rate(int(record.success), 1)
+            bar.set_postfix_str(f"success {rate}", refresh=False)
+            bar.update()
+            if record.error:
+                errors += 1
+                tqdm.write(f"crashed: {record.key.label}: {record.error}")
+            if errors >= max_errors:
+                raise EnvError(
+                    f"{errors} episodes crashed, the last with: {record.error}. Mend that and run the same "
+                    "command again; finished episodes are kept, crashed ones are run anew."
+                )
+    finally:
+        bar.close()
+        source.close()
+
+
+def _in_process(
+    config: EvalConfig, out: Path, suite: Suite, todo: list[EpisodeKey]
+) -> Generator[EpisodeRecord, None, None]:
+    runner = EpisodeRunner(config, out, suite)
+    try:
+        for key in todo:
+            yield runner.run(key)
+    finally:
+        runner.close()
+
+
+def _in_workers(
+    config: EvalConfig, out: Path, todo: list[EpisodeKey]
+) -> Generator[EpisodeRecord, None, None]:
+    """Hand out episodes until every one has a record; closing the generator dismisses the workers."""
+    queue, retried = Queue(todo), set[EpisodeKey]()
+    workers = {i: start_worker(i, config, out) for i in range(min(config.workers, len(todo)))}
+    try:
+        while workers:
+            pipes = {worker.pipe: worker for worker in workers.values()}
+            for pipe in wait(list(pipes)):
+                worker = pipes[pipe]  # type: ignore[index]
+                try:
+                    kind, content = worker.pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    yield from _bury(worker, queue, retried, config)
+                    del workers[worker.index]
+                    if len(queue):
+                        workers[worker.index] = start_worker(worker.index, config, out)
+                    continue
+                if kind == "refused":
+                    raise EnvError(f"A worker could not start: {content}")
+                if kind == "record":
+                    worker.pending.remove(content.key)
+                    yield content
+                    continue
+                keys = queue.take(worker.index)
+                if keys:
+                    worker.give(keys)
+                else:
+                    workers.pop(worker.index).dismiss()
+    finally:
+        for worker in workers.values():
+            worker.dismiss()
+
+
+def _bury(
+    worker: Worker, queue: Queue, retried: set[EpisodeKey], config: EvalConfig
+) -> Generator[EpisodeRecord, None, None]:
+    """A worker died: the episode it was at is run once more, then recorded as crashed; the rest goes back."""
+    worker.process.join(timeout=10)
+    code = worker.process.exitcode
+    worker.pipe.close()
+    if not worker.pending:
+        raise EnvError(f"Worker {worker.index} died (exit code {code}) before it ran anything.")
+    culprit, *rest = worker.pending
+    LOG.warning("Worker %d died (exit code %s) in %s; it is replaced.", worker.index, code, culprit.label)
+    queue.put_back(rest)
+    if culprit in retried:
+        yield EpisodeRecord.crashed(config.suite, culprit, f"the worker died twice (exit code {code})")
+    else:
+        retried.add(culprit)
+        queue.put_back([culprit])

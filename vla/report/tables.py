@@ -1,0 +1,102 @@
+"""Tables of an evaluation as plain text; the page draws the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from vla.eval.intervals import Rate
+from vla.eval.summary import Group, Row, Summary
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, the first to the left, the others to the right."""
+    table = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
+        ]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(table[0]), "  ".join("-" * w for w in widths), *map(line, table[1:])])
+
+
+def rate_text(rate: Rate) -> str:
+    """``96.0 % [90, 98] n=100``."""
+    if not rate.n:
+        return "-"
+    low, high = rate.interval
+    return f"{100 * rate.value:.1f} % [{100 * low:.0f}, {100 * high:.0f}] n={rate.n}"
+
+
+def cm_text(distance_m: float | None) -> str:
+    return "-" if distance_m is None else f"{100 * distance_m:.1f} cm"
+
+
+def success_rows(
+    rows: Mapping[str, Row], conditions: Sequence[str]
+) -> list[tuple[str, dict[str, Group | None]]]:
+    """Each name with its group under each condition (None: not run)."""
+    return [(name, {c: row.get(c) for c in conditions}) for name, row in rows.items()]
+
+
+def condition_facts(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one line a condition with everything that is not the success rate of a cell."""
+    header = [
+        "condition",
+        "success",
+        "mean of cells",
+        "worst cell",
+        "wrong goal",
+        "errors",
+        "time to success",
+    ]
+    header += ["target off at t=0", "goal off at t=0", "latency mean", "latency p95"]
+    rows = []
+    for condition, group in summary.overall.items():
+        mean, worst = summary.mean_of_cells(condition), summary.worst_cell(condition)
+        named = "-" if worst is None else f"{100 * worst[1].success.value:.0f} % {'/'.join(worst[0])}"
+        time = group.time_to_success_s
+        rows.append(
+            [
+                condition,
+                rate_text(group.success),
+                "-" if mean is None else f"{100 * mean:.1f} %",
+                named,
+                rate_text(group.wrong),
+                str(group.errors),
+                "-" if time is None else f"{time:.1f} s",
+                cm_text(group.target_error_t0_m),
+                cm_text(group.goal_error_t0_m),
+                f"{1e3 * group.latency_mean_s:.1f} ms",
+                f"{1e3 * group.latency_p95_s:.1f} ms",
+            ]
+        )
+    return header, rows
+
+
+def summary_text(summary: Summary) -> str:
+    """Everything a console shows after an evaluation."""
+    count = f"{summary.num_episodes} of {summary.num_planned} episodes"
+    if not summary.num_episodes:
+        return f"{summary.policy} on {summary.suite}: {count}"
+    conditions = summary.conditions
+    parts = [f"{summary.policy} on {summary.suite}: {count}; rates with 95 % Wilson intervals"]
+    cells = {f"{task} / {arm}": row for (task, arm), row in summary.by_cell.items()}
+    for title, rows in (("cell", cells), ("task", summary.by_task), ("arm", summary.by_arm)):
+        body = [
+            [name, *("-" if group is None else rate_text(group.success) for group in groups.values())]
+            for name, groups in success_rows(rows, conditions)
+        ]
+        parts.append(text_table([title, *conditions], body))
+    header, facts = condition_facts(summary)
+    columns = [list(column) for column in zip(header, *facts, strict=True)]
+    parts.append(text_table(columns[0], columns[1:]))
+    clamped = [
+        [name, *(f"{100 * group.safety[name]:.1f} %" for group in summary.overall.values())]
+        for name in next(iter(summary.overall.values())).safety
+    ]
+    parts.append(text_table(["steps changed by the safety envelope", *conditions], clamped))
+    return "\n\n".join(parts)

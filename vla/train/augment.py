@@ -1,0 +1,57 @@
+"""Augmentation of a training batch, on bytes: cheap, and no larger than the batch itself.
+
+Pictures move and change colour. They are never mirrored: "left" would become a lie.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def shift_images(
+    images: np.ndarray, uv: np.ndarray, rng: np.random.Generator, limit_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move every picture by whole pixels, its edge repeated, and its labels with it.
+
+    Args:
+        images: uint8 [B C h w 3].
+        uv: float32 [B C k 2], points in [-1, 1] (x right, y down), NaN: none.
+        rng: one move for each picture.
+        limit_px: largest move in x and in y.
+
+    Returns:
+        Moved images and labels; labels that leave the picture become NaN.
+    """
+    batch, cameras, height, width = images.shape[:4]
+    if limit_px == 0:
+        return images, uv
+    move = rng.integers(-limit_px, limit_px + 1, size=(batch, cameras, 2))  # x, y
+    columns = np.clip(np.arange(width) - move[..., :1], 0, width - 1)
+    rows = np.clip(np.arange(height) - move[..., 1:], 0, height - 1)
+    places = (rows[..., :, None] * width + columns[..., None, :]).reshape(batch * cameras, -1, 1)
+    flat = images.reshape(batch * cameras, height * width, 3)
+    moved = np.take_along_axis(flat, places, axis=1).reshape(images.shape)
+    uv = uv + (2 * move / (width, height)).astype(np.float32)[:, :, None]
+    outside = ~(np.abs(uv) <= 1).all(-1)
+    return moved, np.where(outside[..., None], np.float32(np.nan), uv)
+
+
+def jitter_colours(images: np.ndarray, rng: np.random.Generator, gain: float, offset: float) -> np.ndarray:
+    """Scale and shift each colour channel of each picture; uint8 [B C h w 3] in and out."""
+    if gain == 0 and offset == 0:
+        return images
+    out = np.empty_like(images)
+    shape = (*images.shape[:2], 1, 3)
+    scale = 1 + gain * rng.uniform(-1, 1, shape)
+    shift = 255 * offset * rng.uniform(-1, 1, shape)
+    levels = np.arange(256)[:, None]
+    tables = np.clip(levels * scale + shift + 0.5, 0, 255).astype(np.uint8)  # [B C 256 3]
+    for index in np.ndindex(images.shape[:2]):
+        out[index] = cv2.LUT(images[index], tables[index][:, None])
+    return out
+
+
+def drop_words(ids: np.ndarray, mask: np.ndarray, rng: np.random.Generator, rate: float) -> np.ndarray:
+    """Replace words by the unknown word (id 1) at ``rate``."""
+    return np.where(mask & (rng.random(ids.shape) < rate), 1, ids)

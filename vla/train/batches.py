@@ -1,0 +1,77 @@
+"""From a batch of stored windows to what the network eats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from vla.data.windows import Batch
+from vla.models.auxiliary import KINDS
+from vla.models.backbones import Backbone
+from vla.models.policy_net import PolicyInputs, PolicyLabels
+from vla.train.augment import drop_words, jitter_colours, shift_images
+from vla.train.config import AugmentConfig
+
+DM_PER_M = 10.0
+
+
+def prepare_batch(
+    batch: Batch,
+    *,
+    backbone: Backbone,
+    camera_roles: Sequence[str],
+    embodiments: Sequence[str],
+    augment: AugmentConfig | None,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> tuple[PolicyInputs, PolicyLabels]:
+    """Tokenize, augment (``augment`` None: not), make labels relative to the tool, move to ``device``."""
+    images, uv = batch.images, keypoint_labels(batch, camera_roles)
+    tokens = backbone.tokenize(list(batch.instructions))
+    ids = tokens.ids
+    if augment is not None:
+        images, uv = shift_images(images, uv, rng, augment.shift_px)
+        images = jitter_colours(images, rng, augment.gain, augment.offset)
+        ids = drop_words(ids, tokens.mask, rng, augment.word_dropout)
+
+    def tensor(value: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(value)).to(device, non_blocking=True)
+
+    places = {name: i for i, name in enumerate(embodiments)}
+    inputs = PolicyInputs(
+        images=tensor(images),
+        image_mask=None if batch.image_mask.all() else tensor(batch.image_mask),
+        token_ids=tensor(ids),
+        token_mask=tensor(tokens.mask),
+        embodiment_id=tensor(np.array([places[name] for name in batch.embodiments], np.int64)),
+        state=tensor(batch.state),
+        state_mask=tensor(batch.state_mask),
+    )
+    labels = PolicyLabels(
+        actions=tensor(batch.actions),
+        action_mask=tensor(batch.action_mask),
+        location_dm=tensor(location_labels(batch)),
+        keypoint_uv=tensor(uv),
+    )
+    return inputs, labels
+
+
+def location_labels(batch: Batch) -> np.ndarray:
+    """float32 [B 2 3]: target and goal relative to the tool, dm; NaN where unknown."""
+    missing = np.full_like(batch.tcp_position, np.nan)
+    positions = [batch.aux.get(f"{kind}_position", missing) for kind in KINDS]
+    return np.stack([(p - batch.tcp_position) * DM_PER_M for p in positions], axis=1).astype(np.float32)
+
+
+def keypoint_labels(batch: Batch, camera_roles: Sequence[str]) -> np.ndarray:
+    """float32 [B C 2 2]: where target and goal are in each picture; NaN where they are not."""
+    missing = np.full((len(batch.instructions), 2), np.nan, np.float32)
+    rows = [[batch.aux.get(f"{role}_{kind}_uv", missing) for kind in KINDS] for role in camera_roles]
+    return np.stack([np.stack(kinds, axis=1) for kinds in rows], axis=1).astype(np.float32)
+
+
+def phase_of(batch: Batch) -> np.ndarray:
+    """float32 [B]: 0 while the hand approaches the target; NaN where unknown."""
+    return batch.aux.get("phase", np.full((len(batch.instructions), 1), np.nan, np.float32))[:, 0]

@@ -1,0 +1,231 @@
+"""The training loop: from a configuration to a policy directory.
+
+<out>/run.json         configuration, versions, git state
+      contract.json    what the policy will promise, without weights
+      metrics.jsonl    one line every ``log_every`` steps
+      checkpoints/     everything needed to go on exactly
+      policy/          the averaged weights with their contract, renewed at every checkpoint
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from vla.contract import PolicyContract
+from vla.data.store import EpisodeStore
+from vla.errors import CheckpointError
+from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.models.saving import load_policy, save_policy
+from vla.train.checkpoint import list_checkpoints
+from vla.train.config import TrainConfig
+from vla.train.host import auto_num_processes, pick_device, prepare_process
+from vla.train.processes import ProcessGroup, join_torchrun, run_with_helpers, under_torchrun
+from vla.train.record import MetricsLog, start_record
+from vla.train.setup import batch_source, draft_contract, ensure_demonstrations
+from vla.train.trainer import Trainer
+
+#: Called by the leading process with (policy directory, step) after each checkpoint; its time is not
+#: charged to the budget. What it returns is added to the next line of metrics.
+CheckpointHook = Callable[[Path, int], dict[str, float] | None]
+
+
+def train(
+    config: TrainConfig, out: str | Path, *, resume: bool = False, on_checkpoint: CheckpointHook | None = None
+) -> Path:
+    """Run to the end of the budget, or to Ctrl-C; returns the policy directory.
+
+    Args:
+        config: what to do.
+        out: run directory.
+        resume: go on from the newest checkpoint there.
+        on_checkpoint: e.g. an evaluation (see :data:`CheckpointHook`).
+    """
+    out = Path(out)
+    device = pick_device(config.device)
+    if under_torchrun():
+        group = join_torchrun(device)
+        try:
+            if group.leads:
+                _prepare(config, out, resume)
+            group.barrier()
+            return _work(group, config, out, resume, on_checkpoint)
+        finally:
+            group.close()
+    _prepare(config, out, resume)
+    size = config.num_processes or auto_num_processes(device)
+    while config.optim.batch_size % size:
+        size -= 1
+    return run_with_helpers(_work, size, (config, out, resume), leader_args=(on_checkpoint,))
+
+
+def _prepare(config: TrainConfig, out: Path, resume: bool) -> None:
+    described = start_record(config, out, resume=resume)
+    path = out / "contract.json"
+    if resume and path.is_file():
+        return
+    ensure_demonstrations(config.data)
+    stores = [EpisodeStore.open(path) for path in config.data.stores]
+    provenance = {**described, "data": [_describe_store(store) for store in stores]}
+    path.write_text(json.dumps(draft_contract(config, stores, provenance).to_json()) + "\n")
+    for store in stores:
+        store.close()
+
+
+def _describe_store(store: EpisodeStore) -> dict[str, Any]:
+    count: dict[str, int] = {}
+    for info in store.episodes:
+        cell = f"{info.provenance.get('task', '?')}/{info.embodiment}"
+        count[cell] = count.get(cell, 0) + 1
+    return {"store": Path(store.path).name, "episodes": count}
+
+
+def _work(
+    group: ProcessGroup,
+    config: TrainConfig,
+    out: Path,
+    resume: bool,
+    on_checkpoint: CheckpointHook | None = None,
+) -> Path:
+    """One process's whole run."""
+    device = pick_device(config.device)
+    prepare_process(device)
+    contract = PolicyContract.from_json(json.loads((out / "contract.json").read_text()))
+    stores = [EpisodeStore.open(path) for path in config.data.stores]
+    torch.manual_seed(config.seed)  # initial weights: the same in every process
+    net = PolicyNet(PolicyNetConfig.from_json(contract.network))
+    if config.init_from is not None:
+        net.load_state_dict(load_policy(config.init_from)[0].state_dict(), strict=True)
+    trainer = Trainer(
+        net,
+        config,
+        source=batch_source(config, stores, contract, group),
+        camera_roles=contract.camera_roles,
+        embodiments=sorted(contract.embodiments),
+        device=device,
+        group=group,
+    )
+    if resume:
+        found = list_checkpoints(out / "checkpoints")
+        if found:
+            trainer.load(found[-1])
+        elif group.leads:
+            tqdm.write(f"No checkpoint in {out}: starting from the first step.")
+    group.barrier()
+    try:
+        if group.leads:
+            _lead(trainer, contract, out, on_checkpoint)
+        else:
+            while trainer.share < 1.0 and not trainer.step(share=0.0)["done"]:
+                pass
+    finally:
+        for store in stores:
+            store.close()
+    return out / "policy"
+
+
+def _lead(
+    trainer: Trainer, contract: PolicyContract, out: Path, on_checkpoint: CheckpointHook | None
+) -> None:
+    """Step, log, and write files, until the budget is used up or somebody presses Ctrl-C."""
+    config = trainer.config
+    log = MetricsLog(out, from_step=trainer.step_index)
+    recent: deque[dict[str, float]] = deque(maxlen=config.log_every)
+    bar = tqdm(total=100, unit="%", disable=None, bar_format="{percentage:3.0f}%|{bar}| {elapsed} {postfix}")
+    saved_at, extra, done = trainer.minutes, {}, trainer.share >= 1.0
+    with _ctrl_c() as interrupted:
+        while not done:
+            began = time.perf_counter()
+            metrics = trainer.step(share=trainer.share, stop=interrupted.is_set())
+            trainer.minutes += (time.perf_counter() - began) / 60
+            recent.append({**metrics, "seconds": time.perf_counter() - began})
+            done = bool(metrics["done"]) or trainer.share >= 1.0
+            if trainer.step_index % config.log_every == 0 or done:
+                row = _summary(trainer, recent)
+                log.write({**row, **extra})
+                extra = {}
+                bar.update(100 * row["share"] - bar.n)
+                bar.set_postfix_str(
+                    f"step {trainer.step_index}  loss {row['loss']:.3f}  target {row['target_approach_cm']:.1f} cm  "
+                    f"{row['samples_per_s']:.0f} samples/s"
+                )
+            if done or trainer.minutes - saved_at >= config.checkpoint_minutes:
+                saved_at = trainer.minutes
+                trainer.save(out / "checkpoints")
+                _export(trainer, contract, out)
+                if on_checkpoint is not None and not interrupted.is_set():
+                    extra = on_checkpoint(out / "policy", trainer.step_index) or {}
+        if extra:
+            log.write({"step": trainer.step_index, **extra})
+    bar.close()
+    if interrupted.is_set():
+        tqdm.write(f"Stopped at step {trainer.step_index}; resume to go on. Policy so far: {out / 'policy'}")
+
+
+def _export(trainer: Trainer, contract: PolicyContract, out: Path) -> None:
+    training = {
+        "steps": trainer.step_index,
+        "minutes": round(trainer.minutes, 3),
+        "cpu_minutes": round(trainer.cpu_minutes, 3),
+        "num_processes": trainer.group.size,
+        "finished": trainer.share >= 1.0,
+    }
+    data = contract.to_json()
+    data["provenance"] = {**contract.provenance, "training": training}
+    save_policy(out / "policy", trainer.averaged_weights(), PolicyContract.from_json(data))
+
+
+def _summary(trainer: Trainer, recent: deque[dict[str, float]]) -> dict[str, float]:
+    """Means over the recent steps (NaN where no step knew), and where the run stands."""
+    row: dict[str, float] = {}
+    for key in recent[-1]:
+        values = np.array([metrics[key] for metrics in recent])
+        known = values[np.isfinite(values)]
+        row[key] = float(known.mean()) if len(known) else float("nan")
+    seconds = row.pop("seconds")
+    row.pop("done")
+    if not np.isfinite(row["loss"]):
+        raise CheckpointError(
+            f"The loss is not finite at step {trainer.step_index}. The last checkpoint is intact; "
+            "resume it with a smaller learning rate."
+        )
+    return {
+        "step": trainer.step_index,
+        **row,
+        "share": trainer.share,
+        "samples_per_s": trainer.config.optim.batch_size / seconds,
+        "minutes": trainer.minutes,
+        "cpu_minutes": trainer.cpu_minutes,
+    }
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of raising, so that the step in progress ends well; a second one raises."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def hear(_number: int, _frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

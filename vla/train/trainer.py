@@ -1,0 +1,152 @@
+"""One training step, and the state it advances.
+
+Every random number of a step comes from (seed, step, rank), so a resumed run continues exactly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vla.data.windows import Batch
+from vla.models.policy_net import PolicyNet
+from vla.train.batches import DM_PER_M, phase_of, prepare_batch
+from vla.train.checkpoint import load_checkpoint, save_checkpoint
+from vla.train.config import TrainConfig
+from vla.train.optim import MovingAverage, build_optimizer, learning_rate
+from vla.train.processes import ProcessGroup
+
+#: ``source(step)``: this process's windows at a training step, the same whenever it is asked.
+BatchSource = Callable[[int], Batch]
+
+
+class Trainer:
+    """Network, optimizer and moving average at one step of a run."""
+
+    def __init__(
+        self,
+        net: PolicyNet,
+        config: TrainConfig,
+        *,
+        source: BatchSource,
+        camera_roles: Sequence[str],
+        embodiments: Sequence[str],
+        device: torch.device,
+        group: ProcessGroup | None = None,
+    ) -> None:
+        self.config, self.source, self.device = config, source, device
+        self.camera_roles, self.embodiments = tuple(camera_roles), tuple(embodiments)
+        self.group = group or ProcessGroup()
+        self.net = net.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.average = MovingAverage(self.net, config.optim.ema_decay)
+        self.optimizer = build_optimizer(self.net, config.optim)
+        self.parameters = [p for p in self.net.parameters() if p.requires_grad]
+        self.step_index = 0
+        self.minutes = 0.0  # of training so far, over all sessions
+        self.cpu_minutes = 0.0  # of all processes
+        self._cpu_s = time.process_time()
+
+    @property
+    def share(self) -> float:
+        """Share of the budget used; the leader's clock decides when there are several processes."""
+        return self.config.budget.share(self.step_index, self.minutes)
+
+    def step(self, *, share: float, stop: bool = False) -> dict[str, float]:
+        """Advance by one batch; returns metrics averaged over processes, and ``done``: 1 when all shall stop.
+
+        Args:
+            share: of the budget used, which sets the learning rate; the leader's value holds for all.
+            stop: this process asks everybody to stop after this step.
+        """
+        seed = np.random.SeedSequence((self.config.seed, self.step_index, self.group.rank))
+        generator = torch.Generator(self.device).manual_seed(int(seed.generate_state(1)[0]))
+        batch = self.source(self.step_index)
+        inputs, labels = prepare_batch(
+            batch,
+            backbone=self.net.backbone,
+            camera_roles=self.camera_roles,
+            embodiments=self.embodiments,
+            augment=self.config.augment,
+            rng=np.random.default_rng(seed),
+            device=self.device,
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            total, parts = self.net.loss(inputs, labels, generator)
+        total.backward()
+        error = (parts.pop("location_dm").cpu() - labels.location_dm.cpu()).norm(dim=-1) / DM_PER_M * 100
+        metrics = {"loss": total.detach(), **parts, **_localisation(error.numpy(), phase_of(batch))}
+        return self._update(metrics, share, stop)
+
+    def _update(self, metrics: dict[str, Any], share: float, stop: bool) -> dict[str, float]:
+        for parameter in self.parameters:
+            if parameter.grad is None:  # every process must send the same buffer
+                parameter.grad = torch.zeros_like(parameter)
+        values = torch.tensor([float(v) for v in metrics.values()])
+        known = values.isfinite()
+        cpu_s = time.process_time()
+        own = torch.tensor([share if self.group.leads else 0.0, float(stop), cpu_s - self._cpu_s])
+        self._cpu_s = cpu_s
+        agreed = torch.cat([values.nan_to_num(), known.float(), own])
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        agreed = self.group.average_(gradients, agreed)
+        share, stop = float(agreed[-3]), bool(agreed[-2] > 0)
+        self.cpu_minutes += float(agreed[-1]) / 60
+        rate = learning_rate(self.config.optim, self.step_index, share)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = rate
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optim.clip, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step_index += 1
+        self.average.update(self.net, self.step_index)
+        count = len(values)
+        mean = (agreed[:count] / agreed[count : 2 * count]).tolist()  # NaN where nobody knew
+        named = dict(zip(metrics, mean, strict=True))
+        last = self.config.budget.steps is not None and self.step_index >= self.config.budget.steps
+        done = stop or last or share >= 1.0
+        return {**named, "lr": rate, "gradient_norm": float(norm), "done": float(done)}
+
+    def averaged_weights(self) -> dict[str, torch.Tensor]:
+        """State dict with averaged weights: what is evaluated and shipped."""
+        return {**self.net.state_dict(), **self.average.state_dict()}
+
+    def save(self, directory: Path) -> Path:
+        state = {
+            "step": self.step_index,
+            "minutes": self.minutes,
+            "cpu_minutes": self.cpu_minutes,
+            "seed": self.config.seed,
+        }
+        return save_checkpoint(
+            directory,
+            net=self.net,
+            average=self.average,
+            optimizer=self.optimizer,
+            state=state,
+            keep=self.config.keep_checkpoints,
+        )
+
+    def load(self, path: Path) -> dict[str, Any]:
+        state = load_checkpoint(path, net=self.net, average=self.average, optimizer=self.optimizer)
+        self.step_index, self.minutes = int(state["step"]), float(state["minutes"])
+        self.cpu_minutes = float(state["cpu_minutes"])
+        return state
+
+
+def _localisation(error_cm: np.ndarray, phase: np.ndarray) -> dict[str, float]:
+    """Mean distance of estimates from truth, cm: target while approaching and overall, goal (NaN: none)."""
+
+    def mean(values: np.ndarray) -> float:
+        known = values[np.isfinite(values)]
+        return float(known.mean()) if len(known) else float("nan")
+
+    return {
+        "target_approach_cm": mean(error_cm[phase == 0, 0]),
+        "target_cm": mean(error_cm[:, 0]),
+        "goal_cm": mean(error_cm[:, 1]),
+    }

@@ -18,8 +18,8 @@ FOLDERS = [*PACKAGES.values(), ROOT / "configs", ROOT / "scripts", ROOT / "tests
 LAYERS = (
     {"errors"},
     {"types", "spaces", "embodiment", "interfaces", "registry"},
-    {"data", "models", "control", "kernels", "serve", "transforms", "contract", "testing"},
-    {"train", "eval", "report", "robots"},
+    {"data", "models", "control", "robots", "kernels", "serve", "transforms", "contract", "testing"},
+    {"train", "eval", "report", "session"},
     {"cli"},
 )
 
@@ -65,6 +65,7 @@ def test_modules_import_only_their_own_layer_and_those_below():
         here = path.relative_to(PACKAGES["vla"]).with_suffix("").parts[0]
         if here == "__init__":
             continue
+        assert here in level, f"say in LAYERS where {here!r} belongs"
         for name in imported(path):
             parts = name.split(".")
             if parts[0] == "vla" and len(parts) > 1 and level.get(parts[1], -1) > level[here]:

@@ -103,9 +103,7 @@ class PolicyContract:
             raise IncompatibleError(
                 "policy",
                 repr(embodiment.name),
-                [
-                    f"it was not trained on {name!r}, only on: {known}; map it explicitly (trained_as=) if it fits"
-                ],
+                [f"not trained on {name!r}, only on: {known}; if one of those fits, say so (trained_as=)"],
             )
         answer = compatible(self.embodiments[name], embodiment)
         if not answer:

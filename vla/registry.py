@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, cast
 
 from vla.errors import UnknownNameError
@@ -13,6 +14,7 @@ from vla.interfaces import Suite
 
 SUITES = "vla.suites"
 POLICIES = "vla.policies"
+CHECKPOINTS = "vla.checkpoints"
 
 
 def names(group: str) -> list[str]:
@@ -21,7 +23,9 @@ def names(group: str) -> list[str]:
 
 
 def load(group: str, name: str, kind: str) -> Any:
-    """The object registered under ``name``; an unknown name raises with the known ones."""
+    """The object registered under ``name``, or at ``module:attribute``; an unknown name raises."""
+    if ":" in name:
+        return EntryPoint(name=name, value=name, group=group).load()
     for point in entry_points(group=group):
         if point.name == name:
             return point.load()
@@ -36,3 +40,8 @@ def suite(name: str) -> Suite:
 def policy_factory(name: str) -> Any:
     """The registered policy factory of that name: ``factory(**kwargs) -> Policy``."""
     return load(POLICIES, name, "policy")
+
+
+def checkpoint(name: str) -> Path:
+    """Directory of the shipped policy of that name; a suite's default policy is named like the suite."""
+    return Path(load(CHECKPOINTS, name, "shipped policy")())

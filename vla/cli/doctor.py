@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from vla import registry
 from vla.cli.flags import parse
+from vla.errors import VlaError
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -62,7 +63,7 @@ def examine() -> Iterator[Finding]:
     yield _display()
     yield from _extras()
     yield from _registered()
-    yield _checkpoint()
+    yield from _checkpoints()
 
 
 def table(findings: Sequence[Finding]) -> str:
@@ -91,7 +92,7 @@ def _python() -> Finding:
 
 def _packages() -> Iterator[Finding]:
     """Each required package against the range that pyproject.toml asks for."""
-    good = []
+    good = {}
     for requirement in map(Requirement, requires("vla") or []):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -104,8 +105,11 @@ def _packages() -> Iterator[Finding]:
             found = f"{installed}, needs {requirement.specifier}"
             yield Finding(check=requirement.name, status="fail", found=found, mend=_reinstall())
         else:
-            good.append(f"{requirement.name} {installed}")
-    yield Finding(check="packages", status="ok", found=", ".join(good))
+            good[requirement.name] = installed
+    shown = ", ".join(
+        f"{name} {good[name]}" for name in ("torch", "transformers", "mujoco", "zarr") if name in good
+    )
+    yield Finding(check="packages", status="ok", found=f"{len(good)} as pyproject.toml asks; {shown}")
 
 
 def _reinstall() -> str:
@@ -153,7 +157,8 @@ for name in registry.names(registry.SUITES):
     registry.suite(name)  # a suite chooses the renderer when it is imported
 import mujoco
 model = mujoco.MjModel.from_xml_string(
-    "<mujoco><worldbody><light pos='0 0 3'/><geom type='plane' size='1 1 .1'/>"
+    "<mujoco><visual><quality shadowsize='0' offsamples='0'/></visual>"
+    "<worldbody><light pos='0 0 3' castshadow='false'/><geom type='plane' size='1 1 .1'/>"
     "<geom type='box' size='.2 .2 .2' rgba='1 0 0 1'/></worldbody></mujoco>")
 data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
@@ -245,5 +250,17 @@ def _registered() -> Iterator[Finding]:
         )
 
 
-def _checkpoint() -> Finding:
-    raise NotImplementedError
+def _checkpoints() -> Iterator[Finding]:
+    """Shipped policies: there, with a readable contract written for exactly these weights."""
+    from vla.contract import PolicyContract
+
+    for name in registry.names(registry.CHECKPOINTS):
+        try:
+            contract = PolicyContract.load(registry.checkpoint(name))
+        except VlaError as error:
+            mend = "restore it from version control, or train one: vla train configs/tabletop.py"
+            yield Finding(check=f"policy {name}", status="fail", found=str(error), mend=mend)
+            continue
+        arms, sha = ", ".join(contract.embodiments), contract.weights_sha256[:12]
+        found = f"for {arms}; {contract.image_size} px; weights sha256 {sha} as in its contract"
+        yield Finding(check=f"policy {name}", status="ok", found=found)

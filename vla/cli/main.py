@@ -86,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nvla: interrupted. {VERBS[name].after_interrupt}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of a pipe has left, as in `vla train RECIPE --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _one_thread_per_process() -> None:

@@ -13,6 +13,9 @@ from vla.interfaces import Policy
 from vla.robots import Reading, Robot
 from vla.types import ActionChunk, Observation
 
+#: Steps that are left for what was begun when the operator leaves.
+LAST_STEPS = 200
+
 Ending = Literal["success", "done", "max_steps", "quit", "reset"]
 
 
@@ -45,9 +48,13 @@ class Hook(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What the person at the robot wants now; ``text`` is the sentence of ``instruct``."""
+    """What the person at the robot wants now.
 
-    kind: Literal["instruct", "stop", "reset", "quit"]
+    ``instruct`` carries its sentence in ``text``; ``stop`` holds still until the next one; ``leave`` says
+    that nobody is there any more: what was begun is brought to its end.
+    """
+
+    kind: Literal["instruct", "stop", "reset", "quit", "leave"]
     text: str = ""
 
 
@@ -137,15 +144,17 @@ def _turn(
     reading = robot.connect()
     for hook in hooks:
         hook.started(reading)
-    holding, wrong, steps = False, False, 0
+    holding, wrong, steps, attended = False, False, 0, operator is not None
     ending: Ending = "max_steps"
     while steps < max_steps:
         if operator is not None:
             command = operator.poll()
-            if command is not None and command.kind in ("quit", "reset"):
-                ending = "quit" if command.kind == "quit" else "reset"
+            if command is not None and command.kind == "leave" and not holding:
+                operator, max_steps = None, min(max_steps, steps + LAST_STEPS)
+            elif command is not None and command.kind in ("quit", "leave", "reset"):
+                ending = "reset" if command.kind == "reset" else "quit"
                 break
-            if command is not None:
+            elif command is not None:
                 reading, holding = _obey(command, robot, operator, reading, holding)
         observation = reading.observation
         chunk = None if holding else policy.act([observation])[0]
@@ -158,7 +167,7 @@ def _turn(
         for hook in hooks:
             hook.ticked(tick)
         succeeded = bool(reading.info.get("success", False))
-        if operator is None and (succeeded or reading.done):
+        if operator is None and (succeeded or (reading.done and not attended)):
             ending = "success" if succeeded else "done"
             break
         if operator is not None and succeeded and not holding:

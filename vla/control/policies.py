@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from vla import registry
 from vla.embodiment import Embodiment
@@ -67,6 +67,35 @@ class PolicySpec:
 
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(registry.policy_factory(self.name)).parameters
+
+
+@runtime_checkable
+class Contract(Protocol):
+    """What a policy declares about itself (``policy.json``)."""
+
+    image_size: int
+
+    def check(self, embodiment: Embodiment) -> None:
+        """Raise ContractError or IncompatibleError where the policy must not drive this arm."""
+        ...
+
+
+@runtime_checkable
+class ContractedPolicy(Protocol):
+    """A policy that carries its contract."""
+
+    contract: Contract
+
+
+def check_contract(policy: Policy, embodiment: Embodiment) -> None:
+    """Refuse an arm that the policy was not made for; a policy without a contract fits all it accepts."""
+    if isinstance(policy, ContractedPolicy):
+        policy.contract.check(embodiment)
+
+
+def image_size_of(policy: Policy) -> int | None:
+    """Camera pixels the policy was trained with; None where it does not say."""
+    return policy.contract.image_size if isinstance(policy, ContractedPolicy) else None
 
 
 def _value(text: str) -> Any:

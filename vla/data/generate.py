@@ -316,7 +316,7 @@ def _check(suite_name: str, cells: tuple[Cell, ...], episodes_per_cell: int, num
             raise UnknownNameError(f"embodiment of suite {suite_name!r}", cell.embodiment, suite.embodiments)
     if not cells or episodes_per_cell < 1 or num_workers < 1:
         raise ConfigError(
-            f"Nothing to generate: {len(cells)} cells, {episodes_per_cell} episodes each, {num_workers} workers."
+            f"Nothing to generate: {len(cells)} cells x {episodes_per_cell} episodes, {num_workers} workers."
         )
 
 

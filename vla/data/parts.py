@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -97,11 +98,17 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
+# A killed process loses nothing committed: its writes are the kernel's. Against a power cut the disk is
+# synced this often and at close; what such a cut damaged is found by the checksums.
+SYNC_SECONDS = 5.0
+
+
 class PartWriter:
     """Appends episodes to a part that no other process is writing."""
 
     def __init__(self, root: Path, codec: JpegCodec, embodiments: list[str]) -> None:
-        self._codec, self._embodiments = codec, embodiments
+        self._codec, self.embodiments = codec, embodiments
+        self._synced_at = time.monotonic()
         self.directory, self._log = _claim(root)
         self.pid = os.getpid()
         log = read_log(self.directory / LOG)
@@ -179,16 +186,20 @@ class PartWriter:
             line = commit.line()
         except TypeError as error:
             raise StoreError(f"The provenance of an episode must be JSON: {error}.") from error
-        row = [self._embodiments.index(commit.embodiment), commit.start, commit.length, commit.success]
+        row = [self.embodiments.index(commit.embodiment), commit.start, commit.length, commit.success]
         self._episodes().write(self._count, np.array([row], np.int64))
-        for array in self._arrays.values():
-            array.sync()
+        due = time.monotonic() - self._synced_at > SYNC_SECONDS
+        if due:
+            for array in self._arrays.values():
+                array.sync()
         size = os.fstat(self._log).st_size
         written = os.write(self._log, line)
         if written != len(line):
             os.ftruncate(self._log, size)
             raise StoreError(f"Only {written} of {len(line)} bytes of a commit were written: disk full?")
-        os.fdatasync(self._log)
+        if due:
+            os.fdatasync(self._log)
+            self._synced_at = time.monotonic()
         self._count += 1
         self._advance(commit)
 

@@ -157,6 +157,8 @@ class EpisodeStore:
                 [*_differences(embodiment, known[embodiment.name]), "use another store or the same settings"],
             )
         self.embodiments = known
+        if self._writer is not None:
+            self._writer.embodiments = list(known)
 
     def append(self, episode: Episode) -> int:
         """Commit an episode and return its index; if anything is wrong nothing is stored."""

@@ -13,13 +13,11 @@ from collections.abc import Generator
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
 from vla import registry
-from vla.control.policies import PolicySpec
-from vla.embodiment import Embodiment
+from vla.control.policies import PolicySpec, check_contract, image_size_of
 from vla.errors import EnvError
 from vla.eval.grid import EvalConfig, Queue, plan, remember_config
 from vla.eval.intervals import Rate
@@ -32,24 +30,6 @@ from vla.report.tables import summary_text
 
 LOG = logging.getLogger(__name__)
 RECORDS, CONFIG, SUMMARY, PROVENANCE = "records.jsonl", "config.json", "summary.json", "provenance.json"
-
-
-@runtime_checkable
-class Contract(Protocol):
-    """What a policy declares about itself; see ``PolicyContract``."""
-
-    image_size: int
-
-    def check(self, embodiment: Embodiment) -> None:
-        """Raise ContractError or IncompatibleError where the policy must not drive this arm."""
-        ...
-
-
-@runtime_checkable
-class ContractedPolicy(Protocol):
-    """A policy that carries its contract."""
-
-    contract: Contract
 
 
 def evaluate(config: EvalConfig, out: str | Path, *, progress: bool = True) -> Summary:
@@ -117,14 +97,12 @@ def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> EvalConfi
     spec = PolicySpec.parse(config.policy)
     if spec.is_bound:
         return config
-    policy: Any = spec.build()
-    if not isinstance(policy, ContractedPolicy):
-        return config
-    resolved = replace(config, image_size=config.image_size or policy.contract.image_size)
+    policy = spec.build()
+    resolved = replace(config, image_size=config.image_size or image_size_of(policy))
     for task, arm in {key.embodiment: (key.task, key.embodiment) for key in keys}.values():
         env = make_env(suite, resolved, task, arm)
         try:
-            policy.contract.check(env.embodiment)
+            check_contract(policy, env.embodiment)
         finally:
             env.close()
     return resolved

@@ -56,7 +56,7 @@ class EvalConfig:
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     workers: int = 2
     videos_per_cell: int = 0
-    failure_videos_per_cell: int = 0
+    failure_videos_per_cell: int = 1
     max_errors: int = 10
 
     def __post_init__(self) -> None:

@@ -96,7 +96,8 @@ class PolicyNetConfig:
             if key not in known:
                 raise UnknownNameError("policy network setting", key, known)
         lists = ("action_index", "state_slots", "heads")
-        return cls(**{key: tuple(value) if key in lists else value for key, value in data.items()})
+        values: dict[str, Any] = {key: tuple(v) if key in lists else v for key, v in data.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,6 +17,8 @@ from vla.interfaces import Env
 from vla.robots import Reading
 
 CAPTION_PX = 44
+#: The last picture stays this long, so that a loop shows how it ended.
+LINGER_FRAMES = 8
 INK, MUTED, PAPER = (240, 240, 240), (150, 150, 155), (24, 24, 27)
 GOOD, BAD = (90, 200, 120), (235, 100, 90)
 
@@ -107,9 +109,26 @@ class StateTrace:
         self._states.append((self._env.save_state(), tick.reading))
 
     def frames(self) -> Iterator[np.ndarray]:
+        frame = None
         for state, reading in self._states:
             self._env.restore_state(state)
-            yield picture(self._env, reading, self._size)
+            frame = picture(self._env, reading, self._size)
+            yield frame
+        if frame is not None:
+            yield from [frame] * LINGER_FRAMES
+
+
+class LiveVideo:
+    """Hook that films a running loop; writes each picture as it comes."""
+
+    def __init__(self, env: Env, writer: VideoWriter, *, size: int = 384) -> None:
+        self._env, self._writer, self._size = env, writer, size
+
+    def started(self, reading: Reading) -> None:
+        self._writer.add(picture(self._env, reading, self._size))
+
+    def ticked(self, tick: Tick) -> None:
+        self._writer.add(picture(self._env, tick.reading, self._size))
 
 
 def picture(env: Env, reading: Reading, size: int = 384) -> np.ndarray:
@@ -133,6 +152,7 @@ def picture(env: Env, reading: Reading, size: int = 384) -> np.ndarray:
     side = np.full((size, size // 2, 3), PAPER, np.uint8)
     for i, view in enumerate(views[:2]):
         side[i * (size // 2) : i * (size // 2) + view.shape[0]] = view
+    side[:, 0] = side[size // 2] = PAPER
     return np.vstack([np.hstack([scene, side]), caption(reading, size + size // 2)])
 
 

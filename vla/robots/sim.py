@@ -51,13 +51,13 @@ class SimRobot:
         self.env = env
         self.embodiment = env.embodiment
         self.deadman_s: float | None = None
-        self._seed, self._options, self._instruction = seed, dict(options or {}), instruction
+        self.seed, self._options, self._instruction = seed, dict(options or {}), instruction
         self._reading: Reading | None = None
         self._steps = 0
         self._stopped = True
 
     def connect(self) -> Reading:
-        obs, info = self.env.reset(seed=self._seed, options=dict(self._options))
+        obs, info = self.env.reset(seed=self.seed, options=dict(self._options))
         self._steps, self._stopped = 0, False
         reading = self._take(obs, info, done=False)
         return reading if self._instruction is None else self.set_instruction(self._instruction)

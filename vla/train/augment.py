@@ -29,12 +29,12 @@ def shift_images(
     move = rng.integers(-limit_px, limit_px + 1, size=(batch, cameras, 2))  # x, y
     columns = np.clip(np.arange(width) - move[..., :1], 0, width - 1)
     rows = np.clip(np.arange(height) - move[..., 1:], 0, height - 1)
-    places = (rows[..., :, None] * width + columns[..., None, :]).reshape(batch * cameras, -1, 1)
-    flat = images.reshape(batch * cameras, height * width, 3)
-    moved = np.take_along_axis(flat, places, axis=1).reshape(images.shape)
+    moved = np.empty_like(images)
+    for index in np.ndindex(batch, cameras):
+        moved[index] = images[index][rows[index]][:, columns[index]]
     uv = uv + (2 * move / (width, height)).astype(np.float32)[:, :, None]
-    outside = ~(np.abs(uv) <= 1).all(-1)
-    return moved, np.where(outside[..., None], np.float32(np.nan), uv)
+    inside = (np.abs(uv) <= 1).all(axis=-1, keepdims=True)
+    return moved, np.where(inside, uv, np.float32(np.nan))
 
 
 def jitter_colours(images: np.ndarray, rng: np.random.Generator, gain: float, offset: float) -> np.ndarray:

@@ -93,10 +93,7 @@ def _load_optimizer(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: d
     for full, value in tensors.items():
         name, key = full.rsplit("/", 1)
         like = parameters[name]
-        if value.shape == like.shape:
-            value = value.to(like.device).contiguous(
-                memory_format=torch.channels_last
-                if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
-                else torch.contiguous_format
-            )
-        optimizer.state[like][key] = value
+        if value.shape == like.shape:  # moments: laid out in memory like their parameter
+            optimizer.state[like][key] = torch.empty_like(like).copy_(value)
+        else:  # the step count
+            optimizer.state[like][key] = value

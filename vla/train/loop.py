@@ -151,14 +151,15 @@ def _lead(
             metrics = trainer.step(share=trainer.share, stop=interrupted.is_set())
             trainer.minutes += (time.perf_counter() - began) / 60
             recent.append({**metrics, "seconds": time.perf_counter() - began})
-            done = bool(metrics["done"]) or trainer.share >= 1.0
+            done = bool(metrics["done"])
             if trainer.step_index % config.log_every == 0 or done:
                 row = _summary(trainer, recent)
                 log.write({**row, **extra})
                 extra = {}
                 bar.update(100 * row["share"] - bar.n)
                 bar.set_postfix_str(
-                    f"step {trainer.step_index}  loss {row['loss']:.3f}  target {row['target_approach_cm']:.1f} cm  "
+                    f"step {trainer.step_index}  loss {row['loss']:.3f}  "
+                    f"target {row['target_approach_cm']:.1f} cm  "
                     f"{row['samples_per_s']:.0f} samples/s"
                 )
             if done or trainer.minutes - saved_at >= config.checkpoint_minutes:
@@ -213,7 +214,7 @@ def _summary(trainer: Trainer, recent: deque[dict[str, float]]) -> dict[str, flo
 
 @contextmanager
 def _ctrl_c() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of raising, so that the step in progress ends well; a second one raises."""
+    """Ctrl-C sets the event, so that the step in progress ends well; a second one raises."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -66,7 +66,7 @@ def join_torchrun(device: torch.device) -> ProcessGroup:
 def run_with_helpers(
     work: Callable[..., Any], size: int, args: tuple[Any, ...], leader_args: tuple[Any, ...] = ()
 ) -> Any:
-    """Run ``work(group, *args)`` in ``size - 1`` spawned processes and, with ``leader_args``, here; its result."""
+    """Run ``work(group, *args)`` in ``size - 1`` new processes, and here with ``leader_args`` added."""
     if size == 1:
         return work(ProcessGroup(), *args, *leader_args)
     store = dist.TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False, timeout=_WAIT)

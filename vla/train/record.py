@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -83,9 +84,9 @@ class MetricsLog:
         kept = [line for line in lines if _step_of(line) <= from_step]
         self.path.write_text("".join(line + "\n" for line in kept))
 
-    def write(self, values: dict[str, Any]) -> None:
+    def write(self, values: dict[str, float]) -> None:
         # NaN (nobody in the batch knew) is not JSON
-        row = {key: None if value != value else value for key, value in values.items()}
+        row = {key: None if math.isnan(value) else value for key, value in values.items()}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vla.contract import PolicyContract
-from vla.data.statistics import compute_statistics, merge_embodiments
+from vla.data.statistics import compute_statistics
 from vla.data.store import EpisodeStore
 from vla.data.windows import Batch, WindowConfig, WindowDataset
 from vla.embodiment import Embodiment
@@ -52,8 +52,8 @@ def draft_contract(
 ) -> PolicyContract:
     """The contract of the policy to be, complete but for the weights' hash."""
     statistics = compute_statistics(list(stores))
-    embodiments = {name: arm for name, arm in merge_embodiments(stores).items() if name in statistics}
     windows = WindowDataset(list(stores), window_config(config), statistics)
+    embodiments = {name: arm for name, arm in windows.embodiments.items() if name in statistics}
     vocabulary = build_vocabulary(info.instruction for store in stores for info in store.episodes)
     network = network_config(config.model, config.data, embodiments, vocabulary)
     return PolicyContract(

@@ -41,6 +41,7 @@ class TinyVLMConfig(PretrainedConfig):
 
     def __init__(
         self,
+        *,
         vocabulary: list[str] | None = None,
         embodiments: list[str] | None = None,
         camera_roles: list[str] | None = None,

@@ -24,7 +24,7 @@ BLACK = (0.11, 0.11, 0.12)
 WOOD = (0.55, 0.50, 0.44)
 
 HALF = 0.7071067811865476
-STS3215 = Servo(stiffness=17.8, damping=0.0, torque_limit=3.35)
+STS3215 = Servo(stiffness=40.0, damping=0.0, torque_limit=3.35)
 JOINT_DAMPING, JOINT_FRICTION, JOINT_ARMATURE = 0.60, 0.052, 0.028
 
 
@@ -39,7 +39,7 @@ def _hinge(name: str, low: float, high: float) -> Hinge:
 
 
 # The arm stands on a block, as its wrist cannot point a tool down that is lifted high over the base's level.
-RISER_HEIGHT = 0.07  # m
+RISER_HEIGHT = 0.10  # m
 
 BASE = Link(
     name="base",
@@ -146,6 +146,7 @@ JAW_CENTRE: Vec3 = (-0.00157495, -0.0300244, 0.0192755)
 JAW_INERTIA = (6.61427e-06, 1.89032e-06, 5.28738e-06, -3.19807e-07, -5.90717e-09, -1.09945e-07)
 JAW_CLOSED, JAW_OPEN = -0.02, 0.90  # rad: pads touch; pads 70 mm apart (the hardware opens to 1.745)
 JAW_TORQUE_LIMIT = 2.0
+JAW_STIFFNESS = 17.8
 
 # Pads: parallel when 36 mm apart (gripper joint 0.41 rad).
 PAD_HALF: Vec3 = (0.0045, 0.010, 0.0075)
@@ -153,11 +154,11 @@ FIXED_PAD: Vec3 = (-0.0060, -0.0002, -0.0970)  # in the gripper's frame; its fac
 MOVING_PAD: Vec3 = (-0.01233, -0.07625, 0.0190)  # in the jaw's frame
 PARALLEL_ANGLE = 0.41
 
-# The tcp in the gripper's frame: 24 mm from the fixed pad; z out of the gripper (-z), y towards the fixed jaw (-x).
+# The tcp in the gripper's frame: 24 mm from the fixed pad; z out of the gripper (-z), y from the fixed jaw (+x).
 TCP_POSITION: Vec3 = (0.0225, -0.0002, -0.0970)
-TCP_QUATERNION: parts.Quat = (0.0, HALF, -HALF, 0.0)
+TCP_QUATERNION: parts.Quat = (0.0, HALF, HALF, 0.0)
 
-HOME_Q = (0.117, -0.0089, 0.1314, 1.4524, 1.7351)
+HOME_Q = (0.117, -0.0089, 0.1314, 1.4524, -1.4)
 BASE_POSITION = (-0.229, 0.0, RISER_HEIGHT)
 
 
@@ -204,7 +205,7 @@ def build() -> ArmModel:
         forcerange=(-JAW_TORQUE_LIMIT, JAW_TORQUE_LIMIT),
         forcelimited=mujoco.mjtLimited.mjLIMITED_TRUE,
     )
-    drive.set_to_position(kp=STS3215.stiffness, kv=STS3215.damping)
+    drive.set_to_position(kp=JAW_STIFFNESS)
     return ArmModel(
         name="so101",
         spec=spec,

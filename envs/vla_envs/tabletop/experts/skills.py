@@ -23,6 +23,7 @@ HOVER_M = 0.055  # fingertip clearance above an object before descending
 NEAR_M = 0.008  # close enough sideways to descend or to close the fingers
 CARRY_M = 0.095  # height of the tool while carrying over other things
 FAST_M, SLOW_M = DELTA_LIMIT_M, 0.02
+STUCK_M = 0.022  # the tool lags its command by this much only when something blocks it
 YAW_TOLERANCE_RAD = 0.12
 FINGER_HALF_M = 0.02  # half extent of any arm's closed fingers along the closing direction
 
@@ -48,9 +49,11 @@ def grasp(world: World, name: str, grip: np.ndarray, yaw: float) -> np.ndarray:
     at_grip = aside < 0.014 and (reached or abs(tcp[2] - grip[2]) < 0.006)
     if at_grip:
         return move(world, grip, CLOSED, yaw=yaw, speed=SLOW_M)
-    if aligned:
+    if aligned and tcp[2] - world.commanded[2] < STUCK_M:
         return move(world, grip, OPEN, yaw=yaw, speed=FAST_M if tcp[2] - grip[2] > 0.05 else SLOW_M)
     hover = grip + [0.0, 0.0, HOVER_M]
+    if tcp[2] - world.commanded[2] > STUCK_M:  # something is under the fingers: up and try again
+        return move(world, tcp + [0.0, 0.0, HOVER_M], OPEN, yaw=yaw)
     if aside > 0.05:  # travel high, then come down over the thing
         hover = np.array([grip[0], grip[1], max(hover[2], min(tcp[2], hover[2] + 0.05))])
     if tcp[2] < hover[2] - 0.02:  # low and aside: straight up first

@@ -12,7 +12,7 @@ from vla_envs.tabletop.tasks.base import NOWHERE, Goal, Layout, choose, scatter,
 from vla_envs.tabletop.tasks.pick import lifted
 from vla_envs.tabletop.world import World
 
-SIZES_M = {"cube0": 0.020, "cube1": 0.020, "cube2": 0.020, "small": 0.014, "large": 0.025}
+SIZES_M = {"cube0": 0.020, "cube1": 0.020, "cube2": 0.020, "small": 0.014, "large": 0.023}
 #: Offsets from the bowl, m. Left, right, in front and behind are the viewer's, who sits across the
 #: table from the robot and sees what the front camera sees: left is -y, in front is +x.
 COMPASS = {

@@ -1,0 +1,173 @@
+"""Policies trained by this package, run from their directory: weights and contract, nothing to choose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vla.contract import CONTRACT_FILE, PolicyContract
+from vla.embodiment import Embodiment
+from vla.errors import ContractError, IncompatibleError, UnknownNameError
+from vla.models.policy_net import PolicyInputs, PolicyNet
+from vla.models.saving import load_policy
+from vla.transforms import actions_from_slots, stack_images, state_in_slots
+from vla.types import ActionChunk, Observation
+
+SHIPPED = Path(__file__).parent / "pretrained" / "tabletop"
+
+
+class LearnedPolicy:
+    """A network behind the policy protocol.
+
+    Args:
+        net, contract: as loaded together from a policy directory.
+        head: which action head decides (None: the contract's default).
+        trained_as: embodiment name -> name of the training embodiment whose conventions it shares; each
+            must be checked with :meth:`check` before it moves anything real.
+        generator: draws the flow head's starting noise (None: starts from zero, deterministic).
+    """
+
+    def __init__(
+        self,
+        net: PolicyNet,
+        contract: PolicyContract,
+        *,
+        head: str | None = None,
+        trained_as: Mapping[str, str] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.net, self.contract, self.generator = net, contract, generator
+        self.head = head or contract.heads[0]
+        if self.head not in contract.heads:
+            raise UnknownNameError("action head of this policy", self.head, contract.heads)
+        self.trained_as = dict(trained_as or {})
+        for name in self.trained_as.values():
+            if name not in contract.embodiments:
+                raise UnknownNameError("training embodiment", name, contract.embodiments)
+        self._normalizer = contract.normalizer()
+        self._ids = {name: i for i, name in enumerate(sorted(contract.embodiments))}
+        self._device = next(net.parameters()).device
+        self._dtype = next(net.parameters()).dtype
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        head: str | None = None,
+        *,
+        trained_as: Mapping[str, str] | None = None,
+        device: str = "cpu",
+    ) -> LearnedPolicy:
+        """From a policy directory or a run directory; ``None`` or ``"default"``: the shipped policy."""
+        directory = SHIPPED if path in (None, "default") else Path(str(path))
+        if path not in (None, "default") and not (directory / CONTRACT_FILE).is_file():
+            inner = directory / "policy"
+            directory = inner if (inner / CONTRACT_FILE).is_file() else directory
+        elif directory == SHIPPED and not (directory / CONTRACT_FILE).is_file():
+            raise ContractError(
+                f"The shipped policy is not in this installation ({directory}). "
+                "Train one with 'vla train configs/quick.py' and give its directory."
+            )
+        if device == "cpu":
+            torch.set_num_threads(1)  # more threads wait for one another longer than this net computes
+        net, contract = load_policy(directory, device)
+        return cls(net, contract, head=head, trained_as=trained_as)
+
+    def check(self, embodiment: Embodiment) -> Embodiment:
+        """The training embodiment that fits, or :class:`IncompatibleError` with every reason."""
+        return self.contract.check(embodiment, trained_as=self.trained_as.get(embodiment.name))
+
+    def reset(self) -> None:
+        """Nothing is remembered between calls."""
+
+    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """One chunk each, in units of its embodiment and never clipped (that is the safety envelope's part).
+
+        ``info``: ``target_position`` and ``goal_position`` (m, world: where the net thinks they are; absent
+        for an arm without tool position), ``unknown_words``, ``head``, ``latency_s`` (of the whole batch).
+        """
+        if not observations:
+            return []
+        began = time.perf_counter()
+        arms = [self._arm(observation) for observation in observations]
+        tokens = self.net.backbone.tokenize([observation.instruction for observation in observations])
+        chunks, located = self._infer(observations, arms, tokens.ids, tokens.mask)
+        latency_s = time.perf_counter() - began
+        return [
+            ActionChunk(
+                actions=actions_from_slots(chunk, arm, self._normalizer),
+                control_hz=arm.control_hz,
+                info={
+                    **_world_positions(observation, arm, location),
+                    "unknown_words": unknown,
+                    "head": self.head,
+                    "latency_s": latency_s,
+                },
+            )
+            for observation, arm, chunk, location, unknown in zip(
+                observations, arms, chunks, located, tokens.unknown, strict=True
+            )
+        ]
+
+    def _arm(self, observation: Observation) -> Embodiment:
+        name = self.trained_as.get(observation.embodiment, observation.embodiment)
+        if name not in self.contract.embodiments:
+            known = ", ".join(sorted(self.contract.embodiments))
+            raise IncompatibleError(
+                "policy",
+                repr(observation.embodiment),
+                [f"not trained on it, only on: {known}; if one of those fits, say so (trained_as=)"],
+            )
+        self.contract.check_observation(observation, trained_as=name)
+        return self.contract.embodiments[name]
+
+    @torch.inference_mode()
+    def _infer(
+        self,
+        observations: Sequence[Observation],
+        arms: Sequence[Embodiment],
+        ids: np.ndarray,
+        mask: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Normalised chunks [B H ACTION_DIM], and target and goal relative to the tool [B 2 3], m."""
+        pairs = list(zip(observations, arms, strict=True))
+        images = np.stack([stack_images(o, arm, self.contract.camera_roles) for o, arm in pairs])
+        states = [state_in_slots(o, arm, self._normalizer) for o, arm in pairs]
+
+        def tensor(value: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(value)).to(self._device)
+
+        inputs = PolicyInputs(
+            images=tensor(images),
+            image_mask=None,
+            token_ids=tensor(ids),
+            token_mask=tensor(mask),
+            embodiment_id=tensor(np.array([self._ids[arm.name] for arm in arms], np.int64)),
+            state=tensor(np.stack([state for state, _ in states])).to(self._dtype),
+            state_mask=tensor(np.stack([there for _, there in states])),
+        )
+        chunk, location_dm = self.net.sample(
+            inputs, head=self.head, num_steps=self.contract.num_flow_steps, generator=self.generator
+        )
+        return chunk.float().cpu().numpy(), location_dm.float().cpu().numpy() / 10
+
+
+def _world_positions(
+    observation: Observation, arm: Embodiment, location: np.ndarray
+) -> dict[str, np.ndarray]:
+    for member in arm.state:
+        if member.slot == "arm0.tcp_position" and member.size == 3 and member.frame == "world":
+            tool = np.asarray(observation.state[member.name], np.float32)
+            return {"target_position": tool + location[0], "goal_position": tool + location[1]}
+    return {}
+
+
+def make(
+    path: str | Path | None = None, head: str | None = None, trained_as: Mapping[str, str] | None = None
+) -> LearnedPolicy:
+    """The registered factory of ``learned`` policies."""
+    return LearnedPolicy.load(path, head, trained_as=trained_as)

@@ -1,0 +1,88 @@
+"""A writer stopped by SIGKILL at any moment loses nothing committed and leaves a store that opens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.data.worlds import make_arm, make_episode
+from vla.data import parts, shards
+from vla.data.store import EpisodeStore
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_until_killed(store: Path, number: int, delay_s: float) -> int:
+    """Number of episodes the writer said it had committed."""
+    command = [sys.executable, str(ROOT / "tests/data/killed_writer.py"), str(store), str(number)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay_s)
+        process.kill()
+        return 1 + len(process.stdout.read().splitlines())
+
+
+def test_killed_writers_lose_nothing(tmp_path, rng):
+    path = tmp_path / "s.zarr"
+    EpisodeStore.create(path, embodiments=[make_arm()]).close()
+    promised = {
+        str(n): write_until_killed(path, n, delay_s) for n, delay_s in enumerate((0.0, 0.11, 0.23, 0.37))
+    }
+    with EpisodeStore.open(path) as store:
+        for writer, count in promised.items():
+            kept = [i.provenance["i"] for i in store.episodes if i.provenance["writer"] == writer]
+            assert kept == list(range(len(kept)))
+            assert count <= len(kept) <= count + 1
+        assert store.verify() == []
+        store.append(make_episode(rng, make_arm()))
+    with EpisodeStore.open(path) as store:
+        assert store.verify() == []
+    assert zarr.open_group(path, mode="r")["part-00000/steps/alpha/state"][:].any(axis=1).all()
+
+
+@pytest.mark.parametrize("last_call", range(0, 60, 4))
+def test_a_writer_stopped_between_any_two_writes_loses_nothing(tmp_path, rng, monkeypatch, last_call):
+    monkeypatch.setattr(parts, "CHUNK_ROWS", 4)  # many new chunks and shards: all kinds of writes
+    path, arm = tmp_path / "s.zarr", make_arm()
+    store = EpisodeStore.create(path, embodiments=[arm])
+    episodes = [make_episode(rng, arm, length=5) for _ in range(3)]
+    store.append(episodes[0])
+    calls = 0
+
+    def dying(function):
+        def call(*args):
+            nonlocal calls
+            calls += 1
+            if calls > last_call:
+                raise KeyboardInterrupt
+            return function(*args)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.os, "pwrite", dying(os.pwrite))
+        patch.setattr(shards.os, "write", dying(os.write))
+        patch.setattr(shards, "write_json", dying(shards.write_json))
+        try:
+            store.append(episodes[1])
+            committed = 2
+        except KeyboardInterrupt:
+            committed = 1
+    os.close(store._writer._log)  # the lock ends with the process
+    with EpisodeStore.open(path) as again:
+        assert (len(again), again.verify()) == (committed, [])
+        again.append(episodes[2])
+    with EpisodeStore.open(path) as again:
+        assert (len(again), again.verify()) == (committed + 1, [])
+        np.testing.assert_array_equal(
+            again.column(committed, "action"), [s.action for s in episodes[2].steps]
+        )

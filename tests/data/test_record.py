@@ -1,0 +1,72 @@
+"""Recording: labels are what the expert wanted, executed is what was sent, noise stays in range."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.data.worlds import ReachEnv, ReachExpert, make_arm
+from vla.data.record import ActionNoise, NoiseConfig, record_episode
+from vla.errors import ConfigError
+
+
+def record(seed=3, noise=None, **more):
+    env = ReachEnv("reach", "alpha", 64)
+    rng = np.random.default_rng(0)
+    return record_episode(env, ReachExpert(env), seed=seed, noise=noise, rng=rng, **more)
+
+
+def test_an_episode_ends_at_success_and_holds_what_was_seen_before_acting():
+    episode = record(options={"variant": "swapped"}, provenance={"task": "reach"})
+    assert episode.success
+    assert episode.instruction == "reach the blue square"
+    assert episode.provenance == {"task": "reach", "seed": 3, "variant": "swapped", "noise": None}
+    steps = episode.steps
+    for before, after in zip(steps, steps[1:], strict=False):
+        moved = after.observation.state["tcp_position"] - before.observation.state["tcp_position"]
+        np.testing.assert_allclose(moved, before.executed[:3], atol=1e-6)
+        assert after.observation.time_s == pytest.approx(before.observation.time_s + 0.1)
+
+
+def test_labels_are_the_experts_also_where_noise_was_executed():
+    noise = NoiseConfig(burst_probability=0.3)
+    episode = record(noise=noise)
+    assert any(step.perturbed for step in episode.steps)
+    for step in episode.steps:
+        seen = step.observation
+        wanted = np.clip(seen.aux["target_position"] - seen.state["tcp_position"], -0.03, 0.03)
+        np.testing.assert_allclose(step.action[:3], wanted, atol=1e-6)
+
+
+def test_the_same_generator_gives_the_same_episode():
+    one, two = record(noise=NoiseConfig()), record(noise=NoiseConfig())
+    assert len(one) == len(two)
+    assert all(np.array_equal(a.executed, b.executed) for a, b in zip(one.steps, two.steps, strict=True))
+
+
+def test_noise_has_the_stated_statistics_and_stays_in_range(rng):
+    arm, config = make_arm(), NoiseConfig(burst_probability=0.12, gripper_flip_probability=0.5)
+    noise, label = ActionNoise(config, arm, rng), np.array([0.0, 0.0, 0.0, 0.0, -1.0], np.float32)
+    executed = np.stack([noise.disturb(label) for _ in range(20_000)])
+    assert (executed >= arm.action_low).all()
+    assert (executed <= arm.action_high).all()
+    burst = executed[:, 3] != 0  # yaw moves in bursts only
+    assert burst.mean() == pytest.approx(0.12 * 2 / (0.12 * 2 + 0.88), abs=0.02)
+    assert (executed[~burst, :3] / 0.03).std() == pytest.approx(0.08, rel=0.03)
+    assert (executed[burst, 4] == 1).mean() == pytest.approx(0.5, abs=0.05)
+    assert (executed[~burst, 4] == -1).all()
+
+
+def test_an_episode_that_runs_out_of_steps_failed():
+    assert not record(max_steps=2).success
+    assert len(record(max_steps=2)) == 2
+
+
+def test_noise_without_generator_or_nonsense_is_refused():
+    env = ReachEnv("reach", "alpha", 64)
+    with pytest.raises(ConfigError, match="no rng"):
+        record_episode(env, ReachExpert(env), seed=0, noise=NoiseConfig())
+    with pytest.raises(ConfigError, match="burst_probability"):
+        NoiseConfig(burst_probability=1.5)
+    with pytest.raises(ConfigError, match="shortest"):
+        NoiseConfig(burst_steps=(3, 1))

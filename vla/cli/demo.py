@@ -1,0 +1,64 @@
+"""``vla demo``: demonstrations by the suite's scripted experts, into an episode store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla.cli.flags import Arms, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Make demonstrations with the scripted experts; the same command continues a stopped run.
+
+    Args:
+        out: episode store to create or extend.
+        suite: registered suite.
+        tasks: empty for all of the suite's.
+        arms: empty for all of the suite's.
+        episodes: successful demonstrations of each task with each arm.
+        workers: processes.
+        image_size: camera height and width, px.
+        quiet: no progress bar.
+    """
+
+    out: Path = Path("runs/demos")
+    suite: str = "tabletop"
+    tasks: tuple[str, ...] = ()
+    arms: Arms = ()
+    episodes: int = 200
+    workers: int = 2
+    image_size: int = 64
+    quiet: bool = False
+
+
+def run(argv: Sequence[str]) -> int:
+    flags = parse(Demo, "demo", argv)
+    from vla import registry
+    from vla.data.generate import generate
+    from vla.interfaces import Cell
+    from vla.report.tables import text_table
+
+    suite = registry.suite(flags.suite)
+    report = generate(
+        flags.suite,
+        [
+            Cell(task=task, embodiment=arm)
+            for task in flags.tasks or suite.tasks
+            for arm in flags.arms or suite.embodiments
+        ],
+        flags.episodes,
+        flags.out,
+        image_size=flags.image_size,
+        num_workers=flags.workers,
+        progress=not flags.quiet,
+    )
+    rows = [
+        [f"{c.cell.task} / {c.cell.embodiment}", str(c.existing), str(c.added), str(c.rejected)]
+        for c in report.cells
+    ]
+    print(text_table(["cell", "were there", "added", "rejected (expert failed)"], rows))
+    print(f"\n{report.added} episodes added in {report.wall_s:.0f} s: {report.path}")
+    return 0

@@ -1,0 +1,70 @@
+"""``vla run``: say to an arm what it shall do, once or in a conversation."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from vla.cli.flags import parse
+
+
+@dataclass(frozen=True)
+class Run:
+    """Speak to an arm. Without a sentence it asks, and the instruction can change while the arm moves.
+
+    Args:
+        sentence: what to do, e.g. "put the red cube in the blue bowl".
+        robot: kind and arm, e.g. sim:panda.
+        policy: default (shipped), a directory that vla train wrote, expert, random, zero, or NAME:PATH.
+        suite: registered suite that a simulated arm lives in.
+        seed: where the search for a scene that fits the sentence starts.
+        out: video; outputs/run/<sentence>.mp4 if not given.
+        headless: open no window on the simulation (one opens where there is a display).
+        execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
+    """
+
+    sentence: tyro.conf.Positional[str | None] = None
+    robot: str = "sim:panda"
+    policy: str = "default"
+    suite: str = "tabletop"
+    seed: int = 0
+    out: Path | None = None
+    headless: bool = False
+    execution_horizon: int | None = None
+
+
+def run(argv: Sequence[str]) -> int:
+    flags = parse(Run, "run", argv)
+    from vla.cli.policies import choose_policy
+    from vla.session import Prompt, SessionConfig, run_session
+
+    policy = choose_policy(flags.policy, flags.suite)
+    config = SessionConfig(
+        robot=flags.robot,
+        policy=policy.spec,
+        suite=flags.suite,
+        seed=flags.seed,
+        execution_horizon=flags.execution_horizon or policy.execution_horizon,
+        video=flags.out or Path("outputs/run") / f"{slug(flags.sentence or 'conversation')}.mp4",
+        viewer=has_display() and not flags.headless,
+    )
+    conversation = flags.sentence is None
+    result = run_session(config, flags.sentence, prompt=Prompt() if conversation else None)
+    print(result)
+    return 0 if conversation or result.loop.success else 1
+
+
+def has_display() -> bool:
+    """Whether a window can open here."""
+    return sys.platform == "linux" and bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def slug(sentence: str) -> str:
+    """A file name from a sentence."""
+    return re.sub(r"[^a-z0-9]+", "-", sentence.lower()).strip("-")[:60] or "run"

@@ -1,0 +1,82 @@
+"""``vla train RECIPE``: a recipe is a Python file with ``config()``; every value of it is a flag."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vla.errors import ConfigError
+
+USAGE = """usage: vla train RECIPE.py [--out DIR] [--resume] [--dry-run] [--SETTING VALUE ...]
+
+Train a policy from a recipe, e.g.  vla train configs/quick.py --optim.lr 5e-4
+'vla train RECIPE.py --help' lists every setting of that recipe with its value."""
+
+
+def run(argv: Sequence[str]) -> int:
+    if not argv or argv[0].startswith("-"):
+        print(USAGE)
+        return 0 if argv and argv[0] in ("-h", "--help") else 2
+    recipe = Path(argv[0])
+    config, out, resume, dry_run = read_flags(recipe, argv[1:])
+    out = out or Path("runs") / recipe.stem
+    if dry_run:
+        print(json.dumps(config.to_json(), indent=2))
+        return 0
+    from vla.train.loop import train
+
+    policy = train(config, out, resume=resume)
+    print(f"policy: {policy}\njudge it:  vla eval --policy {policy} --out {out / 'eval'}")
+    return 0
+
+
+def read_flags(recipe: Path, argv: Sequence[str]) -> tuple[Any, Path | None, bool, bool]:
+    """Configuration with the flags applied, run directory, whether to resume, whether only to print."""
+    default = load_recipe(recipe)
+
+    def flags(
+        config: Annotated[Any, tyro.conf.arg(name="")],
+        out: Path | None = None,
+        resume: bool = False,
+        dry_run: bool = False,
+    ) -> tuple[Any, Path | None, bool, bool]:
+        """Train a policy from a recipe.
+
+        Args:
+            config: settings of the recipe.
+            out: run directory; runs/<recipe> if not given.
+            resume: go on from the newest checkpoint in the run directory.
+            dry_run: print the resolved settings as JSON and stop.
+        """
+        return config, out, resume, dry_run
+
+    setting = tyro.conf.arg(name="", default=default)
+    flags.__annotations__["config"] = Annotated[type(default), setting]
+    return tyro.cli(
+        flags,
+        prog=f"vla train {recipe}",
+        args=list(argv),
+        # a setting that may be absent (None) keeps the kind it has in the recipe
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+    )
+
+
+def load_recipe(path: Path) -> Any:
+    """What ``config()`` of a recipe file returns."""
+    if not path.is_file():
+        there = sorted(str(p) for p in Path("configs").glob("*.py"))
+        known = f"Recipes here: {', '.join(there)}." if there else "There is no configs/ folder here."
+        raise ConfigError(f"No recipe at {path}. {known}")
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is not a recipe: expected a Python file ending in .py.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "config", None)):
+        raise ConfigError(f"{path} is not a recipe: it has no function config().")
+    return module.config()

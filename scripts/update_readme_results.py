@@ -4,7 +4,7 @@ usage: python scripts/update_readme_results.py [--check]
 
 Each file holds one measured claim, as the script that measured it wrote it:
 
-    {"claim": "...", "command": "...", "measured": "96.0 % [90, 98] n=100", "target": ">= 95 %", "date": "..."}
+    {"claim": "...", "command": "...", "measured": "96.0 % [90, 98] n=100", "target": ">= 95 %"}
 
 ``--check`` changes nothing and exits with 1 if the table is not what the files say.
 """

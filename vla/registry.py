@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any, cast
 
 from vla.errors import UnknownNameError
@@ -14,7 +13,6 @@ from vla.interfaces import Suite
 
 SUITES = "vla.suites"
 POLICIES = "vla.policies"
-CHECKPOINTS = "vla.checkpoints"
 
 
 def names(group: str) -> list[str]:
@@ -40,8 +38,3 @@ def suite(name: str) -> Suite:
 def policy_factory(name: str) -> Any:
     """The registered policy factory of that name: ``factory(**kwargs) -> Policy``."""
     return load(POLICIES, name, "policy")
-
-
-def checkpoint(name: str) -> Path:
-    """Directory of the shipped policy of that name; a suite's default policy is named like the suite."""
-    return Path(load(CHECKPOINTS, name, "shipped policy")())

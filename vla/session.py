@@ -8,14 +8,14 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
 
 from vla import registry
 from vla.control.chunks import ChunkExecutor
 from vla.control.loop import Command, Hook, LoopResult, Tick, run_loop
-from vla.control.policies import PolicySpec, check_contract, image_size_of
+from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
 from vla.control.safety import SafetyConfig, SafetyEnvelope
 from vla.errors import ConfigError, UnknownNameError, VlaError
 from vla.interfaces import Policy
@@ -39,7 +39,7 @@ class SessionConfig:
         policy: ``expert``, ``learned:PATH`` ... (see ``PolicySpec``).
         suite: registered suite that the simulated arm lives in.
         seed: where the search for a scene starts.
-        execution_horizon: steps of each chunk to run before replanning.
+        execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
         max_steps: of one attempt without an operator; 0 leaves it to the env's own limit.
         video: mp4 to write (a conversation: one file for all of it); None for none.
         viewer: open MuJoCo's viewer, where there is a display.
@@ -51,7 +51,7 @@ class SessionConfig:
     policy: str = "expert"
     suite: str = "tabletop"
     seed: int = 0
-    execution_horizon: int = 2
+    execution_horizon: int | None = None
     max_steps: int = 0
     video: Path | None = None
     viewer: bool = False
@@ -151,8 +151,11 @@ def run_session(
         raise UnknownNameError("kind of robot", kind, ROBOT_KINDS)
     suite, spec = registry.suite(config.suite), PolicySpec.parse(config.policy)
     policy: Policy | None = None if spec.is_bound else spec.build()
-    image_size = None if policy is None else image_size_of(policy)
-    make_kwargs: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
+    contract = None if policy is None else contract_of(policy)
+    make_kwargs: dict[str, Any] = {} if contract is None else {"image_size": contract.image_size}
+    if config.execution_horizon is None:
+        horizon = EXECUTION_HORIZON if contract is None else contract.execution_horizon
+        config = replace(config, execution_horizon=horizon)
     said, seed, result = instruction or _first_sentence(prompt), config.seed, None
     with contextlib.ExitStack() as stack:
         writer: VideoWriter | None = None
@@ -195,7 +198,7 @@ def _attempt(
     with _viewer(robot, wanted=config.viewer) as watching:
         loop = run_loop(
             robot,
-            ChunkExecutor(policy, config.execution_horizon),
+            ChunkExecutor(policy, config.execution_horizon or EXECUTION_HORIZON),
             envelope,
             max_steps=config.max_steps or sys.maxsize,
             hooks=[*hooks, *watching],

@@ -45,6 +45,8 @@ class RandomPolicy:
         self._rng = None
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        if not observations:
+            return []
         if self._rng is None:
             self._rng = np.random.default_rng([self._seed, _fingerprint(observations[0])])
         low, high = self._embodiment.action_low, self._embodiment.action_high

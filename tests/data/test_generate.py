@@ -1,4 +1,4 @@
-"""Generation: the same episodes from any number of workers, resumed after a stop, loud when an expert fails."""
+"""Generation: the same episodes from any number of workers, resumed after a stop, loud where experts fail."""
 
 from __future__ import annotations
 
@@ -73,9 +73,10 @@ def test_a_second_run_adds_only_what_is_missing(tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_leaves_a_valid_store_and_continues(tmp_path, stop):
     path = tmp_path / "s"
+    cell = "Cell(task='reach', embodiment='alpha')"
     command = (
         "from vla.data.generate import generate; from vla.interfaces import Cell\n"
-        f"if __name__ == '__main__': generate({SUITE!r}, [Cell(task='reach', embodiment='alpha')], 400, {str(path)!r})"
+        f"if __name__ == '__main__': generate({SUITE!r}, [{cell}], 400, {str(path)!r})"
     )
     script = tmp_path / "run.py"
     script.write_text(command)

@@ -59,12 +59,12 @@ def test_a_writer_stopped_between_any_two_writes_loses_nothing(tmp_path, rng, mo
     calls = 0
 
     def dying(function):
-        def call(*args):
+        def call(*args, **options):
             nonlocal calls
             calls += 1
             if calls > last_call:
                 raise KeyboardInterrupt
-            return function(*args)
+            return function(*args, **options)
 
         return call
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def test_an_episode_ends_at_success_and_holds_what_was_seen_before_acting():
     assert episode.instruction == "reach the blue square"
     assert episode.provenance == {"task": "reach", "seed": 3, "variant": "swapped", "noise": None}
     steps = episode.steps
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         moved = after.observation.state["tcp_position"] - before.observation.state["tcp_position"]
         np.testing.assert_allclose(moved, before.executed[:3], atol=1e-6)
         assert after.observation.time_s == pytest.approx(before.observation.time_s + 0.1)

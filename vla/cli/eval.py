@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla.cli.flags import Arms, parse
+from vla.cli.flags import Arms, parse, policy_spec
 from vla.interfaces import Variant, Wording
 
 
@@ -53,16 +53,14 @@ class Eval:
 
 def run(argv: Sequence[str]) -> int:
     flags = parse(Eval, "eval", argv)
-    from vla.cli.policies import choose_policy
     from vla.eval.evaluate import evaluate
     from vla.eval.grid import EvalConfig
     from vla.report.page import write_report
     from vla.report.tables import summary_text
 
-    policy = choose_policy(flags.policy, flags.suite)
     config = EvalConfig(
         suite=flags.suite,
-        policy=policy.spec,
+        policy=policy_spec(flags.policy),
         tasks=flags.tasks,
         embodiments=flags.arms,
         first_seed=flags.first_seed,
@@ -70,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
         variants=flags.variants,
         wordings=flags.wordings,
         ablations=("none", "blank") if flags.blank else ("none",),
-        execution_horizon=flags.execution_horizon or policy.execution_horizon,
+        execution_horizon=flags.execution_horizon,
         image_size=flags.image_size,
         workers=flags.workers,
         videos_per_cell=flags.videos,

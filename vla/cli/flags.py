@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import tyro
+
+from vla.errors import CheckpointError
 
 T = TypeVar("T")
 
@@ -16,3 +19,23 @@ Arms = Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--embodiments"])]
 def parse(flags: type[T], verb: str, argv: Sequence[str]) -> T:
     """``argv`` -> ``flags``; a wrong flag prints a hint and exits with code 2."""
     return tyro.cli(flags, prog=f"vla {verb}", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def policy_spec(text: str) -> str:
+    """What a person writes after ``--policy``, as a policy spec (see ``vla.control.policies.PolicySpec``).
+
+    Args:
+        text: ``default`` (shipped), a directory that ``vla train`` wrote, or a spec such as ``expert``.
+
+    Raises:
+        CheckpointError: a path at which there is nothing.
+    """
+    if text == "default":
+        return "learned"
+    if Path(text).is_dir():
+        return f"learned:{text}"
+    if "/" in text.partition(":")[0]:
+        raise CheckpointError(
+            f"No policy at {text}. Give a directory that 'vla train' wrote, or default, expert, random, zero."
+        )
+    return text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from vla.cli.flags import parse
+from vla.cli.flags import parse, policy_spec
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,14 @@ class Run:
 
 def run(argv: Sequence[str]) -> int:
     flags = parse(Run, "run", argv)
-    from vla.cli.policies import choose_policy
     from vla.session import Prompt, SessionConfig, run_session
 
-    policy = choose_policy(flags.policy, flags.suite)
     config = SessionConfig(
         robot=flags.robot,
-        policy=policy.spec,
+        policy=policy_spec(flags.policy),
         suite=flags.suite,
         seed=flags.seed,
-        execution_horizon=flags.execution_horizon or policy.execution_horizon,
+        execution_horizon=flags.execution_horizon,
         video=flags.out or Path("outputs/run") / f"{slug(flags.sentence or 'conversation')}.mp4",
         viewer=has_display() and not flags.headless,
     )

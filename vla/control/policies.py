@@ -13,6 +13,9 @@ from vla.embodiment import Embodiment
 from vla.errors import ConfigError, UnknownNameError
 from vla.interfaces import Env, Policy, Suite
 
+#: Steps to run before replanning, for a policy that does not say what suits it.
+EXECUTION_HORIZON = 2
+
 #: What a factory may ask for by parameter name, instead of the person giving it.
 CONTEXT = ("suite", "env", "embodiment")
 
@@ -69,33 +72,33 @@ class PolicySpec:
         return inspect.signature(registry.policy_factory(self.name)).parameters
 
 
-@runtime_checkable
 class Contract(Protocol):
-    """What a policy declares about itself (``policy.json``)."""
+    """The part of a policy's contract (``policy.json``) that a control loop reads."""
 
     image_size: int
-
-    def check(self, embodiment: Embodiment) -> None:
-        """Raise ContractError or IncompatibleError where the policy must not drive this arm."""
-        ...
+    execution_horizon: int
 
 
 @runtime_checkable
 class ContractedPolicy(Protocol):
-    """A policy that carries its contract."""
+    """A policy that carries its contract and refuses arms it was not made for."""
 
     contract: Contract
+
+    def check(self, embodiment: Embodiment) -> Any:
+        """Raise ContractError or IncompatibleError where the policy must not drive this arm."""
+        ...
 
 
 def check_contract(policy: Policy, embodiment: Embodiment) -> None:
     """Refuse an arm that the policy was not made for; a policy without a contract fits all it accepts."""
     if isinstance(policy, ContractedPolicy):
-        policy.contract.check(embodiment)
+        policy.check(embodiment)
 
 
-def image_size_of(policy: Policy) -> int | None:
-    """Camera pixels the policy was trained with; None where it does not say."""
-    return policy.contract.image_size if isinstance(policy, ContractedPolicy) else None
+def contract_of(policy: Policy) -> Contract | None:
+    """What the policy was trained with; None where it does not say."""
+    return policy.contract if isinstance(policy, ContractedPolicy) else None
 
 
 def _value(text: str) -> Any:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -27,6 +27,9 @@ from vla.types import Episode
 
 CHUNK_ROWS = 256  # rows of a low-dimensional chunk
 CHUNK_BYTES = 1 << 16  # bytes of a frame chunk: shards of 16.7 MB
+# A killed process loses nothing committed: its writes are the kernel's. Against a power cut the disk is
+# synced this often and at close; what such a cut damaged is found by the checksums.
+SYNC_SECONDS = 5.0
 LOG = "episodes/commits.jsonl"  # inside an array's directory, where zarr libraries do not look
 FRAME_COLUMNS = ("start", "length", "crc32c")
 _EPISODE_COLUMNS = ("embodiment", "start", "length", "success")
@@ -96,11 +99,6 @@ def check_name(kind: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise StoreError(f"The {kind} {name!r} cannot be stored: use letters, digits, '_', '.' and '-'.")
     return name
-
-
-# A killed process loses nothing committed: its writes are the kernel's. Against a power cut the disk is
-# synced this often and at close; what such a cut damaged is found by the checksums.
-SYNC_SECONDS = 5.0
 
 
 class PartWriter:

@@ -37,20 +37,22 @@ def crc32c(data: bytes | memoryview) -> int:
     return google_crc32c.value(cast(bytes, data))
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Replace a JSON file atomically: a reader or a crash sees the old one or the new one."""
+def write_json(path: Path, data: dict[str, Any], *, durable: bool = False) -> None:
+    """Replace a JSON file atomically; ``durable`` waits until it would survive a loss of power."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w") as file:
         json.dump(data, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def write_group(directory: Path, attributes: dict[str, Any]) -> None:
+def write_group(directory: Path, attributes: dict[str, Any], *, durable: bool = False) -> None:
     """Create or replace a zarr group's metadata."""
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    write_json(directory / "zarr.json", group, durable=durable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,12 +274,12 @@ class ArrayWriter:
             self._mark(offset, offset + written)
             data, position = data[written:], position + written
         self._unsynced = True
-        end = -(-position // self.layout.chunk_bytes) * self.layout.chunk_rows
+        end = -(-position // self.layout.shard_bytes) * self.layout.chunk_rows * CHUNKS_PER_SHARD
         if end > self._shape:
             self.set_rows(end)
 
     def set_rows(self, rows: int) -> None:
-        """Set the array's length in its metadata (whole chunks while writing, exact when closed)."""
+        """Set the array's length in its metadata (whole shards while writing, exact when closed)."""
         if rows != self._shape:
             write_json(self.directory / "zarr.json", self.layout.metadata(rows, self.names))
             self._shape = rows

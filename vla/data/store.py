@@ -10,7 +10,8 @@
         steps/panda/cameras/front/frames  u8 [bytes]   JPEG frames, one after the other
         steps/panda/cameras/front/index   i64 [N 3]    start, length, crc32c of each frame
 
-A writer killed at any moment loses nothing committed. Every read is checked against a checksum.
+A writer killed at any moment loses nothing committed. Every read is checked against a checksum. While a
+part is being written its arrays' lengths are whole shards (unwritten rows are 0); closing makes them exact.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class EpisodeStore:
                 "subsampling": "4:4:4",
             },
         }
-        write_group(path, {"vla": header})
+        write_group(path, {"vla": header}, durable=True)
         return cls.open(path)
 
     @classmethod
@@ -146,7 +147,7 @@ class EpisodeStore:
             known = {e["name"]: Embodiment.from_json(e) for e in header["embodiments"]}
             if embodiment.name not in known:
                 header["embodiments"].append(_storable(embodiment).to_json())
-                write_group(self.path, {"vla": header})
+                write_group(self.path, {"vla": header}, durable=True)
                 known[embodiment.name] = embodiment
         finally:
             os.close(lock)

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vla import registry
-from vla.control.policies import PolicySpec, check_contract, image_size_of
+from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
 from vla.errors import EnvError
 from vla.eval.grid import EvalConfig, Queue, plan, remember_config
 from vla.eval.intervals import Rate
@@ -47,7 +47,7 @@ def evaluate(config: EvalConfig, out: str | Path, *, progress: bool = True) -> S
     out = Path(out)
     suite = registry.suite(config.suite)
     keys = plan(config, suite)
-    resolved = _meet(config, suite, keys)
+    config = _meet(config, suite, keys)
     out.mkdir(parents=True, exist_ok=True)
     remember_config(config, out / CONFIG)
     (out / PROVENANCE).write_text(json.dumps(provenance(), indent=2) + "\n")
@@ -56,7 +56,7 @@ def evaluate(config: EvalConfig, out: str | Path, *, progress: bool = True) -> S
         if len(todo) < len(keys):
             LOG.warning("%s: %d of %d episodes are there already.", out, len(keys) - len(todo), len(keys))
         try:
-            _run_all(_start(resolved, out, suite, todo), len(todo), file, config.max_errors, progress)
+            _run_all(_start(config, out, suite, todo), len(todo), file, config.max_errors, progress)
         finally:
             summary = write_summary(config, out, file.records, keys)
     return summary
@@ -93,12 +93,17 @@ def _summarise(config: EvalConfig, records: list[EpisodeRecord], keys: list[Epis
 
 
 def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> EvalConfig:
-    """Check the policy's contract against every arm before anything runs; resolve the image size."""
+    """Check the policy against every arm before anything runs; settle what is left to its contract."""
     spec = PolicySpec.parse(config.policy)
-    if spec.is_bound:
-        return config
-    policy = spec.build()
-    resolved = replace(config, image_size=config.image_size or image_size_of(policy))
+    policy = None if spec.is_bound else spec.build()
+    contract = None if policy is None else contract_of(policy)
+    if policy is None or contract is None:
+        return replace(config, execution_horizon=config.execution_horizon or EXECUTION_HORIZON)
+    resolved = replace(
+        config,
+        image_size=config.image_size or contract.image_size,
+        execution_horizon=config.execution_horizon or contract.execution_horizon,
+    )
     for task, arm in {key.embodiment: (key.task, key.embodiment) for key in keys}.values():
         env = make_env(suite, resolved, task, arm)
         try:

@@ -33,7 +33,7 @@ class EvalConfig:
         variants: ``base`` and/or ``swapped`` (same scene, another feasible instruction).
         wordings: ``train`` and/or ``heldout`` phrasings.
         ablations: ``none`` and/or ``blank`` (all cameras grey).
-        execution_horizon: steps of each chunk to run before replanning.
+        execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
         image_size: camera pixels; None takes the policy's own, or the suite's default.
         safety: limits of the envelope.
         workers: processes; 0 runs in this one.
@@ -51,7 +51,7 @@ class EvalConfig:
     variants: tuple[Variant, ...] = ("base",)
     wordings: tuple[Wording, ...] = ("train",)
     ablations: tuple[Ablation, ...] = ("none",)
-    execution_horizon: int = 2
+    execution_horizon: int | None = None
     image_size: int | None = None
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     workers: int = 2
@@ -69,7 +69,8 @@ class EvalConfig:
                 f"Seeds {self.first_seed} .. {self.first_seed + self.num_seeds - 1} reach into those of "
                 f"demonstrations, which begin at {FIRST_TRAINING_SEED}: choose smaller ones."
             )
-        if self.workers < 0 or self.execution_horizon < 1 or self.max_errors < 1:
+        horizon = 1 if self.execution_horizon is None else self.execution_horizon
+        if self.workers < 0 or horizon < 1 or self.max_errors < 1:
             raise ConfigError(
                 f"workers={self.workers} (>= 0), execution_horizon={self.execution_horizon} (>= 1), "
                 f"max_errors={self.max_errors} (>= 1): one is out of range."
@@ -167,7 +168,10 @@ class Queue:
 
 
 def remember_config(config: EvalConfig, path: Path) -> None:
-    """Write the configuration beside the records; an earlier one that asks for other episodes raises."""
+    """Write the (resolved) configuration beside the records; an earlier one of another kind raises.
+
+    More seeds, tasks or arms may be added to an evaluation; what an episode is may not change.
+    """
     if path.exists():
         earlier = json.loads(path.read_text())
         now = json.loads(json.dumps(config.to_json()))

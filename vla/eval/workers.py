@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from vla import registry
-from vla.control.policies import PolicySpec
+from vla.control.policies import EXECUTION_HORIZON, PolicySpec
 from vla.errors import ContractError, IncompatibleError
 from vla.eval.grid import EvalConfig
 from vla.eval.records import EpisodeKey, EpisodeRecord
@@ -38,7 +38,7 @@ class EpisodeRunner:
     """Runs episodes of one evaluation in this process.
 
     Args:
-        config: with ``image_size`` already resolved.
+        config: resolved: nothing is left to the policy's contract.
         out: run directory; videos go to ``out/videos``.
         suite: the suite, loaded.
     """
@@ -81,7 +81,7 @@ class EpisodeRunner:
             policy,
             suite=self._config.suite,
             key=key,
-            execution_horizon=self._config.execution_horizon,
+            execution_horizon=self._config.execution_horizon or EXECUTION_HORIZON,
             safety=self._config.safety,
             hooks=() if trace is None else (trace,),
         )

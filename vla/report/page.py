@@ -16,7 +16,7 @@ from vla.eval.summary import Group, Row, Summary
 from vla.report.figures import film_strip, interval_chart, jpeg_uri, mp4_uri, phase_chart
 from vla.report.style import CSS
 from vla.report.tables import cm_text, condition_facts, rate_text, success_rows
-from vla.report.video import read_frames
+from vla.report.video import CAPTION_PX, read_frames
 
 #: Embedded pictures and videos together stay below this, so that the page can be sent by mail.
 MEDIA_BYTES = 8_000_000
@@ -86,7 +86,7 @@ class _Media:
         path = self.folder / name
         if not name or not path.is_file():
             return ""
-        uri = jpeg_uri(film_strip(read_frames(path)))
+        uri = jpeg_uri(film_strip([frame[:-CAPTION_PX] for frame in read_frames(path)]))
         if len(uri) > self.left:
             return ""
         self.left -= len(uri)
@@ -232,7 +232,7 @@ def _failures(records: Sequence[EpisodeRecord], media: _Media) -> str:
     if not failed:
         return "<p>None.</p>" if records else ""
     filmed = _spread([r for r in failed if r.video], lambda r: (r.key.task, r.key.embodiment))[:MAX_FAILURES]
-    strips = _figures([(record, media.strip(record.video)) for record in filmed], "strips")
+    strips = _figures([(record, _strip_and_clip(record, media)) for record in filmed], "strips")
     wrong, crashed = sum(r.wrong for r in failed), sum(bool(r.error) for r in failed)
     text = f"{len(failed)} episodes failed; {wrong} met the goal of another instruction; {crashed} crashed."
     rows = [
@@ -242,6 +242,11 @@ def _failures(records: Sequence[EpisodeRecord], media: _Media) -> str:
     table = _table(["task", "arm", "condition", "seed", "instruction", "how"], rows)
     count = f"{len(rows)} of {len(failed)}" if len(rows) < len(failed) else str(len(rows))
     return f"<p>{text}</p>{strips}<details><summary>list ({count})</summary>{table}</details>"
+
+
+def _strip_and_clip(record: EpisodeRecord, media: _Media) -> str:
+    strip, clip = media.strip(record.video), media.clip(record.video)
+    return strip + (f"<details><summary>play</summary>{clip}</details>" if strip and clip else "")
 
 
 def _fate(record: EpisodeRecord) -> str:

@@ -220,6 +220,11 @@ class TabletopEnv(gymnasium.Env):
         return self._observe()
 
     @property
+    def steps(self) -> int:
+        """Control steps since reset."""
+        return self._steps
+
+    @property
     def gripper_command(self) -> float:
         """Last gripper command, -1 open .. +1 closed."""
         return self._gripper_command

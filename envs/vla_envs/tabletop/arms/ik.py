@@ -10,7 +10,8 @@ import numpy as np
 from vla.errors import EnvError
 from vla_envs.tabletop.arms.model import TOOL_DOWN
 
-_RANK_TOLERANCE = 0.02  # relative singular value below which a direction counts as unreachable
+_CONVERGED_RAD = 1e-4  # largest joint step that is not worth taking
+_RANK_DAMPING = 0.003  # m/rad: directions in which the joints move the tcp less count as unreachable
 _TURN_DAMPING = 0.1  # of the orientation of an arm that cannot always hold it: it gives way near full reach
 
 
@@ -65,6 +66,8 @@ class ToolIK:
                 [target_position - position, rotation_error(target_rotation @ rotation.T)]
             )
             step = self._step(q, error)
+            if np.abs(step).max() < _CONVERGED_RAD:
+                break
             q = np.clip(q + np.clip(step, -self._max_step, self._max_step), self._low, self._high)
         return q
 
@@ -89,7 +92,8 @@ class ToolIK:
             return _damped_step(jacobian, error, posture, self._damping)
         place, turn = jacobian[:3], self._weight * jacobian[3:]
         step = _damped_step(place, error[:3], np.zeros_like(posture), self._damping)
-        free = np.eye(len(posture)) - np.linalg.pinv(place, rcond=_RANK_TOLERANCE) @ place
+        square = place @ place.T + _RANK_DAMPING**2 * np.eye(3)
+        free = np.eye(len(posture)) - place.T @ np.linalg.solve(square, place)
         left = self._weight * error[3:] - turn @ step
         return step + free @ _damped_step(turn @ free, left, posture, _TURN_DAMPING)
 

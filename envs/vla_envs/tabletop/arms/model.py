@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -34,6 +34,7 @@ class ArmModel:
         object_half_extent: objects may lie within ``|x| <= a, |y| <= b`` of the origin, m.
         max_gripper_width: widest gap between the pads, m.
         tool_down_weight: how firmly inverse kinematics keeps the tool vertical (1: exactly).
+        closed_fingertips: centre of the closed fingertips in the tcp frame, m (0 but for one-sided grippers).
         max_tool_height: highest tcp over the table that is reachable all over the workspace, m.
     """
 
@@ -55,4 +56,5 @@ class ArmModel:
     object_half_extent: tuple[float, float] = (0.11, 0.16)
     max_gripper_width: float
     tool_down_weight: float = 1.0
-    max_tool_height: float = field(default=0.25)
+    closed_fingertips: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    max_tool_height: float = 0.25

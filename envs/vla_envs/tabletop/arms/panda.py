@@ -169,14 +169,20 @@ HOME_Q = (0.0, 0.1288, 0.0, -2.3953, 0.0, 2.5241, 0.7854)
 BASE_POSITION = (-0.5, 0.0, 0.0)
 
 
-def _add_finger(hand: mujoco.MjsBody, name: str, joint: str, quaternion: parts.Quat) -> None:
-    """A finger that slides outwards along its own y axis."""
-    finger = hand.add_body(name=name, pos=(0.0, 0.0, FINGER_HEIGHT), quat=quaternion, gravcomp=1.0)
+def _add_finger(hand: mujoco.MjsBody, name: str, joint: str, side: float) -> None:
+    """A finger that slides outwards along its own y axis; at rest (``ref``) it is open."""
+    finger = hand.add_body(
+        name=name,
+        pos=(0.0, side * FINGER_TRAVEL, FINGER_HEIGHT),
+        quat=parts.IDENTITY if side > 0.0 else (0.0, 0.0, 0.0, 1.0),
+        gravcomp=1.0,
+    )
     parts.set_inertia(finger, FINGER_MASS, parts.ORIGIN, FINGER_INERTIA)
     finger.add_joint(
         name=joint,
         type=mujoco.mjtJoint.mjJNT_SLIDE,
         axis=(0.0, 1.0, 0.0),
+        ref=FINGER_TRAVEL,
         range=(0.0, FINGER_TRAVEL),
         limited=mujoco.mjtLimited.mjLIMITED_TRUE,
         armature=0.1,
@@ -191,8 +197,8 @@ def build() -> ArmModel:
     """A fresh Panda."""
     spec = parts.new_spec("panda")
     hand = parts.add_chain(spec.worldbody, (BASE, *LINKS, HAND))
-    _add_finger(hand, "left_finger", "finger_joint1", parts.IDENTITY)
-    _add_finger(hand, "right_finger", "finger_joint2", (0.0, 0.0, 0.0, 1.0))
+    _add_finger(hand, "left_finger", "finger_joint1", 1.0)
+    _add_finger(hand, "right_finger", "finger_joint2", -1.0)
     parts.exclude_contacts(spec, "left_finger", "right_finger", "hand", "link7")
     parts.add_tcp(hand, (0.0, 0.0, TCP_HEIGHT))
     parts.add_wrist_camera(hand, (0.0, 0.0, TCP_HEIGHT))

@@ -5,7 +5,7 @@ armature, torque limit of the STS3215 servo): SO-ARM100 project, Simulation/SO10
 The gripper's torque is limited to 2 N m (about 25 N at the fingertips).
 
 The jaw opens to one side, so the middle of a held object lies half its width from the fixed jaw: the tcp
-lies 24 mm from it, enough for a 4 cm object to pass, and closed fingertips are 22 mm aside of the tcp.
+lies 24 mm from it, enough for a 4 cm object to pass, and closed fingertips meet 24 mm aside of the tcp.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _hinge(name: str, low: float, high: float) -> Hinge:
 
 
 # The arm stands on a block, as its wrist cannot point a tool down that is lifted high over the base's level.
-RISER_HEIGHT = 0.10  # m
+RISER_HEIGHT = 0.09  # m
 
 BASE = Link(
     name="base",
@@ -158,8 +158,8 @@ PARALLEL_ANGLE = 0.41
 TCP_POSITION: Vec3 = (0.0225, -0.0002, -0.0970)
 TCP_QUATERNION: parts.Quat = (0.0, HALF, HALF, 0.0)
 
-HOME_Q = (0.117, -0.0089, 0.1314, 1.4524, -1.4)
-BASE_POSITION = (-0.229, 0.0, RISER_HEIGHT)
+HOME_Q = (0.0373, 0.0595, 0.1971, 1.3165, -1.484)
+BASE_POSITION = (-0.235, 0.03, RISER_HEIGHT)
 
 
 def _add_jaw(gripper: mujoco.MjsBody) -> None:
@@ -220,8 +220,9 @@ def build() -> ArmModel:
         pad_geoms=(("fixed_pad",), ("moving_pad",)),
         home_q=np.array(HOME_Q),
         base_position=BASE_POSITION,
-        object_half_extent=(0.09, 0.12),
+        object_half_extent=(0.09, 0.115),
         max_gripper_width=0.07,
         tool_down_weight=0.3,
+        closed_fingertips=(0.0, -0.024, 0.0),
         max_tool_height=0.14,
     )

@@ -1,0 +1,97 @@
+"""Success of the scripted experts on every task and arm, and of doing nothing and of acting at random.
+
+    python scripts/study_experts.py --episodes 100 --out docs/results/experts.json
+
+Physics only (no rendering). Half of the episodes ask the base instruction, half the swapped one.
+Prints a table and ends with one JSON line; ``--check`` exits 1 when an expert's success is below 97 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+import numpy as np
+
+from vla import registry
+from vla.eval.intervals import wilson
+from vla.interfaces import observation_from_gym
+
+FLOOR = 0.97
+
+
+def run_cell(cell: tuple[str, str, int, str]) -> dict:
+    """Play the episodes of one cell; returns counts and lengths."""
+    task, arm, episodes, who = cell
+    suite = registry.suite("tabletop")
+    env = suite.make(task, arm, render=False)
+    expert = suite.expert(env)
+    low, high = env.embodiment.action_low, env.embodiment.action_high
+    successes, lengths, failed = 0, [], []
+    for seed in range(episodes):
+        rng = np.random.default_rng(seed)
+        obs, info = env.reset(seed=seed, options={"variant": ("base", "swapped")[seed % 2]})
+        while True:
+            if who == "expert":
+                action = expert.act([observation_from_gym(obs, env.embodiment)])[0].actions[0]
+            else:
+                action = rng.uniform(low, high).astype(np.float32) * (who == "random")
+            obs, _, terminated, truncated, info = env.step(action)
+            if terminated or truncated:
+                break
+        successes += info["success"]
+        if info["success"]:
+            lengths.append(env.steps)
+        else:
+            failed.append(seed)
+    return {"task": task, "arm": arm, "who": who, "n": episodes, "successes": successes,
+            "mean_steps": float(np.mean(lengths)) if lengths else None, "failed_seeds": failed}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument(
+        "--trivial-episodes", type=int, default=20, help="of doing nothing and of random actions"
+    )
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    suite = registry.suite("tabletop")
+    grid = [(t, a) for t in suite.tasks for a in suite.embodiments]
+    jobs = [(t, a, args.episodes, "expert") for t, a in grid]
+    jobs += [(t, a, args.trivial_episodes, who) for who in ("nothing", "random") for t, a in grid]
+    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+        rows = []
+        for row in pool.imap(run_cell, jobs):
+            low, high = wilson(row["successes"], row["n"])
+            row["interval_95"] = [low, high]
+            rows.append(row)
+            steps = "" if row["mean_steps"] is None else f"{row['mean_steps']:5.1f} steps"
+            print(f"{row['who']:8s} {row['task']:9s} {row['arm']:6s} {row['successes']:3d}/{row['n']:<3d} "
+                  f"[{low:.3f}, {high:.3f}] {steps}", flush=True)  # fmt: skip
+    experts = [r for r in rows if r["who"] == "expert"]
+    result = {
+        "command": "python scripts/study_experts.py " + " ".join(sys.argv[1:]),
+        "experts_mean": sum(r["successes"] for r in experts) / sum(r["n"] for r in experts),
+        "experts_worst_cell": min(r["successes"] / r["n"] for r in experts),
+        "nothing_successes": sum(r["successes"] for r in rows if r["who"] == "nothing"),
+        "random_successes": sum(r["successes"] for r in rows if r["who"] == "random"),
+        "trivial_n": sum(r["n"] for r in rows if r["who"] == "random"),
+    }
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps({**result, "cells": rows}, indent=1) + "\n")
+    print(json.dumps(result))
+    return int(args.check and result["experts_worst_cell"] < FLOOR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

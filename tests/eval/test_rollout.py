@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from tests.eval.fake_suite import PointEnv, PointExpert, Seer
+from vla.eval.records import EpisodeKey, EpisodeRecord
+from vla.eval.rollout import BlankCameras, run_episode
+from vla.interfaces import Policy
+from vla.testing import sample_observation
+from vla_policies.trivial import RandomPolicy, ZeroPolicy
+
+KEY = EpisodeKey(task="reach", embodiment="point", seed=4)
+
+
+def run(policy: Policy | None = None, key: EpisodeKey = KEY, **kwargs: int) -> EpisodeRecord:
+    env = PointEnv("reach", "point")
+    return run_episode(env, policy or PointExpert(env), suite="point_suite", key=key, **kwargs)
+
+
+def test_the_expert_succeeds_and_the_time_follows_from_the_steps() -> None:
+    record = run()
+    assert record.success
+    assert record.time_to_success_s == pytest.approx(record.steps / 10)
+    assert record.error == ""
+
+
+def test_doing_nothing_fails_at_the_time_limit() -> None:
+    record = run(ZeroPolicy(PointEnv("reach", "point").embodiment))
+    assert (record.success, record.steps, record.time_to_success_s) == (False, 25, None)
+
+
+def test_the_same_key_gives_the_same_record() -> None:
+    embodiment = PointEnv("reach", "point").embodiment
+    first, second = (run(RandomPolicy(embodiment, seed=1)) for _ in range(2))
+    assert (first.steps, first.safety, first.wrong) == (second.steps, second.safety, second.wrong)
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 4])
+def test_a_policy_is_asked_once_per_execution_horizon(horizon: int) -> None:
+    seer = Seer()
+    record = run(seer, execution_horizon=horizon)
+    assert record.success
+    assert seer.calls == -(-record.steps // horizon)
+
+
+def test_localisation_error_is_measured_at_first_sight_and_by_phase() -> None:
+    record = run(Seer())
+    pixel_m = 0.4 / 31
+    assert record.target_error_t0_m is not None
+    assert 0 < record.target_error_t0_m < pixel_m
+    assert set(record.target_error_m) == {"0", "1"}
+    assert record.goal_error_t0_m is None
+
+
+def test_a_swapped_instruction_is_followed_in_the_same_scene() -> None:
+    swapped = EpisodeKey(task="reach", embodiment="point", seed=4, variant="swapped")
+    base, other = run(Seer()), run(Seer(), swapped)
+    assert base.instruction != other.instruction
+    assert base.success
+    assert other.success
+
+
+def test_blank_cameras_blind_a_policy_that_looks() -> None:
+    blank = EpisodeKey(task="reach", embodiment="point", seed=4, ablation="blank")
+    record = run(Seer(), blank)
+    assert not record.success
+    assert record.target_error_t0_m is None
+
+
+def test_blank_cameras_are_grey_and_leave_the_observation_alone() -> None:
+    observation = sample_observation(PointEnv("reach", "point").embodiment)
+    before = observation.images["front"].copy()
+    seen = []
+
+    class Spy(ZeroPolicy):
+        def act(self, observations):  # type: ignore[no-untyped-def]
+            seen.extend(observations)
+            return super().act(observations)
+
+    BlankCameras(Spy(PointEnv("reach", "point").embodiment)).act([observation])
+    assert (seen[0].images["front"] == 128).all()
+    np.testing.assert_array_equal(observation.images["front"], before)
+
+
+def test_the_safety_envelope_is_on_by_default_and_counted() -> None:
+    class Wild(ZeroPolicy):
+        def act(self, observations):  # type: ignore[no-untyped-def]
+            chunks = super().act(observations)
+            chunks[0].actions[:] = [np.nan, 5, 0, 0]
+            return chunks
+
+    record = run(Wild(PointEnv("reach", "point").embodiment))
+    assert record.safety["non_finite"] == record.steps == 25

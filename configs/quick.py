@@ -20,7 +20,7 @@ def config() -> TrainConfig:
             ),
         ),
         model=ModelConfig(width=128, heads=("flow", "regression")),
-        optim=OptimConfig(batch_size=32, lr=1e-3),
+        optim=OptimConfig(batch_size=64, lr=1e-3),
         budget=BudgetConfig(steps=5000, minutes=9.0),
         checkpoint_minutes=2.0,
     )

@@ -119,8 +119,7 @@ class PolicyContract:
             )
         embodiment = self.embodiments[name]
         shape = (self.image_size, self.image_size, 3)
-        for role in self.camera_roles:
-            camera = embodiment.camera(role).name
+        for camera, role in ((c.name, c.role) for c in embodiment.cameras if c.role in self.camera_roles):
             if camera not in observation.images:
                 raise ObservationError(
                     f"Observation of {name!r} lacks the {role} camera {camera!r}; "

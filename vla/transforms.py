@@ -15,9 +15,16 @@ from vla.spaces import ACTION_DIM, STATE_DIM, gather, scatter, slot_mask
 from vla.types import Observation
 
 
-def stack_images(observation: Observation, embodiment: Embodiment, roles: Sequence[str]) -> np.ndarray:
-    """uint8 [C h w 3] in the order of ``roles``; each role must be among the embodiment's cameras."""
-    return np.stack([observation.images[embodiment.camera(role).name] for role in roles])
+def stack_images(
+    observation: Observation, embodiment: Embodiment, roles: Sequence[str], image_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [C h w 3] in the order of ``roles``; bool [C], false where there is no such camera (black)."""
+    names = {camera.role: camera.name for camera in embodiment.cameras}
+    images = np.zeros((len(roles), image_size, image_size, 3), np.uint8)
+    for place, role in enumerate(roles):
+        if role in names:
+            images[place] = observation.images[names[role]]
+    return images, np.array([role in names for role in roles])
 
 
 def state_in_slots(

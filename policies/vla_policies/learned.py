@@ -135,15 +135,17 @@ class LearnedPolicy:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Normalised chunks [B H ACTION_DIM], and target and goal relative to the tool [B 2 3], m."""
         pairs = list(zip(observations, arms, strict=True))
-        images = np.stack([stack_images(o, arm, self.contract.camera_roles) for o, arm in pairs])
+        roles, size = self.contract.camera_roles, self.contract.image_size
+        pictures = [stack_images(o, arm, roles, size) for o, arm in pairs]
+        seen = np.stack([there for _, there in pictures])
         states = [state_in_slots(o, arm, self._normalizer) for o, arm in pairs]
 
         def tensor(value: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(value)).to(self._device)
 
         inputs = PolicyInputs(
-            images=tensor(images),
-            image_mask=None,
+            images=tensor(np.stack([images for images, _ in pictures])),
+            image_mask=None if seen.all() else tensor(seen),
             token_ids=tensor(ids),
             token_mask=tensor(mask),
             embodiment_id=tensor(np.array([self._ids[arm.name] for arm in arms], np.int64)),

@@ -62,7 +62,7 @@ def test_two_workers_make_what_one_makes_and_only_successes(tmp_path):
 
 
 def test_a_second_run_adds_only_what_is_missing(tmp_path):
-    make(tmp_path / "s", count=3)
+    make(tmp_path / "s", count=3, workers=1)
     assert make(tmp_path / "s", count=3).added == 0
     report = make(tmp_path / "s", count=6)
     assert [(c.existing, c.added) for c in report.cells] == [(3, 3), (3, 3)]

@@ -168,7 +168,7 @@ def test_a_flipped_byte_is_found_and_the_episode_named(filled, column):
     shard = next(path for path in (directory / "c").rglob("*") if path.is_file())
     with EpisodeStore.open(filled) as store:
         if column.endswith("frames"):
-            place = int(store.frame_index(2, "front")[3, 0]) + 5  # episode 2 is alpha's second
+            place = int(store.frame_reader(2, "front").index[3, 0]) + 5  # episode 2 is alpha's second
         else:
             place = shards.ArrayLayout.load(directory)[0].row_bytes * 6 + 1  # the first has six steps
     flip_byte(shard, shards.HEADER_BYTES + place)
@@ -291,3 +291,11 @@ def test_an_embodiment_keeps_its_meaning(filled):
             store.add_embodiment(make_arm("../up"))
     with EpisodeStore.open(filled) as store:
         assert list(store.embodiments) == ["alpha", "beta", "gamma"]
+
+
+def test_an_embodiment_added_between_episodes_is_numbered_right(tmp_path, rng):
+    with EpisodeStore.create(tmp_path / "s", embodiments=[make_arm("alpha")]) as store:
+        store.append(make_episode(rng, make_arm("alpha")))
+        store.add_embodiment(make_arm("beta"))
+        store.append(make_episode(rng, make_arm("beta")))
+    assert zarr.open_array(tmp_path / "s/part-00000/episodes", mode="r")[:, 0].tolist() == [0, 1]

@@ -24,13 +24,14 @@ WORDS = {"train": "reach the {} dot", "heldout": "go over to the {} dot"}
 
 
 def point_embodiment(name: str = "point", image_size: int = 32) -> Embodiment:
-    box = {"low": (-HALF_M,) * 3, "high": (HALF_M,) * 3}
+    meters: Any = {"size": 3, "unit": "m", "frame": "world", "mode": "absolute"}
+    meters |= {"low": (-HALF_M,) * 3, "high": (HALF_M,) * 3}
     return Embodiment(
         name=name,
         cameras=(Camera(name="front", role="front", height=image_size, width=image_size),),
         state=(
-            Field(name="tcp_position", size=3, unit="m", frame="world", mode="absolute", slot="arm0.tcp_position", **box),
-            Field(name="tcp_error", size=3, unit="m", frame="world", mode="absolute", slot="arm0.tcp_error", **box),
+            Field(name="tcp_position", slot="arm0.tcp_position", **meters),
+            Field(name="tcp_error", slot="arm0.tcp_error", **meters),
         ),
         action=(
             Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ seer = tests.eval.fake_suite:make_seer
 
 
 @pytest.fixture
-def point_suite(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def point_suite(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of the suite, known to this process and, through ``sys.path``, to its workers."""
     folder = tmp_path_factory.mktemp("plugin")
     info = folder / "point_suite-1.0.dist-info"
@@ -24,4 +23,4 @@ def point_suite(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     for path in (folder, Path(__file__).parents[2]):  # the second: workers import ``tests.eval``
         monkeypatch.syspath_prepend(str(path))
-    yield "point_suite"
+    return "point_suite"

@@ -19,7 +19,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -32,9 +32,9 @@ _MISSING = 2**64 - 1
 _MAX_OPEN_FILES = 256  # below the usual limit of 1024 a process
 
 
-def crc32c(data: bytes | memoryview) -> int:
+def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli), the checksum zarr uses."""
-    return google_crc32c.value(cast(bytes, data))
+    return google_crc32c.value(data)
 
 
 def write_json(path: Path, data: dict[str, Any], *, durable: bool = False) -> None:

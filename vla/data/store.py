@@ -21,7 +21,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +29,7 @@ from typing import Any, Self
 import numpy as np
 
 from vla.data.codec import JpegCodec
+from vla.data.frames import FrameReader
 from vla.data.parts import Commit, PartReader, PartWriter, check_name
 from vla.data.shards import FileHandles, crc32c, write_group
 from vla.embodiment import Embodiment
@@ -77,7 +78,7 @@ class EpisodeStore:
         self._damaged: list[Damage] = []
         self._tolerant = tolerate_damage
         self._handles = FileHandles()
-        self._decode: Callable[[bytes, np.ndarray], None] = self.codec.decoder()
+        self._decode = self.codec.decoder()
         self._parts: dict[Path, PartReader] = {}
         self._commits: list[tuple[PartReader, Commit]] = []
         self._writer: PartWriter | None = None
@@ -207,54 +208,52 @@ class EpisodeStore:
 
     def frames(self, index: int, camera: str, ts: Sequence[int] | np.ndarray) -> np.ndarray:
         """Images of a camera at steps ``ts``: uint8 [n h w 3]."""
-        entries = self.frame_index(index, camera)
+        reader = self.frame_reader(index, camera)
         ts = np.asarray(ts, int)
-        if ts.size and (ts.min() < 0 or ts.max() >= len(entries)):
+        if ts.size and (ts.min() < 0 or ts.max() >= len(reader.index)):
             raise StoreError(
-                f"Steps {ts.min()}..{ts.max()} of episode {index}, which has 0..{len(entries) - 1}."
+                f"Steps {ts.min()}..{ts.max()} of episode {index}, which has 0..{len(reader.index) - 1}."
             )
-        seen = {c.name: c for c in self.embodiments[self.episodes[index].embodiment].cameras}[camera]
-        out = np.empty((len(ts), seen.height, seen.width, 3), np.uint8)
-        for entry, image in zip(entries[ts].tolist(), out, strict=True):
-            self.decode_frame(index, camera, entry, image)
+        out = np.empty((len(ts), *reader.shape, 3), np.uint8)
+        for t, image in zip(ts.tolist(), out, strict=True):
+            reader.read(t, image)
         return out
 
-    def frame_index(self, index: int, camera: str) -> np.ndarray:
-        """int64 [T 3]: start, length and checksum of each frame, for :meth:`decode_frame`."""
-        if camera not in self.cameras(index):
-            raise UnknownNameError(f"camera of episode {index}", camera, self.cameras(index))
-        return self.column(index, f"cameras/{camera}/index")
-
-    def decode_frame(self, index: int, camera: str, entry: Sequence[int], out: np.ndarray) -> None:
-        """Read one frame into ``out`` uint8 [h w 3]; ``entry`` is a row of :meth:`frame_index`."""
-        part, commit = self._commits[index]
-        start, length, checksum = entry
-        raw = self._frame_bytes(index, part.frames(commit.embodiment, camera).read_bytes, start, length)
-        if crc32c(raw) != checksum:
-            raise StoreError(
-                f"Episode {index}, camera {camera!r} of {part.directory}: a frame is damaged (checksum)."
-            )
-        self._decode(raw, out)
+    def frame_reader(self, index: int, camera: str) -> FrameReader:
+        """Random access to the frames of a camera, for reading many."""
+        part, commit = self._entry(index)
+        known = {
+            c.name: c for c in self.embodiments[commit.embodiment].cameras if c.name in commit.frame_bytes
+        }
+        if camera not in known:
+            raise UnknownNameError(f"camera of episode {index}", camera, known)
+        return FrameReader(
+            origin=f"Episode {index} of {self.path}, camera {camera!r}",
+            shape=(known[camera].height, known[camera].width),
+            index=self.column(index, f"cameras/{camera}/index"),
+            read_bytes=part.frames(commit.embodiment, camera).read_bytes,
+            decode=self._decode,
+        )
 
     def verify(self) -> list[Damage]:
         """Check every byte of every episode against its checksum; an empty list means all is sound."""
         damaged = list(self._damaged)
         for info in self.episodes:
-            part, commit = self._commits[info.index]
-            for name in commit.crc32c:
+            for name in self._commits[info.index][1].crc32c:
+                camera = name.split("/")[1] if name.startswith("cameras/") else None
                 try:
-                    values = self.column(info.index, name)
-                    if not name.startswith("cameras/"):
+                    if camera is None:
+                        self.column(info.index, name)
                         continue
-                    camera = name.split("/")[1]
-                    read = part.frames(commit.embodiment, camera).read_bytes
-                    for t, (start, length, checksum) in enumerate(values.tolist()):
-                        if crc32c(self._frame_bytes(info.index, read, start, length)) != checksum:
-                            damaged.append(
-                                Damage(episode=info.index, column=name, reason=f"frame {t}: checksum")
-                            )
+                    frames = self.frame_reader(info.index, camera)
                 except StoreError as error:
                     damaged.append(Damage(episode=info.index, column=name, reason=str(error)))
+                    continue
+                for t in range(info.length):
+                    try:
+                        frames.jpeg(t)
+                    except StoreError as error:
+                        damaged.append(Damage(episode=info.index, column=name, reason=str(error)))
         return damaged
 
     def close(self) -> None:
@@ -263,12 +262,6 @@ class EpisodeStore:
             self._writer.close()
         self._writer = None
         self._handles.close()
-
-    def _frame_bytes(self, index: int, read: Callable[[int, int], bytes], start: int, length: int) -> bytes:
-        try:
-            return read(start, length)
-        except StoreError as error:
-            raise StoreError(f"Episode {index}: {error}") from error
 
     def _entry(self, index: int) -> tuple[PartReader, Commit]:
         if not 0 <= index < len(self._commits):

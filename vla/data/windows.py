@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vla.data.frames import FrameReader
 from vla.data.packing import merge_embodiments, pack_steps
 from vla.data.sampling import WindowSampler
 from vla.data.statistics import Mode, Normalizer, Statistics
 from vla.data.store import EpisodeStore
+from vla.embodiment import Embodiment
 from vla.errors import ConfigError, StoreError, UnknownNameError
 from vla.interfaces import AUX_KEYS
 from vla.spaces import ACTION_DIM, STATE_DIM, slot_mask
@@ -83,6 +85,22 @@ class Batch:
     index: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Slots:
+    """Where an arm's entries go in the padded vectors, and which entries are its."""
+
+    state: np.ndarray
+    action: np.ndarray
+    state_mask: np.ndarray
+    action_mask: np.ndarray
+
+    @classmethod
+    def of(cls, arm: Embodiment) -> _Slots:
+        state, action = arm.state_index, arm.action_index
+        masks = {"state_mask": slot_mask(state, STATE_DIM), "action_mask": slot_mask(action, ACTION_DIM)}
+        return cls(state=state, action=action, **masks)
+
+
 class WindowDataset:
     """Random access to the windows of one or more stores.
 
@@ -122,6 +140,7 @@ class WindowDataset:
             )
             for name in self._names
         ]
+        self._slots = [_Slots.of(self.embodiments[name]) for name in self._names]
         self._cameras = self._find_cameras()
         self.sampler = WindowSampler(
             self.lengths,
@@ -145,7 +164,7 @@ class WindowDataset:
             self.sampler.at(seed=seed, step=step, batch_size=batch_size, rank=rank, world=world)
         )
 
-    def batch(self, index: np.ndarray) -> Batch:
+    def batch(self, index: np.ndarray | Sequence[Sequence[int]]) -> Batch:
         """Windows at ``index`` int [B 2] of (episode, step)."""
         index = np.asarray(index, np.int64).reshape(-1, 2)
         episodes, steps = index[:, 0], index[:, 1]
@@ -166,15 +185,14 @@ class WindowDataset:
         tcp_position = np.full((size, 3), np.nan, np.float32)
         arms = self._arm[episodes]
         for arm in np.unique(arms):
-            rows, embodiment = self._rows[arm], self.embodiments[self._names[arm]]
+            rows, slots = self._rows[arm], self._slots[arm]
             mine = np.flatnonzero(arms == arm)
             now = self._row[episodes[mine]] + steps[mine]
             chunk, valid = rows.chunks(now, horizon)
-            slots = embodiment.action_index
-            state[mine[:, None], embodiment.state_index] = rows.state[now]
-            state_mask[mine] = slot_mask(embodiment.state_index, STATE_DIM)
-            actions[mine[:, None, None], np.arange(horizon)[:, None], slots] = chunk
-            action_mask[mine] = valid[:, :, None] & slot_mask(slots, ACTION_DIM)
+            state[mine[:, None], slots.state] = rows.state[now]
+            state_mask[mine] = slots.state_mask
+            actions[mine[:, None, None], np.arange(horizon)[:, None], slots.action] = chunk
+            action_mask[mine] = valid[:, :, None] & slots.action_mask
             aux[mine], tcp_position[mine] = rows.aux[now], rows.tcp_position[now]
         images, image_mask = self._images(episodes, steps)
         bounds = np.cumsum(list(AUX_KEYS.values()))[:-1]
@@ -197,27 +215,25 @@ class WindowDataset:
         images = np.empty((len(episodes), len(roles), size, size, 3), np.uint8)
         mask = np.zeros((len(episodes), len(roles)), bool)
         for b, (episode, step) in enumerate(zip(episodes.tolist(), steps.tolist(), strict=True)):
-            store, info = self._members[episode]
-            for c, camera in enumerate(self._cameras[episode]):
-                if camera is None:
+            for c, frames in enumerate(self._cameras[episode]):
+                if frames is None:
                     images[b, c] = 0
                     continue
                 mask[b, c] = True
-                entry = camera.index[step].tolist()
-                if camera.shape == (size, size):
-                    store.decode_frame(info.index, camera.name, entry, images[b, c])
+                if frames.shape == (size, size):
+                    frames.read(step, images[b, c])
                 else:
-                    full = np.empty((*camera.shape, 3), np.uint8)
-                    store.decode_frame(info.index, camera.name, entry, full)
+                    full = np.empty((*frames.shape, 3), np.uint8)
+                    frames.read(step, full)
                     images[b, c] = cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)
         return images, mask
 
-    def _find_cameras(self) -> list[list[_CameraFrames | None]]:
-        """Per episode and role, where its frames are."""
+    def _find_cameras(self) -> list[list[FrameReader | None]]:
+        """Per episode and role, its frames."""
         size, found = self.config.image_size, []
         for store, info in self._members:
             by_role = {camera.role: camera for camera in store.embodiments[info.embodiment].cameras}
-            row: list[_CameraFrames | None] = []
+            row: list[FrameReader | None] = []
             for role in self.config.camera_roles:
                 camera = by_role.get(role)
                 if camera is None:
@@ -228,8 +244,7 @@ class WindowDataset:
                         f"Camera {camera.name!r} of {info.embodiment!r} in {store.path} is {camera.height}x"
                         f"{camera.width}, image_size is {size}: set resize=True, or image_size to match."
                     )
-                index = store.frame_index(info.index, camera.name)
-                row.append(_CameraFrames(camera.name, (camera.height, camera.width), index))
+                row.append(store.frame_reader(info.index, camera.name))
             found.append(row)
         for c, role in enumerate(self.config.camera_roles):
             if all(row[c] is None for row in found):
@@ -246,12 +261,3 @@ class WindowDataset:
             for arm, row, length in zip(self._arm, self._row, self.lengths, strict=True)
         ]
         return np.concatenate(parts)
-
-
-@dataclass(frozen=True, eq=False)
-class _CameraFrames:
-    """Frames of one camera in one episode: name, (height, width), int64 [T 3] frame index."""
-
-    name: str
-    shape: tuple[int, int]
-    index: np.ndarray

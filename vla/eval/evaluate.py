@@ -164,7 +164,7 @@ def _in_process(
 def _in_workers(
     config: EvalConfig, out: Path, todo: list[EpisodeKey]
 ) -> Generator[EpisodeRecord, None, None]:
-    """Hand out episodes until every one has a record; closing the generator dismisses the workers."""
+    """Hand out episodes until every one has a record; closing the generator ends the workers."""
     queue, retried = Queue(todo), set[EpisodeKey]()
     workers = {i: start_worker(i, config, out) for i in range(min(config.workers, len(todo)))}
     try:
@@ -193,7 +193,7 @@ def _in_workers(
                     workers.pop(worker.index).dismiss()
     finally:
         for worker in workers.values():
-            worker.dismiss()
+            worker.end()
 
 
 def _bury(

@@ -138,6 +138,10 @@ class Worker:
         with contextlib.suppress(BrokenPipeError, OSError):
             self.pipe.send(None)
         self.process.join(timeout=10)
+        self.end()
+
+    def end(self) -> None:
+        """End it in the middle of whatever it does; what it has not reported is not recorded."""
         if self.process.is_alive():
             self.process.terminate()
             self.process.join(timeout=5)

@@ -202,8 +202,8 @@ class PolicyNet(nn.Module):
         batch, device = len(inputs.state), inputs.state.device
         keep = torch.rand(batch, generator=generator, device=device) >= self.config.state_dropout
         encoded = self.encode(inputs, keep)
-        actions = labels.actions[..., self.action_index]
         mask = labels.action_mask[..., self.action_index]
+        actions = labels.actions[..., self.action_index].where(mask, 0.0)  # nothing masked reaches a head
         losses = {
             name: self.heads[name].loss(encoded.prefix, encoded.state, actions, mask, generator)  # type: ignore[operator]
             for name in self.config.heads

@@ -35,6 +35,8 @@ class FrameRenderer(Protocol):
 class VideoWriter:
     """An mp4 (H.264, yuv420p, even sizes), written as frames come; use as a context manager.
 
+    It bears its name once it is finished: a killed writer leaves a ``.part`` beside it, never half a video.
+
     Args:
         path: its folder is made.
         fps: frames per second, e.g. the control rate for real time.
@@ -52,7 +54,8 @@ class VideoWriter:
         """Append uint8 [h w 3] RGB; the first frame sets the size, odd rows or columns are dropped."""
         height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
         if self._container is None:
-            self._container = av.open(str(self.path), "w", options={"movflags": "+faststart"})
+            self._part = self.path.with_suffix(".part")
+            self._container = av.open(str(self._part), "w", format="mp4", options={"movflags": "+faststart"})
             self._stream = self._container.add_stream("libx264", rate=self._fps)
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
             self._stream.options = {"crf": str(self._crf), "preset": "veryfast", "threads": "1"}
@@ -69,6 +72,7 @@ class VideoWriter:
             self._container.mux(self._stream.encode(None))
             self._container.close()
             self._container = None
+            self._part.replace(self.path)
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -34,6 +34,7 @@ class LinkageGripper:
 
     Attributes:
         pivot: (y, z) of the knuckle's hinge, m.
+        inner_pivot: (y, z) of the second, inner rod of the parallelogram, m; it only shows in detailed arms.
         rod: (y, z) from that hinge to the fingertip's hinge with the gripper open, m.
         closing_angle: knuckle angle from open (0) to closed, rad.
         pad_face: y of the pad's surface in the fingertip's frame, m (negative: towards the middle).
@@ -43,6 +44,7 @@ class LinkageGripper:
     """
 
     pivot: tuple[float, float]
+    inner_pivot: tuple[float, float]
     rod: tuple[float, float]
     closing_angle: float
     pad_face: float
@@ -148,3 +150,25 @@ def _add_finger(
         names.append(f"{side}_pad_{part}")
         parts.add_pad(tip, names[-1], centre, half, gripper.pad_rgb)
     return tuple(names)
+
+
+def add_inner_rods(spec: mujoco.MjSpec, hand: mujoco.MjsBody, gripper: LinkageGripper) -> None:
+    """Adds the parallelograms' inner rods (bodies ``left_inner_rod``, ``right_inner_rod``) for their looks."""
+    for side in SIDES:
+        left = side == "left"
+        y, z = gripper.inner_pivot
+        rod = hand.add_body(
+            name=f"{side}_inner_rod",
+            pos=(0.0, y if left else -y, z),
+            quat=parts.IDENTITY if left else (0.0, 0.0, 0.0, 1.0),
+            gravcomp=1.0,
+        )
+        parts.set_inertia(rod, 0.001, parts.ORIGIN, (1e-7, 1e-7, 1e-7))
+        rod.add_joint(
+            name=f"{side}_inner_joint",
+            type=mujoco.mjtJoint.mjJNT_HINGE,
+            axis=(1.0, 0.0, 0.0),
+            armature=0.001,
+            damping=0.001,
+        )
+        parts.couple_joints(spec, f"{side}_inner_joint", f"{side}_driver_joint", ratio=1.0)

@@ -153,6 +153,7 @@ HAND = Link(
 
 GRIPPER = LinkageGripper(
     pivot=(0.0306011, 0.054904),
+    inner_pivot=(0.0132, 0.0609),
     rod=(0.0375989, 0.043496),
     closing_angle=0.8,
     pad_face=-0.0255,

@@ -169,6 +169,7 @@ HAND = Link(
 
 GRIPPER = LinkageGripper(
     pivot=(0.035, 0.059098),
+    inner_pivot=(0.02, 0.074098),
     rod=(0.035465, 0.042039),
     closing_angle=0.85,
     pad_face=-0.026003,

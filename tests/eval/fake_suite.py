@@ -7,6 +7,7 @@ env is a full one: two variants, wordings, saved states, pictures a policy can r
 from __future__ import annotations
 
 import os
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class PointEnv(gymnasium.Env):
             {
                 "images": gymnasium.spaces.Dict({"front": gymnasium.spaces.Box(0, 255, size, np.uint8)}),
                 "state": gymnasium.spaces.Dict({"tcp_position": vector, "tcp_error": vector}),
-                "instruction": gymnasium.spaces.Text(100),
+                "instruction": gymnasium.spaces.Text(100, charset=string.printable),
             }
         )
         self.dots: dict[str, np.ndarray] = {}
@@ -203,8 +204,8 @@ def towards(target: np.ndarray, tcp: np.ndarray) -> np.ndarray:
 
 class PointSuite:
     name = "point_suite"
-    tasks = ("reach", "raises", "dies")
-    embodiments = ("point", "dot")
+    tasks: tuple[str, ...] = ("reach", "raises", "dies")
+    embodiments: tuple[str, ...] = ("point", "dot")
 
     def make(self, task: str, embodiment: str, *, image_size: int = 32) -> PointEnv:
         for kind, given, known in (("task", task, self.tasks), ("arm", embodiment, self.embodiments)):

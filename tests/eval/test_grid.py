@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.eval.fake_suite import PointSuite
@@ -60,6 +60,7 @@ def test_another_evaluation_in_the_same_folder_is_refused(tmp_path: Path) -> Non
         remember_config(replace(CONFIG, policy="zero"), tmp_path / "config.json")
 
 
+@settings(deadline=None)
 @given(
     cells=st.lists(st.integers(1, 12), min_size=1, max_size=5),
     turns=st.lists(st.integers(0, 3), max_size=80),

@@ -44,6 +44,7 @@ def test_wilson_gives_published_values(successes: int, n: int, low: float, high:
     assert wilson(successes, n) == pytest.approx((low, high), abs=2e-4)
 
 
+@settings(deadline=None)
 @given(counts)
 def test_interval_contains_the_rate_and_stays_in_the_unit_interval(count: tuple[int, int]) -> None:
     low, high = wilson(*count)
@@ -53,14 +54,15 @@ def test_interval_contains_the_rate_and_stays_in_the_unit_interval(count: tuple[
 
 @settings(max_examples=40, deadline=None)
 @given(counts)
-def test_interval_is_not_wider_than_the_exact_one_by_more_than_rounding(count: tuple[int, int]) -> None:
+def test_interval_agrees_with_the_exact_one(count: tuple[int, int]) -> None:
     low, high = wilson(*count)
     exact_low, exact_high = clopper_pearson(*count)
-    assert high - low <= exact_high - exact_low + 1e-9
-    assert abs(low - exact_low) < 0.16 / math.sqrt(count[1]) + 0.01
-    assert abs(high - exact_high) < 0.16 / math.sqrt(count[1]) + 0.01
+    assert high - low <= exact_high - exact_low + 0.01
+    assert abs(low - exact_low) < 1 / max(count[1], 5)
+    assert abs(high - exact_high) < 1 / max(count[1], 5)
 
 
+@settings(deadline=None)
 @given(counts)
 def test_swapping_success_and_failure_mirrors_the_interval(count: tuple[int, int]) -> None:
     low, high = wilson(*count)

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.errors import StoreError, UnknownNameError
@@ -19,6 +19,7 @@ def record(seed: int = 0, **changes: object) -> EpisodeRecord:
     return EpisodeRecord(**{**values, **changes})  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     text=st.text(),

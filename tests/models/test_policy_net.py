@@ -12,22 +12,17 @@ from vla.models.policy_net import PolicyNetConfig
 
 
 def test_a_tiny_policy_overfits_a_batch():
-    net, (inputs, labels) = make_net(state_dropout=0.0), make_batch(4)
-    optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
-    source = noise()
-    first, parts = net.loss(inputs, labels, source)
-    for _ in range(150):
+    net, (inputs, labels) = make_net(state_dropout=0.0), make_batch(2)
+    optimizer, source = torch.optim.AdamW(net.parameters(), 3e-3), noise()
+    first = {name: float(value.mean()) for name, value in net.loss(inputs, labels, source)[1].items()}
+    for _ in range(120):
         total, parts = net.loss(inputs, labels, source)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-    chunk, _ = net.sample(inputs, head="regression")
-    error = (chunk - labels.actions)[..., list(ACTION_INDEX)].abs().mean()
-    assert float(total) < float(first) / 5
-    assert float(parts["regression"]) < 0.05
-    assert float(parts["localisation"]) < 0.01
-    assert float(parts["keypoint"]) < 0.3
-    assert float(error) < 0.05
+    shares = {name: float(parts[name]) / first[name] for name in ("regression", "localisation", "keypoint")}
+    assert max(shares.values()) < 0.1, shares
+    assert float(parts["flow"]) < 0.6 * first["flow"]
 
 
 @pytest.mark.parametrize("head", ["flow", "regression"])

@@ -49,7 +49,6 @@ def test_the_wheel_registers_its_entry_points(wheel: zipfile.ZipFile):
     points = configparser.ConfigParser()
     points.read_string(wheel.read(name).decode())
     assert points["console_scripts"]["vla"] == "vla.cli.main:main"
-    assert points["gymnasium.envs"]["vla"] == "vla_envs.registration:register"
     assert "tabletop" in points["vla.suites"]
     assert {"learned", "expert", "zero", "random", "replay"} <= set(points["vla.policies"])
 

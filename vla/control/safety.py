@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla.embodiment import Embodiment, Field
-from vla.errors import ConfigError
+from vla.errors import ActionError, ConfigError
 
 #: Event names, in the order in which the stages run.
 EVENTS = ("state", "non_finite", "range", "change", "workspace")
@@ -110,7 +110,10 @@ class SafetyEnvelope:
         """
         wanted = np.asarray(action, np.float64)
         if wanted.shape != (self.embodiment.action_dim,):
-            self.embodiment.check_action(np.zeros(wanted.shape))  # raises, with the expected shape
+            raise ActionError(
+                f"Action for {self.embodiment.name!r}: shape {wanted.shape}, expected one action of shape "
+                f"({self.embodiment.action_dim},)."
+            )
         events: list[str] = []
         reference = self._reference(state)
         if not all(np.isfinite(np.asarray(value)).all() for value in state.values()):

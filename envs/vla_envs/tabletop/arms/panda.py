@@ -1,9 +1,10 @@
 """Franka Emika Panda: 7 joints and the Franka Hand with two sliding fingers.
 
-Sources. Link frames, limits, torque limits: Franka Control Interface documentation (DH parameters and joint
-limits). Masses and inertias: Gaz et al. 2019, "Dynamic Identification of the Franka Emika Panda Robot", as used
-by franka_description and MuJoCo Menagerie. Armature and damping: MuJoCo Menagerie. Servo gains are our own,
-stiffer than Menagerie's (4500, 450), so that a target moving at 0.3 m/s is followed within 1.5 cm.
+Sources. Link frames, limits, torque limits: Franka Control Interface documentation (DH parameters and
+joint limits). Masses and inertias: Gaz et al. 2019, "Dynamic Identification of the Franka Emika Panda
+Robot", as used by franka_description and MuJoCo Menagerie. Armature and damping: MuJoCo Menagerie. Servo
+gains are our own, stiffer than Menagerie's (4500, 450), so that a target moving at 0.3 m/s is followed
+within 1.5 cm.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ BASE = Link(
     centre_of_mass=(-0.041018, -0.00014, 0.049974),
     inertia=(0.00315, 0.00388, 0.004285, 8.2904e-7, 0.00015, 8.2299e-6),
     shapes=(
-        capsule((-0.10, 0.0, 0.05), (-0.02, 0.0, 0.05), 0.05, WHITE),
-        cylinder((0.0, 0.0, 0.0), (0.0, 0.0, 0.14), 0.065, WHITE),
-        cylinder((0.0, 0.0, 0.13), (0.0, 0.0, 0.142), 0.067, GREY),
+        box((-0.045, 0.0, 0.03), (0.095, 0.07, 0.03), WHITE),
+        capsule((-0.06, 0.0, 0.07), (0.0, 0.0, 0.09), 0.05, WHITE),
+        cylinder((0.0, 0.0, 0.05), (0.0, 0.0, 0.138), 0.058, WHITE),
+        cylinder((0.0, 0.0, 0.138), (0.0, 0.0, 0.143), 0.059, GREY),
     ),
 )
 
@@ -48,7 +50,7 @@ LINKS = (
         hinge=Hinge(name="joint1", limits=(-2.8973, 2.8973)),
         servo=LARGE,
         shapes=(
-            cylinder((0.0, 0.0, -0.19), (0.0, 0.0, -0.05), 0.06, WHITE),
+            cylinder((0.0, 0.0, -0.19), (0.0, 0.0, -0.05), 0.056, WHITE),
             capsule((0.0, 0.0, -0.06), (0.0, -0.035, 0.0), 0.06, WHITE),
         ),
     ),
@@ -61,9 +63,9 @@ LINKS = (
         hinge=Hinge(name="joint2", limits=(-1.7628, 1.7628)),
         servo=LARGE,
         shapes=(
-            cylinder((0.0, 0.0, -0.078), (0.0, 0.0, 0.078), 0.052, GREY),
+            cylinder((0.0, 0.0, -0.074), (0.0, 0.0, 0.074), 0.050, WHITE),
             capsule((0.0, 0.0, 0.03), (0.0, -0.06, 0.0), 0.06, WHITE),
-            cylinder((0.0, -0.05, 0.0), (0.0, -0.19, 0.0), 0.06, WHITE),
+            cylinder((0.0, -0.05, 0.0), (0.0, -0.19, 0.0), 0.056, WHITE),
         ),
     ),
     Link(
@@ -91,7 +93,7 @@ LINKS = (
         hinge=Hinge(name="joint4", limits=(-3.0718, -0.0698)),
         servo=MEDIUM,
         shapes=(
-            cylinder((0.0, 0.0, -0.075), (0.0, 0.0, 0.075), 0.05, GREY),
+            cylinder((0.0, 0.0, -0.070), (0.0, 0.0, 0.070), 0.05, DARK),
             capsule((0.0, 0.0, 0.03), (-0.075, 0.06, 0.0), 0.057, WHITE),
             cylinder((-0.0825, 0.06, 0.0), (-0.0825, 0.12, 0.0), 0.06, WHITE),
         ),
@@ -108,7 +110,7 @@ LINKS = (
         shapes=(
             cylinder((0.0, 0.0, -0.264), (0.0, 0.0, -0.256), 0.062, GREY),
             capsule((0.0, 0.0, -0.225), (0.0, 0.045, -0.16), 0.052, WHITE),
-            capsule((0.0, 0.055, -0.18), (0.0, 0.07, 0.0), 0.035, WHITE),
+            capsule((0.0, 0.05, -0.18), (0.0, 0.065, 0.0), 0.037, WHITE),
             cylinder((0.0, 0.02, 0.0), (0.0, 0.085, 0.0), 0.042, WHITE),
         ),
     ),
@@ -121,7 +123,7 @@ LINKS = (
         hinge=Hinge(name="joint6", limits=(-0.0175, 3.7525)),
         servo=SMALL,
         shapes=(
-            cylinder((0.0, 0.0, -0.06), (0.0, 0.0, 0.045), 0.045, GREY),
+            cylinder((0.0, 0.0, -0.06), (0.0, 0.0, 0.045), 0.045, DARK),
             capsule((0.01, 0.0, -0.01), (0.075, 0.0, -0.005), 0.045, WHITE),
             cylinder((0.088, -0.045, 0.0), (0.088, 0.05, 0.0), 0.052, WHITE),
         ),

@@ -23,8 +23,8 @@ IDENTITY: Quat = (1.0, 0.0, 0.0, 0.0)
 VISUAL_GROUP = 2
 GEOM = mujoco.mjtGeom
 
-# Rubber fingertips: friction (sliding, torsional in m, rolling in m) with torsion (condim 4); priority 1 makes
-# the pad's numbers count whatever it touches. Stiff contact, as the menagerie 2F-85 pads have it.
+# Rubber fingertips: friction (sliding, torsional in m, rolling in m) with torsion (condim 4); priority 1
+# makes the pad's numbers count whatever it touches. Stiff contact, as the menagerie 2F-85 pads have it.
 PAD_FRICTION = (1.8, 0.02, 0.0001)
 PAD_SOLREF = (0.004, 1.0)
 PAD_SOLIMP = (0.95, 0.99, 0.001, 0.5, 2.0)

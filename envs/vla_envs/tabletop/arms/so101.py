@@ -47,7 +47,6 @@ BASE = Link(
     centre_of_mass=(0.0137179, -5.19711e-05, 0.0334843),
     inertia=(0.000114686, 0.000136117, 0.000130364, -4.59787e-07, 4.97151e-06, 9.75275e-08),
     shapes=(
-        box((0.020, 0.0, -RISER_HEIGHT / 2.0), (0.05, 0.06, RISER_HEIGHT / 2.0), WOOD),
         box((0.020, 0.0, 0.006), (0.044, 0.053, 0.008), ORANGE),
         box((0.013, 0.0, 0.045), (0.040, 0.023, 0.023), ORANGE),
         box((0.028, 0.0, 0.048), (0.026, 0.0245, 0.014), BLACK),
@@ -154,7 +153,8 @@ FIXED_PAD: Vec3 = (-0.0060, -0.0002, -0.0970)  # in the gripper's frame; its fac
 MOVING_PAD: Vec3 = (-0.01233, -0.07625, 0.0190)  # in the jaw's frame
 PARALLEL_ANGLE = 0.41
 
-# The tcp in the gripper's frame: 24 mm from the fixed pad; z out of the gripper (-z), y from the fixed jaw (+x).
+# The tcp in the gripper's frame: 24 mm from the fixed pad; z out of the gripper (-z), y away from the fixed
+# jaw (+x).
 TCP_POSITION: Vec3 = (0.0225, -0.0002, -0.0970)
 TCP_QUATERNION: parts.Quat = (0.0, HALF, HALF, 0.0)
 
@@ -163,7 +163,7 @@ BASE_POSITION = (-0.235, 0.03, RISER_HEIGHT)
 
 
 def _add_jaw(gripper: mujoco.MjsBody) -> None:
-    """The moving jaw: hinged, its pad turned so that it is parallel to the fixed one at ``PARALLEL_ANGLE``."""
+    """The moving jaw: hinged, its pad turned to be parallel to the fixed one at ``PARALLEL_ANGLE``."""
     jaw = gripper.add_body(name="moving_jaw", pos=JAW_POSITION, quat=JAW_QUATERNION, gravcomp=1.0)
     parts.set_inertia(jaw, JAW_MASS, JAW_CENTRE, JAW_INERTIA)
     jaw.add_joint(
@@ -191,6 +191,8 @@ def build() -> ArmModel:
     """A fresh SO-101."""
     spec = parts.new_spec("so101")
     gripper = parts.add_chain(spec.worldbody, (BASE, *LINKS))
+    riser = box((0.020, 0.0, -RISER_HEIGHT / 2.0), (0.05, 0.06, RISER_HEIGHT / 2.0), WOOD)
+    parts.add_shape(spec.body("base").add_body(name="riser"), riser)
     parts.add_pad(gripper, "fixed_pad", FIXED_PAD, PAD_HALF, BLACK)
     _add_jaw(gripper)
     parts.add_tcp(gripper, TCP_POSITION, TCP_QUATERNION)

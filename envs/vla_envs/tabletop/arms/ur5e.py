@@ -1,10 +1,11 @@
 """Universal Robots UR5e with a two-finger gripper of the Robotiq 2F-85 class.
 
 Sources. Link lengths: Universal Robots, "DH parameters for calculations of kinematics and dynamics" (UR5e).
-Masses, inertias and the split of the links into frames: ROS-Industrial ur_description as used by MuJoCo Menagerie.
-Joint limits and torques: UR5e data sheet. Gripper: Robotiq 2F-85 manual (85 mm stroke) and the link dimensions of
-MuJoCo Menagerie's robotiq_2f85, whose four-bar linkage is here the parallelogram it follows while it grips in
-parallel. Servo gains are our own, stiffer than Menagerie's (2000, 400), to follow a target moving at 0.3 m/s.
+Masses, inertias and the split of the links into frames: ROS-Industrial ur_description as used by MuJoCo
+Menagerie. Joint limits and torques: UR5e data sheet. Gripper: Robotiq 2F-85 manual (85 mm stroke) and the
+link dimensions of MuJoCo Menagerie's robotiq_2f85, whose four-bar linkage is here the parallelogram it
+follows while it grips in parallel. Servo gains are our own, stiffer than Menagerie's (2000, 400), to follow a
+target moving at 0.3 m/s.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vla_envs.tabletop.arms.model import ArmModel
 from vla_envs.tabletop.arms.parts import Hinge, Link, Servo, Vec3, box, capsule, cylinder
 
 LIGHT = (0.80, 0.81, 0.82)
-JOINT_GREY = (0.36, 0.37, 0.39)
+JOINT_GREY = (0.28, 0.28, 0.30)
 BLUE = (0.42, 0.62, 0.78)
 BLACK = (0.12, 0.12, 0.13)
 STEEL = (0.50, 0.51, 0.53)
@@ -42,7 +43,7 @@ BASE = Link(
     inertia=(0.00443333156, 0.00443333156, 0.0072),
     shapes=(
         cylinder((0.0, 0.0, 0.0), (0.0, 0.0, 0.03), 0.075, JOINT_GREY),
-        cylinder((0.0, 0.0, 0.03), (0.0, 0.0, 0.099), 0.06, LIGHT),
+        cylinder((0.0, 0.0, 0.03), (0.0, 0.0, 0.099), 0.06, JOINT_GREY),
     ),
 )
 

@@ -1,9 +1,10 @@
 """UFACTORY xArm7 with its parallel-linkage gripper.
 
-Sources. Link lengths (DH: d1 267, d3 293, a4 52.5, d5 342.5, a5 77.5, a6 76, d7 97 mm), joint limits and torques:
-UFACTORY xArm user manual and xarm_description. Masses and inertias: xarm_description, as used by robosuite and
-MuJoCo Menagerie. Gripper: UFACTORY xArm gripper (84 mm stroke, 30 N), dimensions of xarm_description. Servo gains
-are our own, stiffer than Menagerie's (1500, 150), to follow a target moving at 0.3 m/s.
+Sources. Link lengths (DH: d1 267, d3 293, a4 52.5, d5 342.5, a5 77.5, a6 76, d7 97 mm), joint limits and
+torques: UFACTORY xArm user manual and xarm_description. Masses and inertias: xarm_description, as used by
+robosuite and MuJoCo Menagerie. Gripper: UFACTORY xArm gripper (84 mm stroke, 30 N), dimensions of
+xarm_description. Servo gains are our own, stiffer than Menagerie's (1500, 150), to follow a target moving
+at 0.3 m/s.
 """
 
 from __future__ import annotations

@@ -1,0 +1,157 @@
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from tests.eval.fake_suite import PointEnv, PointExpert
+from vla.control.loop import Command, LoopResult, Tick, run_loop
+from vla.control.safety import SafetyEnvelope
+from vla.errors import ConfigError, EnvError
+from vla.interfaces import Policy
+from vla.robots import Reading, Robot
+from vla.robots.sim import SimRobot, sim_robot
+from vla.types import ActionChunk, Observation
+
+
+class Script:
+    """An operator who says prepared things at prepared steps."""
+
+    def __init__(self, **said: Command) -> None:
+        self.said, self.step, self.told = {int(k[1:]): v for k, v in said.items()}, -1, []
+
+    def poll(self) -> Command | None:
+        self.step += 1
+        return self.said.get(self.step)
+
+    def tell(self, message: str) -> None:
+        self.told.append(message)
+
+
+class Log:
+    def __init__(self) -> None:
+        self.begun, self.ticks = 0, []
+
+    def started(self, reading: Reading) -> None:
+        self.begun += 1
+
+    def ticked(self, tick: Tick) -> None:
+        self.ticks.append(tick)
+
+
+def run(robot: SimRobot | None = None, *, policy: Policy | None = None, **kwargs) -> tuple[LoopResult, Log]:  # type: ignore[no-untyped-def]
+    robot = robot or SimRobot(PointEnv("reach", "point"), seed=0)
+    log = Log()
+    driver = policy or PointExpert(robot.env)  # type: ignore[arg-type]
+    options = {"max_steps": 100, "hooks": [log], **kwargs}
+    return run_loop(robot, driver, SafetyEnvelope(robot.embodiment), **options), log
+
+
+def test_the_loop_ends_with_success_and_shows_every_turn() -> None:
+    result, log = run()
+    assert (result.ending, result.success) == ("success", True)
+    assert [tick.index for tick in log.ticks] == list(range(result.steps))
+    assert log.begun == 1
+    assert log.ticks[-1].reading.info["success"]
+
+
+def test_a_reading_follows_from_the_action_before_it() -> None:
+    _, log = run()
+    for before, after in zip(log.ticks, log.ticks[1:], strict=False):
+        assert before.reading.observation is after.observation
+    assert log.ticks[3].observation.time_s == pytest.approx(0.3)
+
+
+def test_max_steps_ends_an_endless_loop() -> None:
+    assert run(max_steps=3)[0].ending == "max_steps"
+    with pytest.raises(ConfigError):
+        run(max_steps=0)
+
+
+def test_the_simulators_time_limit_ends_the_loop() -> None:
+    class Still(PointExpert):
+        def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+            chunks = super().act(observations)
+            chunks[0].actions[:] = 0
+            return chunks
+
+    env = PointEnv("reach", "point")
+    result, _ = run(SimRobot(env, seed=0), policy=Still(env))
+    assert (result.ending, result.success, result.steps) == ("done", False, 25)
+
+
+def test_an_error_stops_the_robot_before_it_leaves() -> None:
+    class Broken(PointExpert):
+        def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+            raise RuntimeError("the policy broke")
+
+    robot = SimRobot(PointEnv("reach", "point"), seed=0)
+    with pytest.raises(RuntimeError, match="the policy broke"):
+        run(robot, policy=Broken(robot.env))  # type: ignore[arg-type]
+    with pytest.raises(EnvError, match="stopped"):
+        robot.command(robot.embodiment.action_low)
+
+
+def test_an_instruction_changes_mid_motion_and_success_is_scored_on_it() -> None:
+    result, log = run(operator=Script(s2=Command(kind="instruct", text="reach the blue dot")), max_steps=25)
+    said = [tick.observation.instruction for tick in log.ticks]
+    assert said[:2] != said[2:4]
+    assert set(said[2:]) == {"reach the blue dot"}
+    assert result.success
+
+
+def test_an_instruction_that_cannot_be_followed_changes_nothing() -> None:
+    operator = Script(s2=Command(kind="instruct", text="reach the green dot"))
+    result, log = run(operator=operator, max_steps=20)
+    assert len({tick.observation.instruction for tick in log.ticks}) == 1
+    assert "names no dot" in operator.told[0]
+    assert result.success
+
+
+def test_stop_holds_the_arm_until_the_next_sentence() -> None:
+    operator = Script(s1=Command(kind="stop"), s4=Command(kind="instruct", text="reach the red dot"))
+    _, log = run(operator=operator, max_steps=6)
+    assert [tick.chunk is None for tick in log.ticks] == [False, True, True, True, False, False]
+    assert all((tick.safe.action[:3] == 0).all() for tick in log.ticks[1:4])
+
+
+def test_after_success_the_arm_waits_for_the_next_sentence() -> None:
+    operator = Script(s30=Command(kind="quit"))
+    result, log = run(operator=operator)
+    assert (result.ending, result.steps, operator.told) == ("quit", 30, ["done."])
+    assert log.ticks[-1].chunk is None
+
+
+def test_when_the_operator_leaves_what_was_begun_is_finished() -> None:
+    result, _ = run(operator=Script(s1=Command(kind="leave")))
+    assert (result.ending, result.success) == ("success", True)
+
+
+def test_real_time_keeps_the_control_rate() -> None:
+    began = time.monotonic()
+    result, _ = run(max_steps=4, realtime=True)
+    assert time.monotonic() - began >= 0.39
+    assert result.overruns <= 4
+
+
+def test_a_simulated_arm_is_a_robot_and_refuses_commands_before_it_is_connected() -> None:
+    robot = SimRobot(PointEnv("reach", "point"), seed=0)
+    assert isinstance(robot, Robot)
+    with pytest.raises(EnvError, match="connect"):
+        robot.read()
+    with pytest.raises(EnvError, match="stopped"):
+        robot.command(robot.embodiment.action_low)
+
+
+def test_connecting_again_gives_the_same_scene() -> None:
+    robot = SimRobot(PointEnv("reach", "point"), seed=3)
+    first = robot.connect().observation.images["front"].copy()
+    robot.command(robot.embodiment.action_high)
+    assert (robot.connect().observation.images["front"] == first).all()
+
+
+def test_a_suite_that_cannot_search_scenes_says_so() -> None:
+    class Deaf:
+        name, tasks, embodiments = "deaf", ("reach",), ("point",)
+
+    with pytest.raises(ConfigError, match="env_for_instruction"):
+        sim_robot(Deaf(), "point", "reach the red dot", seed=0)  # type: ignore[arg-type]

@@ -1,0 +1,86 @@
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vla.errors import ConfigError, UnknownNameError
+from vla.report.video import read_frames
+from vla.session import Prompt, SessionConfig, SessionResult, run_session
+
+CONFIG = SessionConfig(robot="sim:point", suite="point_suite", policy="expert", realtime=False)
+
+
+def talk(
+    *lines: str, config: SessionConfig = CONFIG, first: str | None = None
+) -> tuple[SessionResult, list[str]]:
+    said: list[str] = []
+    prompt = Prompt(io.StringIO("\n".join(lines) + "\n"), said.append)
+    return run_session(config, first, prompt=prompt, say=said.append), said
+
+
+def test_one_sentence_is_followed_and_filmed(point_suite: str, tmp_path: Path) -> None:
+    config = SessionConfig(robot="sim:dot", suite=point_suite, policy="seer", video=tmp_path / "v.mp4")
+    result = run_session(config, "reach the blue dot", say=lambda _: None)
+    assert result.loop.success
+    assert len(read_frames(tmp_path / "v.mp4")) == result.loop.steps + 1
+    assert f"success after {result.loop.steps} steps" in str(result)
+    assert "safety envelope: none" in str(result)
+
+
+def test_without_a_sentence_the_prompt_is_asked_and_a_departed_person_ends_it(point_suite: str) -> None:
+    result, said = talk("help", "reach the red dot")
+    assert result.instruction == "reach the red dot"
+    assert result.loop.success
+    assert any("hold still" in line for line in said)
+
+
+def test_reset_makes_a_new_scene_for_the_last_sentence(point_suite: str) -> None:
+    result, said = talk("reach the blue dot", "reset", first="reach the red dot")
+    assert (result.instruction, result.seed) == ("reach the blue dot", 1)
+    assert 'point, scene 1: "reach the blue dot"' in said
+
+
+def test_a_sentence_without_a_scene_is_answered_not_fatal(point_suite: str) -> None:
+    result, said = talk("fly away", "reset", first="reach the red dot")
+    assert result.instruction == "reach the red dot"
+    assert sum("names no dot" in line for line in said) == 2
+
+
+def test_quit_leaves_at_once(point_suite: str) -> None:
+    result, _ = talk("quit", first="reach the red dot")
+    assert (result.loop.ending, result.loop.steps) == ("quit", 0)
+
+
+@pytest.mark.parametrize(
+    ("robot", "words"), [("simm:point", "Did you mean 'sim'"), ("sim:pont", "Did you mean 'point'")]
+)
+def test_unknown_robots_and_arms_raise_with_the_right_name(point_suite: str, robot: str, words: str) -> None:
+    with pytest.raises(UnknownNameError, match=words):
+        run_session(SessionConfig(robot=robot, suite=point_suite), "reach the red dot")
+
+
+def test_nothing_to_do_or_no_display_raise(point_suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="Say what to do"):
+        run_session(CONFIG)
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(ConfigError, match="no display"):
+        run_session(SessionConfig(robot="sim:point", suite=point_suite, viewer=True), "reach the red dot")
+
+
+def test_a_policy_that_refuses_the_arm_is_not_run(point_suite: str) -> None:
+    config = SessionConfig(robot="sim:point", suite=point_suite, policy="seer,refuses=point")
+    with pytest.raises(ConfigError, match="not made for point"):
+        run_session(config, "reach the red dot", say=lambda _: None)
+
+
+def test_lines_are_read_without_the_loop_waiting(point_suite: str) -> None:
+    class Never(io.StringIO):
+        def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+            import threading
+
+            threading.Event().wait(30)
+            yield ""
+
+    assert Prompt(Never()).poll() is None

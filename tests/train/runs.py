@@ -1,0 +1,60 @@
+"""A store of random episodes and the smallest training run over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.data.worlds import make_arm, make_episode
+from vla.data.store import EpisodeStore
+from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.train.config import BudgetConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from vla.train.processes import ProcessGroup
+from vla.train.setup import batch_source, draft_contract
+from vla.train.trainer import Trainer
+
+SIZE = 16
+
+
+def fill_store(path: Path, *, num_episodes: int = 6) -> Path:
+    rng = np.random.default_rng(3)
+    arms = [make_arm("alpha", image_size=SIZE), make_arm("beta", image_size=SIZE, joints=5)]
+    with EpisodeStore.create(path, embodiments=arms) as store:
+        for i in range(num_episodes):
+            text = f"reach the {('red', 'blue')[i % 3 == 0]} square"
+            where = {"task": "reach", "seed": i}
+            store.append(make_episode(rng, arms[i % 2], instruction=text, provenance=where))
+    return path
+
+
+def tiny_config(store: Path, *, steps: int = 4, **changes: Any) -> TrainConfig:
+    config = TrainConfig(
+        data=DataConfig(stores=(str(store),), image_size=SIZE),
+        model=ModelConfig(
+            width=32, horizon=4, num_queries=3, num_noise=2, num_fusion_blocks=1, num_head_blocks=1
+        ),
+        optim=OptimConfig(batch_size=4, warmup_steps=2),
+        budget=BudgetConfig(steps=steps),
+        num_processes=1,
+        device="cpu",
+        log_every=1,
+    )
+    return replace(config, **changes)
+
+
+def make_trainer(config: TrainConfig) -> Trainer:
+    stores = [EpisodeStore.open(path) for path in config.data.stores]
+    contract = draft_contract(config, stores, {})
+    torch.manual_seed(config.seed)
+    return Trainer(
+        PolicyNet(PolicyNetConfig.from_json(contract.network)),
+        config,
+        source=batch_source(config, stores, contract, ProcessGroup()),
+        camera_roles=contract.camera_roles,
+        embodiments=sorted(contract.embodiments),
+        device=torch.device("cpu"),
+    )

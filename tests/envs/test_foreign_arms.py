@@ -20,7 +20,10 @@ GANTRY_XML = """
 <mujoco model="gantry">
   <compiler angle="degree"/>
   <option timestep="0.01" cone="pyramidal" impratio="3"/>
-  <default><geom rgba="0.3 0.5 0.4 1" contype="0" conaffinity="0"/></default>
+  <default>
+    <geom rgba="0.3 0.5 0.4 1" contype="0" conaffinity="0"/>
+    <default class="finger"><joint type="slide" range="0.002 0.042" damping="5" armature="0.1"/></default>
+  </default>
   <worldbody>
     <light pos="0 0 2"/>
     <geom name="floor" type="plane" size="1 1 0.1"/>
@@ -41,12 +44,12 @@ GANTRY_XML = """
               <geom type="box" size="0.03 0.07 0.01" mass="0.3"/>
               <site name="tcp" pos="0 0 0.02"/>
               <body name="left" pos="0 0 0.05">
-                <joint name="left_slide" type="slide" axis="0 1 0" range="0.002 0.042" damping="5" armature="0.1"/>
+                <joint name="left_slide" class="finger" axis="0 1 0"/>
                 <geom type="box" size="0.01 0.004 0.04" pos="0 0.004 0.0" mass="0.02"
                       contype="1" conaffinity="1" friction="1.5" condim="4" priority="1"/>
               </body>
               <body name="right" pos="0 0 0.05">
-                <joint name="right_slide" type="slide" axis="0 -1 0" range="0.002 0.042" damping="5" armature="0.1"/>
+                <joint name="right_slide" class="finger" axis="0 -1 0"/>
                 <geom name="right_pad" type="box" size="0.01 0.004 0.04" pos="0 -0.004 0.0" mass="0.02"
                       contype="1" conaffinity="1" friction="1.5" condim="4" priority="1"/>
               </body>
@@ -123,7 +126,7 @@ def test_foreign_arm_picks_up_a_cube_in_the_tabletops_physics(tmp_path: Path) ->
     open_gripper(model, data, arm, "arm/")
     q, grip = arm.home_q, model.actuator(f"arm/{arm.gripper_actuator}").id
     for z, control, steps in ((0.10, 0.042, 400), (0.03, 0.042, 400), (0.03, 0.0, 250), (0.15, 0.0, 800)):
-        q = ik.solve(q, np.array([0.05, 0.05, z]), 0.3 * (control > 0) * 0.0, iterations=20)
+        q = ik.solve(q, np.array([0.05, 0.05, z]), 0.0, iterations=20)
         data.ctrl[servos], data.ctrl[grip] = q, control
         mujoco.mj_step(model, data, steps)
     assert data.body("cube").xpos[2] > 0.1
@@ -221,7 +224,7 @@ def _fake_menagerie(root: Path, *, elbow_shift_m: float = 0.0) -> Path:
     body = spec.worldbody
     for link in (panda_constants.BASE, *panda_constants.LINKS, panda_constants.HAND):
         shift = elbow_shift_m if link.name == "link4" else 0.0
-        position = np.array(link.position) + [shift, 0.0, 0.0]
+        position = np.add(link.position, [shift, 0.0, 0.0])
         body = body.add_body(
             name="link0" if link.name == "base" else link.name, pos=position, quat=link.quaternion
         )

@@ -12,6 +12,7 @@ MAX_HOME_TILT_RAD = 0.2
 MAX_HOME_ASIDE_M = 0.05
 HOME_HEIGHT_M = (0.05, 0.40)
 MAX_PAD_ASIDE_M = 0.03
+MAX_PAD_BEHIND_M = 0.05
 
 
 def verify_arm(arm: ArmModel) -> None:
@@ -73,8 +74,9 @@ def _home_problems(model: mujoco.MjModel, arm: ArmModel) -> list[str]:
             f"the pads are apart along {apart.round(3).tolist()} in the tcp frame, expected along its y axis"
         )
     aside = rotation.T @ ((pads[0] + pads[1]) / 2.0 - tcp.xpos)
-    if np.linalg.norm(aside) > MAX_PAD_ASIDE_M:
+    if np.hypot(aside[0], aside[1]) > MAX_PAD_ASIDE_M or abs(aside[2]) > MAX_PAD_BEHIND_M:
         problems.append(
-            f"the pads' middle is {aside.round(3).tolist()} m from the tcp, allowed {MAX_PAD_ASIDE_M} m"
+            f"the pads' middle is {aside.round(3).tolist()} m from the tcp in its frame, allowed "
+            f"{MAX_PAD_ASIDE_M} m aside and {MAX_PAD_BEHIND_M} m along the tool"
         )
     return problems

@@ -54,7 +54,9 @@ def play(policy: Policy, arm: str, sentence: str) -> list[np.ndarray]:
 def captioned(frame: np.ndarray, arm: str, sentence: str) -> np.ndarray:
     """The frame with a strip of text below it."""
     strip = np.full((28, SIZE_PX, 3), 24, np.uint8)
-    cv2.putText(strip, f"{arm}: {sentence}", (6, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.37, (235,) * 3, 1, cv2.LINE_AA)
+    cv2.putText(
+        strip, f"{arm}: {sentence}", (6, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.37, (235,) * 3, 1, cv2.LINE_AA
+    )
     return np.vstack([frame, strip])
 
 

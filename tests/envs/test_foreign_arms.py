@@ -14,6 +14,7 @@ import pytest
 from vla.errors import EnvError, UnknownNameError
 from vla_envs.tabletop.arms import arm_names, load_arm, load_foreign_arm, open_gripper
 from vla_envs.tabletop.arms import panda as panda_constants
+from vla_envs.tabletop.arms.foreign import find_home_q
 from vla_envs.tabletop.arms.ik import ToolIK
 
 GANTRY_XML = """
@@ -143,6 +144,13 @@ def test_scenery_of_a_foreign_file_stays_out_of_the_scene(tmp_path: Path) -> Non
 def test_colliding_geoms_of_a_body_serve_as_its_pads(tmp_path: Path) -> None:
     arm = load_foreign_arm(_gantry(tmp_path))
     assert arm.pad_geoms == (("left/pad0",), ("right_pad",))
+
+
+def test_home_is_found_from_a_rough_guess(tmp_path: Path) -> None:
+    rough = _gantry(tmp_path, home_q=[0.3, 0.1, 0.2, 0.4])
+    with pytest.raises(EnvError, match="workspace centre"):
+        load_foreign_arm(rough)
+    assert np.allclose(find_home_q(rough, height_m=0.16), [0.4, 0.0, 0.36, 0.0], atol=1e-3)
 
 
 def test_arm_path_makes_an_arm_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

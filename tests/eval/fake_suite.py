@@ -207,11 +207,11 @@ class PointSuite:
     tasks: tuple[str, ...] = ("reach", "raises", "dies")
     embodiments: tuple[str, ...] = ("point", "dot")
 
-    def make(self, task: str, embodiment: str, *, image_size: int = 32) -> PointEnv:
+    def make(self, task: str, embodiment: str, **kwargs: Any) -> PointEnv:
         for kind, given, known in (("task", task, self.tasks), ("arm", embodiment, self.embodiments)):
             if given not in known:
                 raise UnknownNameError(kind, given, known)
-        return PointEnv(task, embodiment, image_size)
+        return PointEnv(task, embodiment, **kwargs)
 
     def expert(self, env: Any) -> PointExpert:
         return PointExpert(env)

@@ -170,7 +170,9 @@ class _Plan:
             return
         self.rejected[job.cell] += 1
         self._left[job.cell, job.variant] += 1
-        rejected, attempts = self.rejected[job.cell], self.rejected[job.cell] + self.added[job.cell]
+        rejected = self.rejected[job.cell]
+        # existing ones count too: a resumed run meets the rejected seeds of the first run again
+        attempts = rejected + self.added[job.cell] + self._existing[job.cell]
         if attempts >= _MIN_ATTEMPTS and rejected > attempts / 2:
             cell = self.cells[job.cell]
             raise EnvError(

@@ -32,7 +32,8 @@ class EvalConfig:
         first_seed, num_seeds: the held-out seeds of every cell.
         variants: ``base`` and/or ``swapped`` (same scene, another feasible instruction).
         wordings: ``train`` and/or ``heldout`` phrasings.
-        ablations: ``none`` and/or ``blank`` (all cameras grey).
+        ablations: ``none`` and/or ``blank`` (all cameras grey); an ablation is run on the first variant
+            and wording only.
         execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
         image_size: camera pixels; None takes the policy's own, or the suite's default.
         safety: limits of the envelope.
@@ -110,10 +111,12 @@ def plan(config: EvalConfig, suite: Suite) -> list[EpisodeKey]:
             if name not in known:
                 raise UnknownNameError(f"{kind} of suite {suite.name!r}", name, known)
     seeds = range(config.first_seed, config.first_seed + config.num_seeds)
-    grid = product(tasks, embodiments, seeds, config.variants, config.wordings, config.ablations)
+    plain = (config.variants[0], config.wordings[0])
     return [
         EpisodeKey(task=task, embodiment=arm, seed=seed, variant=variant, wording=wording, ablation=ablation)
-        for task, arm, seed, variant, wording, ablation in grid
+        for task, arm, seed in product(tasks, embodiments, seeds)
+        for variant, wording, ablation in product(config.variants, config.wordings, config.ablations)
+        if ablation == "none" or (variant, wording) == plain
     ]
 
 

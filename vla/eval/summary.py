@@ -82,7 +82,7 @@ class Summary:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """``base`` first, then as met."""
+        """``base``, ``swapped``, other wordings, ablations."""
         return tuple(self.overall)
 
     @property
@@ -117,7 +117,9 @@ class Summary:
 
 def summarise(records: Sequence[EpisodeRecord], *, suite: str, policy: str, num_planned: int) -> Summary:
     """Group the records of one evaluation."""
-    ordered = sorted(records, key=lambda r: (r.key.condition != "base", r.key.condition))
+    ordered = sorted(
+        records, key=lambda r: (r.key.ablation != "none", r.key.wording != "train", r.key.variant)
+    )
     return Summary(
         suite=suite,
         policy=policy,

@@ -100,7 +100,9 @@ def _section(title: str, content: str) -> str:
 def _head(config: EvalConfig, summary: Summary) -> str:
     last = config.first_seed + config.num_seeds - 1
     count = f"{summary.num_episodes} of {summary.num_planned} episodes"
-    facts = f"{count} · seeds {config.first_seed} to {last} · {config.execution_horizon} steps a chunk"
+    facts = (
+        f"{count} · seeds {config.first_seed} to {last} · replanning every {config.execution_horizon} steps"
+    )
     return (
         f"<header><p class='kicker'>Closed-loop evaluation</p><h1>{html.escape(summary.policy)}</h1>"
         f"<p class='muted'>suite {html.escape(summary.suite)} · {html.escape(facts)}"
@@ -153,14 +155,14 @@ def _grids(summary: Summary) -> str:
             f"<figure><figcaption>{html.escape(condition)}</figcaption><div class='scroll'>"
             f"<table class='grid'><tr><th></th>{head}</tr>{body}</table></div></figure>"
         )
-    return "".join(parts)
+    return f"<div class='grids'>{''.join(parts)}</div>"
 
 
 def _rate_cell(group: Group | None) -> str:
     if group is None or not group.success.n:
         return "<td class='none'>-</td>"
     rate, (low, high) = group.success, group.success.interval
-    hue = round(8 + 137 * rate.value**2)  # red below a half, green only near all
+    hue = round(8 + 122 * rate.value**2)  # red below a half, green only near all
     return (
         f'<td style="background:hsl({hue} 65% 48% / .3)"><b>{100 * rate.value:.0f} %</b>'
         f"<small>{100 * low:.0f} to {100 * high:.0f}, n={rate.n}</small></td>"

@@ -27,10 +27,11 @@ th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--li
 th:first-child { text-align: left; }
 thead th, .grid tr:first-child th { color: var(--muted); font-weight: 500; }
 tbody th { font-weight: 500; }
+.grids { display: flex; flex-wrap: wrap; gap: 8px 36px; }
 .grid { border-collapse: separate; border-spacing: 3px; border: 0; background: none; }
 .grid th, .grid td { border: 0; border-radius: 6px; text-align: center; }
 .grid th:first-child { text-align: left; }
-.grid td { padding: 7px 12px; min-width: 96px; }
+.grid td { padding: 6px 8px; min-width: 84px; }
 .grid td small { display: block; font-size: 11px; color: inherit; opacity: .72; }
 .grid td.none { color: var(--muted); }
 figure { margin: 0 0 18px; }

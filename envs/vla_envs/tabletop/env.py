@@ -13,7 +13,7 @@ import numpy as np
 from vla.embodiment import Embodiment
 from vla.errors import EnvError, UnknownNameError
 from vla.interfaces import Variant, Wording
-from vla_envs.tabletop.arms import ArmModel, load_arm
+from vla_envs.tabletop.arms import ArmModel, load_arm, open_gripper
 from vla_envs.tabletop.arms.ik import ToolIK
 from vla_envs.tabletop.cameras import SceneRenderer, camera_uv
 from vla_envs.tabletop.embodiments import tabletop_embodiment
@@ -268,7 +268,7 @@ class TabletopEnv(gymnasium.Env):
         arm, data = self.arm, self.data
         for name, angle in zip(arm.joint_names, q, strict=True):
             data.qpos[self.model.joint(ARM_PREFIX + name).qposadr[0]] = angle
-        data.qpos[self.model.joint(ARM_PREFIX + arm.gripper_joint).qposadr[0]] = arm.gripper_open_q
+        open_gripper(self.model, data, arm, ARM_PREFIX)
         data.ctrl[self._arm_ctrl] = q
         data.ctrl[self._gripper_ctrl] = arm.gripper_open_ctrl
         mujoco.mj_forward(self.model, data)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from vla.errors import EnvError
 from vla.interfaces import Env, Policy
-from vla_envs.tabletop.arms import ARM_NAMES
+from vla_envs.tabletop.arms import ARM_NAMES, arm_names
 from vla_envs.tabletop.env import TabletopEnv
 from vla_envs.tabletop.experts import Expert
 from vla_envs.tabletop.instructions import ParseError, parse_relation, parse_verb
@@ -24,7 +24,7 @@ class TabletopSuite:
     @property
     def embodiments(self) -> tuple[str, ...]:
         """Our arms, then foreign ones found on ``VLA_ARM_PATH``."""
-        return ARM_NAMES
+        return arm_names()
 
     @property
     def default_embodiments(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from vla.errors import EnvError, UnknownNameError
 from vla_envs.tabletop.arms import parts
+from vla_envs.tabletop.arms.ik import ToolIK
 from vla_envs.tabletop.arms.model import TCP_SITE, WRIST_CAMERA, ArmModel
 from vla_envs.tabletop.arms.parts import Quat, Vec3
 from vla_envs.tabletop.arms.verify import verify_arm
@@ -98,7 +99,31 @@ def load_foreign_arm(path: str | Path) -> ArmModel:
         EnvError: a file cannot be read, a value has the wrong shape, or the arm does not do what it says.
         UnknownNameError: a key, joint, actuator, body or geom that does not exist.
     """
-    path = Path(path)
+    arm = _build(Path(path))
+    verify_arm(arm)
+    return arm
+
+
+def find_home_q(path: str | Path, *, height_m: float = 0.15) -> np.ndarray:
+    """Angles for ``home_q`` near those in the file: tool down, ``height_m`` over the workspace centre."""
+    arm = _build(Path(path))
+    scene = mujoco.MjSpec()
+    scene.attach(arm.spec, prefix="arm/", frame=scene.worldbody.add_frame(pos=arm.base_position))
+    joints = [f"arm/{name}" for name in arm.joint_names]
+    ik = ToolIK(scene.compile(), joints, "arm/tcp", arm.tool_down_weight, home_q=arm.home_q)
+    target = np.array([0.0, 0.0, height_m])
+    q = ik.solve(arm.home_q, target, 0.0, iterations=300)
+    missed = float(np.linalg.norm(ik.tcp_pose(q)[0] - target))
+    if missed > 0.002:
+        raise EnvError(
+            f"arm {arm.name!r} stays {1e3 * missed:.0f} mm from {height_m} m over the workspace centre: "
+            "start from another home_q or move base_position"
+        )
+    return q
+
+
+def _build(path: Path) -> ArmModel:
+    """The arm as described, its conventions unchecked."""
     file = path / ARM_FILE if path.is_dir() else path
     described = ArmFile.read(file)
     spec = _read_spec(file.parent / described.mjcf)
@@ -116,7 +141,7 @@ def load_foreign_arm(path: str | Path) -> ArmModel:
         fovy_deg=camera.fovy_deg,
     )
     gripper = described.gripper
-    arm = ArmModel(
+    return ArmModel(
         name=described.name,
         spec=spec,
         joint_names=described.joints,
@@ -136,8 +161,6 @@ def load_foreign_arm(path: str | Path) -> ArmModel:
         closed_fingertips=described.closed_fingertips,
         max_tool_height=described.max_tool_height,
     )
-    verify_arm(arm)
-    return arm
 
 
 def foreign_arm_files() -> dict[str, Path]:

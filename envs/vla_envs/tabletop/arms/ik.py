@@ -10,7 +10,7 @@ import numpy as np
 from vla.errors import EnvError
 from vla_envs.tabletop.arms.model import TOOL_DOWN
 
-_CONVERGED_RAD = 1e-4  # largest joint step that is not worth taking
+_CONVERGED_RAD = 3e-4  # largest joint step that is not worth taking
 _RANK_DAMPING = 0.003  # m/rad: directions in which the joints move the tcp less count as unreachable
 _TURN_DAMPING = 0.1  # of the orientation of an arm that cannot always hold it: it gives way near full reach
 

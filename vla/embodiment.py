@@ -195,7 +195,9 @@ class Embodiment:
         """float32 [..., action_dim], finite; raises :class:`ActionError` otherwise. Does not clip."""
         value = np.asarray(action, np.float32)
         if value.shape[-1:] != (self.action_dim,):
-            raise ActionError(f"Action for {self.name!r}: shape {value.shape}, expected (..., {self.action_dim}).")
+            raise ActionError(
+                f"Action for {self.name!r}: shape {value.shape}, expected (..., {self.action_dim})."
+            )
         if not np.isfinite(value).all():
             raise ActionError(f"Action for {self.name!r} is not finite: {value}.")
         return value
@@ -262,10 +264,20 @@ def compatible(a: Embodiment, b: Embodiment) -> Compatibility:
             if other is None:
                 reasons.append(f"{kind} field {member.name!r} is missing here")
                 continue
-            for key in ("size", "unit", "frame", "mode", "rotation_format", "gripper_sign", "slot", "slot_start"):
+            for key in (
+                "size",
+                "unit",
+                "frame",
+                "mode",
+                "rotation_format",
+                "gripper_sign",
+                "slot",
+                "slot_start",
+            ):
                 if getattr(member, key) != getattr(other, key):
                     reasons.append(
-                        f"{kind} field {member.name!r}: {key} {getattr(member, key)!r}, here {getattr(other, key)!r}"
+                        f"{kind} field {member.name!r}: {key} {getattr(member, key)!r}, "
+                        f"here {getattr(other, key)!r}"
                     )
             if kind == "action" and (member.low, member.high) != (other.low, other.high):
                 reasons.append(

@@ -99,7 +99,11 @@ class Suite(Protocol):
 
 
 def observation_from_gym(
-    obs: Mapping[str, Any], embodiment: Embodiment, *, time_s: float = 0.0, aux: Mapping[str, Any] | None = None
+    obs: Mapping[str, Any],
+    embodiment: Embodiment,
+    *,
+    time_s: float = 0.0,
+    aux: Mapping[str, Any] | None = None,
 ) -> Observation:
     """Gymnasium observation -> :class:`~vla.types.Observation` (no copy)."""
     return Observation(

@@ -1,9 +1,9 @@
 """The values that flow through the package, with shapes, dtypes and units stated once.
 
-    name        dtype    shape     unit
-    images[c]   uint8    [h w 3]   RGB, top row first
-    state[f]    float32  [size]    the state field's own unit and frame (see ``vla.embodiment``)
-    actions     float32  [horizon action_dim]  the embodiment's action fields, concatenated in order
+name        dtype    shape     unit
+images[c]   uint8    [h w 3]   RGB, top row first
+state[f]    float32  [size]    the state field's own unit and frame (see ``vla.embodiment``)
+actions     float32  [horizon action_dim]  the embodiment's action fields, concatenated in order
 """
 
 from __future__ import annotations

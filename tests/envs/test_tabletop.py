@@ -5,6 +5,10 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
+
+from vla.errors import ActionError, EnvError, UnknownNameError, VlaError
+from vla.interfaces import AUX_KEYS, observation_from_gym
+from vla_envs.tabletop.env import TabletopEnv
 from vla_envs.tabletop.instructions import (
     TEMPLATES,
     normalise,
@@ -13,13 +17,10 @@ from vla_envs.tabletop.instructions import (
     parse_verb,
     phrase,
 )
-from vla_envs.tabletop.env import TabletopEnv, match_goal
 from vla_envs.tabletop.names import ARMS, TASKS
 from vla_envs.tabletop.suite import TabletopSuite
 from vla_envs.tabletop.tasks import make_task
-
-from vla.errors import ActionError, EnvError, UnknownNameError, VlaError
-from vla.interfaces import AUX_KEYS, observation_from_gym
+from vla_envs.tabletop.tasks.matching import match_goal
 
 SUITE = TabletopSuite()
 

@@ -70,6 +70,15 @@ def test_other_settings_in_the_same_folder_are_refused(point_suite: str, tmp_pat
         run(tmp_path, num_seeds=1, execution_horizon=1)
 
 
+def test_new_weights_under_the_same_path_do_not_mix_with_old_records(
+    point_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, num_seeds=1)
+    monkeypatch.setenv("FAKE_SUITE_WEIGHTS", "def")
+    with pytest.raises(ConfigError, match="weights_sha256: 'abc' there, 'def' now"):
+        run(tmp_path, num_seeds=2)
+
+
 def test_crashed_episodes_are_failures_with_their_error(point_suite: str, tmp_path: Path) -> None:
     summary = run(tmp_path, tasks=("raises",), policy="expert")
     group = summary.overall["base"]

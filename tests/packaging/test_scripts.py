@@ -69,7 +69,8 @@ def test_a_broken_venv_is_refused_with_the_way_out(tmp_path: Path):
 
 def test_a_finished_setup_is_not_repeated(tmp_path: Path):
     fake(
-        tmp_path / ".venv/bin/python", 'case "$*" in "-c import pip") exit 0;; *) echo repeated >&2; exit 1;; esac'
+        tmp_path / ".venv/bin/python",
+        'case "$*" in "-c import pip") exit 0;; *) echo repeated >&2; exit 1;; esac',
     )
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)

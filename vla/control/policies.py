@@ -77,6 +77,7 @@ class Contract(Protocol):
 
     image_size: int
     execution_horizon: int
+    weights_sha256: str
 
 
 @runtime_checkable

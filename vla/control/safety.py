@@ -41,17 +41,22 @@ class SafetyConfig:
             field's range. Grippers are exempt: opening and closing is a step by nature.
         workspace: keep the commanded tool centre inside the embodiment's box.
         workspace_margin_m: how far inside the box's faces.
+        report_tolerance: a change of less than this fraction of an entry's range is made but not counted:
+            a regressed action that ought to lie on its limit overshoots it by a little half of the time.
     """
 
     max_delta_change: float = 0.75
     max_absolute_change: float = 0.1
     workspace: bool = True
     workspace_margin_m: float = 0.0
+    report_tolerance: float = 0.01
 
     def __post_init__(self) -> None:
         for name in ("max_delta_change", "max_absolute_change"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"SafetyConfig.{name} is {getattr(self, name)}; expected 0 < value <= 1.")
+        if not 0 <= self.report_tolerance <= 0.05:
+            raise ConfigError(f"SafetyConfig.report_tolerance is {self.report_tolerance}; expected 0..0.05.")
         if self.workspace_margin_m < 0:
             raise ConfigError(f"SafetyConfig.workspace_margin_m is {self.workspace_margin_m}; expected >= 0.")
 
@@ -84,7 +89,7 @@ class SafetyEnvelope:
         self._reach = np.concatenate([self._field_reach(f) for f in embodiment.action])
         self._box = _workspace_axes(embodiment, self.config)
         self._measured = _measured_counterparts(embodiment)
-        self._tolerance = 1e-6 * (self._high - self._low)
+        self._tolerance = self.config.report_tolerance * (self._high - self._low)
         self.counts: dict[str, int] = {}
         self._last: np.ndarray | None = None
         self.reset()

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from vla import registry
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
 from vla.errors import EnvError
-from vla.eval.grid import EvalConfig, Queue, plan, remember_config
+from vla.eval.grid import EvalConfig, Queue, plan, recall_config, remember_config
 from vla.eval.intervals import Rate
 from vla.eval.provenance import provenance
 from vla.eval.records import EpisodeKey, EpisodeRecord, RecordFile, read_records
@@ -47,9 +47,9 @@ def evaluate(config: EvalConfig, out: str | Path, *, progress: bool = True) -> S
     out = Path(out)
     suite = registry.suite(config.suite)
     keys = plan(config, suite)
-    config = _meet(config, suite, keys)
+    config, weights_sha256 = _meet(config, suite, keys)
     out.mkdir(parents=True, exist_ok=True)
-    remember_config(config, out / CONFIG)
+    remember_config(config, out / CONFIG, weights_sha256)
     (out / PROVENANCE).write_text(json.dumps(provenance(), indent=2) + "\n")
     with RecordFile(out / RECORDS) as file:
         todo = [key for key in keys if key not in file.finished]
@@ -67,7 +67,7 @@ def load_summary(out: str | Path) -> tuple[EvalConfig, list[EpisodeRecord], Summ
     out = Path(out)
     if not (out / CONFIG).exists():
         raise EnvError(f"{out} holds no evaluation (no {CONFIG}): give the directory that `vla eval` wrote.")
-    config = EvalConfig.from_json(json.loads((out / CONFIG).read_text()))
+    config = recall_config(out / CONFIG)
     keys = plan(config, registry.suite(config.suite))
     records = _wanted(read_records(out / RECORDS), keys)
     return config, records, _summarise(config, records, keys)
@@ -92,13 +92,17 @@ def _summarise(config: EvalConfig, records: list[EpisodeRecord], keys: list[Epis
     return summarise(records, suite=config.suite, policy=config.policy, num_planned=len(keys))
 
 
-def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> EvalConfig:
-    """Check the policy against every arm before anything runs; settle what is left to its contract."""
+def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> tuple[EvalConfig, str]:
+    """Check the policy against every arm before anything runs; settle what is left to its contract.
+
+    Returns:
+        The settled configuration, and the hash of the policy's weights (empty where it has none).
+    """
     spec = PolicySpec.parse(config.policy)
     policy = None if spec.is_bound else spec.build()
     contract = None if policy is None else contract_of(policy)
     if policy is None or contract is None:
-        return replace(config, execution_horizon=config.execution_horizon or EXECUTION_HORIZON)
+        return replace(config, execution_horizon=config.execution_horizon or EXECUTION_HORIZON), ""
     resolved = replace(
         config,
         image_size=config.image_size or contract.image_size,
@@ -110,7 +114,7 @@ def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> EvalConfi
             check_contract(policy, env.embodiment)
         finally:
             env.close()
-    return resolved
+    return resolved, contract.weights_sha256
 
 
 def _start(

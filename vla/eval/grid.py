@@ -17,6 +17,8 @@ from vla.interfaces import Cell, Suite, Variant, Wording
 #: Seeds below are for evaluation; demonstrations begin above (a policy must not be judged on its lessons).
 FIRST_TRAINING_SEED = 1_000_000
 
+_WEIGHTS = "policy_weights_sha256"
+
 #: Fields of the configuration that do not change what an episode does.
 _INCIDENTAL = ("workers", "videos_per_cell", "failure_videos_per_cell", "max_errors")
 
@@ -170,14 +172,16 @@ class Queue:
             self._cells[cell] = [*members, *self._cells.get(cell, [])]
 
 
-def remember_config(config: EvalConfig, path: Path) -> None:
+def remember_config(config: EvalConfig, path: Path, weights_sha256: str = "") -> None:
     """Write the (resolved) configuration beside the records; an earlier one of another kind raises.
 
-    More seeds, tasks or arms may be added to an evaluation; what an episode is may not change.
+    More seeds, tasks or arms may be added to an evaluation; what an episode is may not change, nor may
+    the policy's weights under the same path.
     """
+    content = {**config.to_json(), _WEIGHTS: weights_sha256}
     if path.exists():
         earlier = json.loads(path.read_text())
-        now = json.loads(json.dumps(config.to_json()))
+        now = json.loads(json.dumps(content))
         names = [k for k in now if k not in _INCIDENTAL and k not in ("tasks", "embodiments", "num_seeds")]
         changed = [
             f"{k}: {earlier.get(k)!r} there, {now[k]!r} now" for k in names if earlier.get(k) != now[k]
@@ -185,4 +189,11 @@ def remember_config(config: EvalConfig, path: Path) -> None:
         if changed:
             listing = "".join(f"\n  - {line}" for line in changed)
             raise ConfigError(f"{path.parent} holds another evaluation; choose a new folder:{listing}")
-    path.write_text(json.dumps(config.to_json(), indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def recall_config(path: Path) -> EvalConfig:
+    """What :func:`remember_config` wrote."""
+    content = json.loads(path.read_text())
+    content.pop(_WEIGHTS, None)
+    return EvalConfig.from_json(content)

@@ -13,14 +13,16 @@ import numpy as np
 from vla.embodiment import Embodiment
 from vla.errors import EnvError, UnknownNameError
 from vla.interfaces import Variant, Wording
+from vla_envs.tabletop import snapshot
 from vla_envs.tabletop.arms import ArmModel, load_arm, open_gripper
 from vla_envs.tabletop.arms.ik import ToolIK
 from vla_envs.tabletop.cameras import SceneRenderer, camera_uv
 from vla_envs.tabletop.embodiments import tabletop_embodiment
-from vla_envs.tabletop.instructions import ParseError, parse_relation, parse_things, parse_verb, phrase
+from vla_envs.tabletop.instructions import phrase
 from vla_envs.tabletop.names import COLORS
 from vla_envs.tabletop.scene import ARM_PREFIX, TABLE_RGBA, TIMESTEP_S, compose
 from vla_envs.tabletop.tasks import Goal, Layout, Placement, make_task
+from vla_envs.tabletop.tasks.matching import match_goal
 from vla_envs.tabletop.world import World
 
 CONTROL_HZ = 10.0
@@ -169,14 +171,10 @@ class TabletopEnv(gymnasium.Env):
 
     def save_state(self) -> dict[str, Any]:
         """Everything needed to continue exactly from here."""
-        kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        physics = np.zeros(mujoco.mj_stateSize(self.model, kind))
-        mujoco.mj_getState(self.model, self.data, physics, kind)
-        assert self.goal is not None
-        assert self.layout is not None
+        if self.goal is None or self.layout is None:
+            raise EnvError("save_state() before reset(): call env.reset(seed=...) first.")
         return {
-            "physics": physics,
-            **{key: getattr(self.model, key).copy() for key in _MUTABLE},
+            "physics": snapshot.save_physics(self.model, self.data),
             "commanded": self.world.commanded.copy(),
             "q_command": self._q_command.copy(),
             "scalars": {
@@ -185,7 +183,7 @@ class TabletopEnv(gymnasium.Env):
                 "steps": self._steps,
                 "held_steps": self._held_steps,
                 "instruction": self.instruction,
-                "already": list(self._already),
+                "already": [list(goal) for goal in self._already],
                 "goal": dataclasses.asdict(self.goal),
                 "layout": dataclasses.asdict(self.layout),
             },
@@ -193,12 +191,7 @@ class TabletopEnv(gymnasium.Env):
 
     def restore_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Continue from a saved state (of the same task and arm); returns the observation there."""
-        kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        size = mujoco.mj_stateSize(self.model, kind)
-        if state["physics"].shape != (size,):
-            raise EnvError(f"Saved state of {state['physics'].shape[0]} numbers; this scene has {size}.")
-        for key in _MUTABLE:
-            getattr(self.model, key)[:] = state[key]
+        snapshot.restore_physics(self.model, self.data, state["physics"])
         scalars = state["scalars"]
         self.world.commanded = np.array(state["commanded"])
         self.world.commanded_yaw = scalars["commanded_yaw"]
@@ -206,17 +199,9 @@ class TabletopEnv(gymnasium.Env):
         self._gripper_command = scalars["gripper_command"]
         self._steps, self._held_steps = scalars["steps"], scalars["held_steps"]
         self.instruction = scalars["instruction"]
-        self._already = [tuple(x) for x in scalars["already"]]
+        self._already = [(verb, target, place) for verb, target, place in scalars["already"]]
         self.goal = Goal(**scalars["goal"])
-        layout = scalars["layout"]
-        placements = {
-            name: Placement(position=tuple(p["position"]), yaw=p["yaw"])
-            for name, p in layout["placements"].items()
-        }
-        self.layout = Layout(placements=placements, colors=layout["colors"], slides=layout["slides"])
-        mujoco.mj_setState(self.model, self.data, state["physics"], kind)
-        mujoco.mj_forward(self.model, self.data)
-        mujoco.mj_setState(self.model, self.data, state["physics"], kind)  # mj_forward moved the warm start
+        self.layout = Layout.from_json(scalars["layout"])
         return self._observe()
 
     @property
@@ -371,30 +356,6 @@ class TabletopEnv(gymnasium.Env):
             "state": {name: np.array(value, np.float32) for name, value in state.items()},
             "instruction": self.instruction,
         }
-
-
-_MUTABLE = ("body_pos", "body_quat", "body_gravcomp", "geom_rgba")
-
-
-def match_goal(text: str, goals: list[Goal]) -> Goal:
-    """The one goal a sentence asks for; raises with what could be said when there is none."""
-    verb, things, relation = parse_verb(text), parse_things(text), parse_relation(text)
-    for goal in goals:
-        if goal.verb not in (verb, "push" if verb == "place" else verb):
-            continue
-        if goal.relation is not None:
-            if relation == goal.relation:
-                return goal
-            continue
-        wanted = [tuple(goal.target_words.split())]
-        if goal.destination_words is not None:
-            wanted.append(tuple(goal.destination_words.split()))
-        if things == wanted:
-            return goal
-    feasible = sorted(
-        f"{g.verb} {g.target_words}" + (f" -> {g.destination_words}" if g.destination_words else "") for g in goals
-    )
-    raise ParseError(f"{text!r} names nothing this scene can do. It can: {'; '.join(feasible)}.")
 
 
 def make_env(**kwargs: Any) -> TabletopEnv:

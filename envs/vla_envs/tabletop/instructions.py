@@ -24,7 +24,11 @@ TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "take the {target} and lift it up",
             "please pick the {target} up",
         ),
-        "heldout": ("please grab the {target} and lift it", "take the {target} up", "please lift up the {target}"),
+        "heldout": (
+            "please grab the {target} and lift it",
+            "take the {target} up",
+            "please lift up the {target}",
+        ),
     },
     "place": {
         "train": (
@@ -56,7 +60,10 @@ TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "put the {target} on top of the {goal}",
             "take the {target} and stack it on the {goal}",
         ),
-        "heldout": ("please stack the {target} on top of the {goal}", "place the {target} on top of the {goal}"),
+        "heldout": (
+            "please stack the {target} on top of the {goal}",
+            "place the {target} on top of the {goal}",
+        ),
     },
     "knock": {
         "train": (
@@ -76,7 +83,12 @@ TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "heldout": ("please shut the {target}", "push the {target} shut"),
     },
     "press": {
-        "train": ("press the {target}", "push down the {target}", "press the {target} down", "please press the {target}"),
+        "train": (
+            "press the {target}",
+            "push down the {target}",
+            "press the {target} down",
+            "please press the {target}",
+        ),
         "heldout": ("please push down the {target}", "please press down the {target}"),
     },
 }
@@ -130,7 +142,8 @@ def parse_verb(text: str) -> str:
         if re.search(pattern, words):
             return verb
     raise ParseError(
-        f"No known verb in {text!r}. Say one of: pick up, put, push ... to, stack, knock over, open, close, press."
+        f"No known verb in {text!r}. "
+        "Say one of: pick up, put, push ... to, stack, knock over, open, close, press."
     )
 
 

@@ -21,7 +21,9 @@ class World:
     All positions are metres in the world frame; yaw is radians about world z.
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, arm: ArmModel, pool: Sequence[Entity]) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, data: mujoco.MjData, arm: ArmModel, pool: Sequence[Entity]
+    ) -> None:
         self.model, self.data, self.arm = model, data, arm
         self.pool = {entity.name: entity for entity in pool}
         self._body = {e.name: model.body(e.name).id for e in pool}
@@ -31,9 +33,7 @@ class World:
                     name = f"{entity.name}/drawer{i}"
                     self._body[name] = model.body(name).id
         self._site = model.site(ARM_PREFIX + arm.tcp_site).id
-        self._pads = tuple(
-            np.array([model.geom(ARM_PREFIX + g).id for g in side]) for side in arm.pad_geoms
-        )
+        self._pads = tuple(np.array([model.geom(ARM_PREFIX + g).id for g in side]) for side in arm.pad_geoms)
         self._gripper_q = int(model.joint(ARM_PREFIX + arm.gripper_joint).qposadr[0])
         self._joint_q = np.array([int(model.joint(ARM_PREFIX + j).qposadr[0]) for j in arm.joint_names])
         self.commanded = np.zeros(3)

@@ -28,7 +28,9 @@ YAW_TOLERANCE_RAD = 0.12
 FINGER_HALF_M = 0.02  # half extent of any arm's closed fingers along the closing direction
 
 
-def move(world: World, target: np.ndarray, gripper: float, *, yaw: float = 0.0, speed: float = FAST_M) -> np.ndarray:
+def move(
+    world: World, target: np.ndarray, gripper: float, *, yaw: float = 0.0, speed: float = FAST_M
+) -> np.ndarray:
     """Step the commanded tool pose straight towards ``target`` [3], at most ``speed`` m per step."""
     delta = target - world.commanded
     length = float(np.linalg.norm(delta))
@@ -69,7 +71,9 @@ def carry(world: World, name: str, place: np.ndarray, clearance: float) -> np.nd
     yaw = world.commanded_yaw
     if aside > 0.012:
         if thing[2] < clearance - 0.015 and aside > 0.025:
-            return move(world, np.array([*world.commanded[:2], tcp[2] + clearance - thing[2]]), CLOSED, yaw=yaw)
+            return move(
+                world, np.array([*world.commanded[:2], tcp[2] + clearance - thing[2]]), CLOSED, yaw=yaw
+            )
         over = np.array([tcp[0] + offset[0], tcp[1] + offset[1], tcp[2] + clearance - thing[2]])
         return move(world, over, CLOSED, yaw=yaw, speed=FAST_M if aside > 0.04 else SLOW_M)
     if offset[2] < -0.008:
@@ -193,4 +197,3 @@ def press(world: World, goal: Goal) -> np.ndarray:
 def _grip_point(world: World, name: str) -> np.ndarray:
     """Where the fingertips' centre shall be to hold a thing."""
     return world.position(name) + [0.0, 0.0, 0.002]
-

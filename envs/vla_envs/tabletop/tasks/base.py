@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,6 +54,15 @@ class Layout:
     placements: Mapping[str, Placement]
     colors: Mapping[str, str]
     slides: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Layout:
+        """Inverse of ``dataclasses.asdict``."""
+        placements = {
+            name: Placement(position=tuple(p["position"]), yaw=p["yaw"])
+            for name, p in data["placements"].items()
+        }
+        return cls(placements=placements, colors=data["colors"], slides=data["slides"])
 
 
 class Task(Protocol):

@@ -35,7 +35,10 @@ class Drawer:
     def goals(self, layout: Layout, arm: ArmModel) -> list[Goal]:
         goals = []
         for name, color in layout.colors.items():
-            for verb, done in (("open", layout.slides[name] > OPEN_M), ("close", layout.slides[name] < CLOSED_M)):
+            for verb, done in (
+                ("open", layout.slides[name] > OPEN_M),
+                ("close", layout.slides[name] < CLOSED_M),
+            ):
                 if not done:
                     goals.append(Goal(verb=verb, target=name, target_words=f"{color} drawer"))
         return goals

@@ -57,6 +57,4 @@ def movable_pool() -> tuple[Entity, ...]:
 def lifted(name: str, world: World) -> bool:
     """Its centre is ``LIFT_M`` above where it stands on the table, in the fingers."""
     entity = world.pool[name]
-    return bool(
-        world.position(name)[2] > entity.half_height + LIFT_M and not world.released(name)
-    )
+    return bool(world.position(name)[2] > entity.half_height + LIFT_M and not world.released(name))

@@ -50,7 +50,8 @@ class Relation:
             found = {}
             for relation, (dx, dy) in COMPASS.items():
                 along = {
-                    c: (where[c][0] - where["bowl"][0]) * dx + (where[c][1] - where["bowl"][1]) * dy for c in cubes
+                    c: (where[c][0] - where["bowl"][0]) * dx + (where[c][1] - where["bowl"][1]) * dy
+                    for c in cubes
                 }
                 best = max(along, key=lambda c: along[c])
                 if along[best] > 0.05:

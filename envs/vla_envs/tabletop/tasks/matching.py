@@ -1,0 +1,30 @@
+"""From a sentence to the one goal of a scene that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vla_envs.tabletop.instructions import ParseError, parse_relation, parse_things, parse_verb
+from vla_envs.tabletop.tasks.base import Goal
+
+
+def match_goal(text: str, goals: Sequence[Goal]) -> Goal:
+    """The one goal a sentence asks for; raises with what could be said when there is none."""
+    verb, things, relation = parse_verb(text), parse_things(text), parse_relation(text)
+    for goal in goals:
+        if goal.verb not in (verb, "push" if verb == "place" else verb):
+            continue
+        if goal.relation is not None:
+            if relation == goal.relation:
+                return goal
+            continue
+        wanted = [tuple(goal.target_words.split())]
+        if goal.destination_words is not None:
+            wanted.append(tuple(goal.destination_words.split()))
+        if things == wanted:
+            return goal
+    feasible = sorted(
+        f"{g.verb} {g.target_words}" + (f" -> {g.destination_words}" if g.destination_words else "")
+        for g in goals
+    )
+    raise ParseError(f"{text!r} names nothing this scene can do. It can: {'; '.join(feasible)}.")

@@ -121,7 +121,7 @@ class Embodiment:
             raise EmbodimentError(f"Embodiment {self.name!r}: the workspace needs two corners of 3 numbers.")
         if self.control_hz <= 0:
             raise EmbodimentError(f"Embodiment {self.name!r}: control_hz is {self.control_hz}.")
-        self.state_index, self.action_index  # noqa: B018  # raises on a wrong slot
+        _ = self.state_index, self.action_index  # raises on a wrong slot
 
     @property
     def state_dim(self) -> int:

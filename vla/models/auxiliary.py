@@ -16,12 +16,13 @@ from vla.models.heads.interface import masked_mean
 
 KINDS = ("target", "goal")  # what query 0 and query 1 of each camera are to find
 SPREAD_CELLS = 0.7  # standard deviation of the label's bump on the map, in cells
+CORNER_DM = 0.1  # the localisation loss is linear beyond this: 1 cm off must still pull
 
 
 def localisation_loss(predicted_B23: Tensor, label_B23: Tensor) -> Tensor:
     """Smooth L1 between positions relative to the tool, in dm; NaN labels count for nothing."""
     known = label_B23.isfinite()
-    error = F.smooth_l1_loss(predicted_B23.float(), label_B23.nan_to_num(), reduction="none")
+    error = F.smooth_l1_loss(predicted_B23.float(), label_B23.nan_to_num(), beta=CORNER_DM, reduction="none")
     return masked_mean(error, known)
 
 

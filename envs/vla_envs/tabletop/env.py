@@ -226,7 +226,8 @@ class TabletopEnv(gymnasium.Env):
             else:
                 self.world.place(name, placement.position, placement.yaw)
         for name, color in self.layout.colors.items():
-            self.world.paint(name, np.clip(np.array(COLORS[color]) + rng.uniform(-0.05, 0.05, 3), 0, 1))
+            shade = np.clip(np.array(COLORS[color]) + rng.uniform(-0.05, 0.05, 3), 0, 1)
+            self.world.paint(name, shade.tolist())
         for name, value in self.layout.slides.items():
             self.world.set_slide(name, value)
         table = self.model.geom("table").id
@@ -380,10 +381,10 @@ def _reset_options(options: Mapping[str, Any] | None) -> tuple[Variant, Wording]
 
 
 def _observation_space(embodiment: Embodiment, render: bool) -> gymnasium.spaces.Dict:
-    images = {
+    images: dict[str, gymnasium.Space[Any]] = {
         c.name: gymnasium.spaces.Box(0, 255, (c.height, c.width, 3), np.uint8) for c in embodiment.cameras
     }
-    state = {
+    state: dict[str, gymnasium.Space[Any]] = {
         f.name: gymnasium.spaces.Box(np.array(f.low, np.float32), np.array(f.high, np.float32))
         for f in embodiment.state
     }

@@ -104,7 +104,19 @@ RELATIONS: Mapping[str, tuple[str, ...]] = {
     "smallest": ("smallest cube", "small cube"),
     "largest": ("largest cube", "big cube"),
 }
-_KINDS = {"cube": "cube", "block": "cube", "cylinder": "cylinder", "can": "cylinder", "bottle": "bottle"}
+_KINDS: dict[str, str] = {
+    "cube": "cube",
+    "block": "cube",
+    "cylinder": "cylinder",
+    "can": "cylinder",
+    "bottle": "bottle",
+}
+    "cube": "cube",
+    "block": "cube",
+    "cylinder": "cylinder",
+    "can": "cylinder",
+    "bottle": "bottle",
+}
 _NOUNS = (*_KINDS, "bowl", "plate", "zone", "button", "drawer")
 _VERBS = (
     ("knock", r"\b(knock|tip)\b"),
@@ -150,7 +162,7 @@ def parse_verb(text: str) -> str:
 def parse_things(text: str) -> list[tuple[str, str]]:
     """(colour, noun) pairs in the order said, e.g. ``[("red", "cube"), ("blue", "bowl")]``."""
     pattern = rf"\b({'|'.join(COLORS)})\s+({'|'.join(_NOUNS)})s?\b"
-    return [(color, _KINDS.get(noun, noun)) for color, noun in re.findall(pattern, normalise(text))]
+    return [(str(color), _KINDS.get(noun, str(noun))) for color, noun in re.findall(pattern, normalise(text))]
 
 
 def parse_relation(text: str) -> str | None:

@@ -155,4 +155,4 @@ def distinct_looks(
 
 def choose(rng: np.random.Generator, items: Sequence[str], num: int) -> list[str]:
     """``num`` different items in random order."""
-    return [items[i] for i in rng.permutation(len(items))[:num]]
+    return [str(items[int(i)]) for i in rng.permutation(len(items))[:num]]

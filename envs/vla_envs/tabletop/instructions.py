@@ -111,12 +111,6 @@ _KINDS: dict[str, str] = {
     "can": "cylinder",
     "bottle": "bottle",
 }
-    "cube": "cube",
-    "block": "cube",
-    "cylinder": "cylinder",
-    "can": "cylinder",
-    "bottle": "bottle",
-}
 _NOUNS = (*_KINDS, "bowl", "plate", "zone", "button", "drawer")
 _VERBS = (
     ("knock", r"\b(knock|tip)\b"),

@@ -47,7 +47,7 @@ class Eval:
     image_size: int | None = None
     workers: int = 2
     videos: int = 0
-    failure_videos: int = 0
+    failure_videos: int = 1
     quiet: bool = False
 
 

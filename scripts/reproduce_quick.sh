@@ -3,7 +3,8 @@
 # held-out seeds an arm, on the base and on the swapped instruction of the same scenes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/setup
+./scripts/setup
+export PATH="$PWD/.venv/bin:$PATH"
 run=outputs/quick
 time vla train configs/quick.py --out "$run"
 vla eval --policy "$run" --tasks place --arms panda ur5e --episodes 100 --variants base swapped --out "$run/eval"

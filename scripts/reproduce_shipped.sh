@@ -3,7 +3,8 @@
 # and the swapped instruction, with grey cameras, and with phrasings that no demonstration used.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/setup
+./scripts/setup
+export PATH="$PWD/.venv/bin:$PATH"
 run=outputs/shipped
 vla train configs/shipped.py --out "$run"
 vla eval --policy "$run" --episodes 25 --variants base swapped --blank --out "$run/eval"

@@ -17,7 +17,7 @@ from vla_envs.tabletop.instructions import (
     parse_verb,
     phrase,
 )
-from vla_envs.tabletop.names import ARMS, TASKS
+from vla_envs.tabletop.names import ARMS, COLORS, TASKS
 from vla_envs.tabletop.suite import TabletopSuite
 from vla_envs.tabletop.tasks import make_task
 from vla_envs.tabletop.tasks.matching import match_goal
@@ -150,6 +150,41 @@ def test_impossible_sentences_are_refused_with_what_is_possible() -> None:
     with pytest.raises(VlaError, match="No known verb"):
         env.set_instruction("make me a coffee")
     assert env.goal == before
+
+
+def test_negations_and_colours_that_nothing_has_are_refused() -> None:
+    env = make("relation")
+    goal = None
+    for seed in range(30):
+        env.reset(seed=seed)
+        goal = next((g for g in env.task.goals(env.layout, env.arm) if g.relation == "left"), None)
+        if goal is not None:
+            break
+    color = env.layout.colors[goal.target]
+    env.set_instruction(f"pick up the {color} cube on the left")
+    assert env.goal == goal
+    other = next(c for c in COLORS if c != color)
+    for text in (f"pick up the {other} cube on the left", "do not pick up the left cube"):
+        with pytest.raises(VlaError):
+            env.set_instruction(text)
+
+
+def test_what_was_achieved_before_a_new_instruction_is_not_called_wrong() -> None:
+    env = make("press")
+    act = expert(env)
+    roll(env, act, seed=1)
+    other = next(g for g in env.task.goals(env.layout, env.arm) if g.target != env.goal.target)
+    env.set_instruction(f"press the {other.target_words}")
+    assert env.current_info()["success"] is False
+    assert env.current_info()["wrong"] is False
+
+
+def test_fingerprint_tells_scenes_apart_and_survives_resets() -> None:
+    env = make("press")
+    before = env.fingerprint
+    env.reset(seed=1)
+    assert before == env.fingerprint == make("press").fingerprint
+    assert before != make("press", "ur5e").fingerprint
 
 
 def test_env_for_instruction_finds_a_scene_that_fits() -> None:

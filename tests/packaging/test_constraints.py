@@ -26,6 +26,8 @@ def needed() -> set[str]:
     while todo:
         requirement = todo.pop()
         name = canonicalize_name(requirement.name)
+        if name.startswith(("nvidia-", "cuda-", "triton")):
+            continue  # what a CUDA build of torch brings along; pinned by torch itself
         if name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
             continue
         found.add(name)

@@ -11,10 +11,16 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ("scripts/quickstart", "scripts/test", "scripts/setup", ".ci/run")
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, *(str(p.relative_to(ROOT)) for p in ROOT.glob("scripts/*.sh"))])
 def test_scripts_parse_and_are_executable(name: str):
     assert os.access(ROOT / name, os.X_OK)
     assert subprocess.run(["bash", "-n", str(ROOT / name)], check=False).returncode == 0
+
+
+def test_setup_is_run_not_sourced():
+    """Sourced behind `&&` it would go on after an error."""
+    for path in (*(ROOT / name for name in SCRIPTS), *ROOT.glob("scripts/*.sh")):
+        assert "source scripts/setup" not in path.read_text(), path
 
 
 def setup_in(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -62,6 +63,7 @@ class TabletopEnv(gymnasium.Env):
         self.max_steps = self.task.max_steps
         pool = self.task.pool(self.arm)
         self.model = compose(self.arm, pool)
+        self._fingerprint = _fingerprint(self.model, self.max_steps)
         self.data = mujoco.MjData(self.model)
         self.world = World(self.model, self.data, self.arm, pool)
         self.embodiment: Embodiment = tabletop_embodiment(self.arm, image_size)
@@ -104,7 +106,9 @@ class TabletopEnv(gymnasium.Env):
         goals = self.task.goals(self.layout, self.arm)
         base = goals[int(rng.integers(len(goals)))]
         others = [g for g in goals if g.target != base.target] or [g for g in goals if g != base]
-        swapped = others[int(rng.integers(len(others)))] if others else base
+        if not others:
+            raise EnvError(f"Scene {seed} of {self.task.name!r} admits one goal only: nothing to swap to.")
+        swapped = others[int(rng.integers(len(others)))]
         self._set_goal(swapped if variant == "swapped" else base, np.random.default_rng([seed, 1]), wording)
         self._start_pose(rng)
         return self._observe(), self._info(clipped=0)
@@ -168,6 +172,16 @@ class TabletopEnv(gymnasium.Env):
         self.goal = match_goal(text, goals)
         self.instruction = text
         self._held_steps = 0
+        self._already = self._achieved_goals()
+
+    def current_info(self) -> dict[str, Any]:
+        """What ``info`` would say now, for instance after :meth:`set_instruction`."""
+        return self._info(clipped=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the compiled scene and the control constants: demonstrations of another one differ."""
+        return self._fingerprint
 
     def save_state(self) -> dict[str, Any]:
         """Everything needed to continue exactly from here."""
@@ -297,11 +311,8 @@ class TabletopEnv(gymnasium.Env):
 
     def _achieved_goals(self) -> list[tuple[str, str, str | None]]:
         assert self.layout is not None
-        return [
-            (g.verb, g.target, g.destination)
-            for g in self.task.goals(self.layout, self.arm)
-            if self.task.achieved(g, self.world)
-        ]
+        goals = [*self.task.goals(self.layout, self.arm), *([self.goal] if self.goal else [])]
+        return [(g.verb, g.target, g.destination) for g in goals if self.task.achieved(g, self.world)]
 
     def _info(self, clipped: int) -> dict[str, Any]:
         assert self.goal is not None
@@ -357,6 +368,13 @@ class TabletopEnv(gymnasium.Env):
             "state": {name: np.array(value, np.float32) for name, value in state.items()},
             "instruction": self.instruction,
         }
+
+
+def _fingerprint(model: mujoco.MjModel, max_steps: int) -> str:
+    buffer = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    constants = (CONTROL_HZ, _SUBSTEPS, _RAMP, _RAMP_DONE, _MAX_YAW_RAD, HOLD_STEPS, max_steps)
+    return hashlib.sha256(buffer.tobytes() + repr(constants).encode()).hexdigest()[:16]
 
 
 def make_env(**kwargs: Any) -> TabletopEnv:

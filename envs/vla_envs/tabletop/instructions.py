@@ -144,6 +144,8 @@ class ParseError(VlaError, ValueError):
 def parse_verb(text: str) -> str:
     """The verb (key of ``TEMPLATES``) a sentence asks for."""
     words = normalise(text)
+    if re.search(r"\b(not|don t|dont|never|except)\b", words):
+        raise ParseError(f"{text!r} says what not to do. Say what to do.")
     for verb, pattern in _VERBS:
         if re.search(pattern, words):
             return verb

@@ -27,7 +27,8 @@ NOWHERE = np.full(3, np.nan)
 class Goal:
     """One feasible instruction: ``verb`` the ``target`` (to the ``destination``).
 
-    ``target_words`` and ``destination_words`` are what a person calls them, e.g. "red cube".
+    ``target_words`` and ``destination_words`` are what a person calls them, e.g. "red cube". Where the
+    target is named by a ``relation``, ``also_called`` are the (colour, noun) pairs that may be said besides.
     """
 
     verb: str
@@ -37,6 +38,7 @@ class Goal:
     destination_words: str | None = None
     prep: str = "on"
     relation: str | None = None
+    also_called: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

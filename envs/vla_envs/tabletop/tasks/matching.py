@@ -15,7 +15,7 @@ def match_goal(text: str, goals: Sequence[Goal]) -> Goal:
         if goal.verb not in (verb, "push" if verb == "place" else verb):
             continue
         if goal.relation is not None:
-            if relation == goal.relation:
+            if relation == goal.relation and set(things) <= set(goal.also_called):
                 return goal
             continue
         wanted = [tuple(goal.target_words.split())]

@@ -61,8 +61,15 @@ class Relation:
         else:
             ordered = sorted(cubes, key=lambda c: where[c][1])
             found = {"left": ordered[0], "middle": ordered[1], "right": ordered[2]}
+        bowl = (((layout.colors["bowl"], "bowl")),) if "bowl" in where else ()
         return [
-            Goal(verb="pick", target=cube, target_words=RELATIONS[relation][0], relation=relation)
+            Goal(
+                verb="pick",
+                target=cube,
+                target_words=RELATIONS[relation][0],
+                relation=relation,
+                also_called=((layout.colors[cube], "cube"), *bowl),
+            )
             for relation, cube in found.items()
         ]
 

@@ -20,7 +20,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 import numpy as np
 
 from vla import registry
-from vla.eval.intervals import wilson
+from vla.eval.intervals import Rate, wilson
 from vla.interfaces import observation_from_gym
 
 FLOOR = 0.97
@@ -41,7 +41,9 @@ def run_cell(cell: tuple[str, str, int, str]) -> dict:
             if who == "expert":
                 action = expert.act([observation_from_gym(obs, env.embodiment)])[0].actions[0]
             else:
-                action = rng.uniform(low, high).astype(np.float32) * (who == "random")
+                action = rng.uniform(low, high).astype(np.float32)
+                if who == "nothing":  # no motion, open gripper
+                    action = np.array([0, 0, 0, 0, -1], np.float32)
             obs, _, terminated, truncated, info = env.step(action)
             if terminated or truncated:
                 break
@@ -52,6 +54,11 @@ def run_cell(cell: tuple[str, str, int, str]) -> dict:
             failed.append(seed)
     return {"task": task, "arm": arm, "who": who, "n": episodes, "successes": successes,
             "mean_steps": float(np.mean(lengths)) if lengths else None, "failed_seeds": failed}  # fmt: skip
+
+
+def counted(rows: list[dict]) -> str:
+    """ "99.0 % [97.1, 99.7] n=300" over all rows."""
+    return str(Rate(sum(r["successes"] for r in rows), sum(r["n"] for r in rows)))
 
 
 def main() -> int:
@@ -77,14 +84,20 @@ def main() -> int:
             steps = "" if row["mean_steps"] is None else f"{row['mean_steps']:5.1f} steps"
             print(f"{row['who']:8s} {row['task']:9s} {row['arm']:6s} {row['successes']:3d}/{row['n']:<3d} "
                   f"[{low:.3f}, {high:.3f}] {steps}", flush=True)  # fmt: skip
-    experts = [r for r in rows if r["who"] == "expert"]
+
+    def of(who: str) -> list[dict]:
+        return [row for row in rows if row["who"] == who]
+
+    experts = of("expert")
+    worst = min(experts, key=lambda row: row["successes"] / row["n"])
     result = {
-        "command": "python scripts/study_experts.py " + " ".join(sys.argv[1:]),
+        "claim": "scripted experts, 8 tasks x 4 arms (physics only)",
+        "target": ">= 97 % in every cell; doing nothing and random actions fail",
+        "measured": f"all: {counted(experts)}; worst cell {worst['task']} with {worst['arm']} "
+        f"{counted([worst])}; doing nothing {counted(of('nothing'))}; random {counted(of('random'))}",
+        "command": " ".join(["python scripts/study_experts.py", *sys.argv[1:]]),
         "experts_mean": sum(r["successes"] for r in experts) / sum(r["n"] for r in experts),
         "experts_worst_cell": min(r["successes"] / r["n"] for r in experts),
-        "nothing_successes": sum(r["successes"] for r in rows if r["who"] == "nothing"),
-        "random_successes": sum(r["successes"] for r in rows if r["who"] == "random"),
-        "trivial_n": sum(r["n"] for r in rows if r["who"] == "random"),
     }
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vla.control.safety import SafetyEnvelope
+from vla.control.safety import SafetyConfig, SafetyEnvelope
 from vla.data.store import EpisodeStore
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ConfigError, IncompatibleError
@@ -16,11 +16,13 @@ from vla.types import ActionChunk, Observation
 class ReplayPolicy:
     """One stored action a step from the first on; holds still when the episode is over."""
 
+    contract: None = None  # made for one arm, which :func:`make` compares with the recorded one
+
     def __init__(self, actions: np.ndarray, embodiment: Embodiment) -> None:
         self._actions, self._embodiment = embodiment.check_action(actions), embodiment
         if not len(self._actions):
             raise ConfigError("There is nothing to replay: the episode has no actions.")
-        self._envelope = SafetyEnvelope(embodiment)
+        self._envelope = SafetyEnvelope(embodiment, SafetyConfig(workspace=False))  # only its hold()
         self._next = 0
 
     def reset(self) -> None:

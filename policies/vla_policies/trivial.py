@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vla.control.safety import SafetyEnvelope
+from vla.control.safety import SafetyConfig, SafetyEnvelope
 from vla.embodiment import Embodiment
 from vla.types import ActionChunk, Observation
 
@@ -15,9 +15,11 @@ from vla.types import ActionChunk, Observation
 class ZeroPolicy:
     """Stays where it is: zero deltas and velocities, the absolute targets it stands at."""
 
+    contract: None = None  # any arm will do
+
     def __init__(self, embodiment: Embodiment, horizon: int = 1) -> None:
         self._embodiment, self._horizon = embodiment, horizon
-        self._envelope = SafetyEnvelope(embodiment)
+        self._envelope = SafetyEnvelope(embodiment, SafetyConfig(workspace=False))  # only its hold()
 
     def reset(self) -> None:
         self._envelope.reset()
@@ -36,6 +38,8 @@ class RandomPolicy:
     The stream of an episode starts from ``seed`` and the first thing seen in it, so that an episode is
     reproducible whatever ran before it, and two scenes are not given the same motion.
     """
+
+    contract: None = None  # any arm will do
 
     def __init__(self, embodiment: Embodiment, seed: int = 0, horizon: int = 1) -> None:
         self._embodiment, self._horizon, self._seed = embodiment, horizon, seed

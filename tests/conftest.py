@@ -1,7 +1,13 @@
 """What every test starts from: one thread a process, a headless renderer, no network."""
 
 import os
+import signal
+import sys
 
+import pytest
+
+# A shell that runs the tests in the background ignores Ctrl-C for them; processes they start must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for _variable, _value in (
     ("OMP_NUM_THREADS", "1"),
     ("OPENBLAS_NUM_THREADS", "1"),
@@ -10,3 +16,11 @@ for _variable, _value in (
     ("TRANSFORMERS_OFFLINE", "1"),
 ):
     os.environ.setdefault(_variable, _value)
+
+
+@pytest.fixture(autouse=True)
+def _plain_floats():
+    """Training flushes subnormal numbers to zero; undo that, since Hypothesis must be able to make them."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)

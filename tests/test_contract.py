@@ -87,7 +87,13 @@ def test_unknown_and_missing_keys_and_versions_are_refused(policy_dir):
 def test_damaged_json_is_refused(policy_dir):
     path = policy_dir / CONTRACT_FILE
     path.write_text(path.read_text()[:-200])
-    with pytest.raises(ContractError, match="damaged"):
+    with pytest.raises(ContractError, match=r"policy\.json is damaged.*Copy the policy again"):
+        PolicyContract.load(policy_dir)
+
+
+def test_values_of_the_wrong_kind_are_refused_by_name(policy_dir):
+    edit(policy_dir, heads=5)
+    with pytest.raises(ContractError, match=r"policy\.json is damaged: TypeError"):
         PolicyContract.load(policy_dir)
 
 
@@ -108,6 +114,17 @@ def test_another_convention_under_the_same_name_is_refused_with_every_reason(pol
     assert len(caught.value.reasons) == 2
     assert "gripper_sign" in str(caught.value)
     assert "20.0 Hz" in str(caught.value)
+
+
+def test_cameras_of_another_size_or_name_are_refused_before_anything_runs(policy_dir):
+    contract = PolicyContract.load(policy_dir)
+    large = make_arm("alpha", image_size=2 * SIZE)
+    with pytest.raises(IncompatibleError, match=f"{2 * SIZE}x{2 * SIZE} px.*image_size={SIZE}") as caught:
+        contract.check(large)
+    assert len(caught.value.reasons) == 2
+    front, wrist = ALPHA.cameras
+    with pytest.raises(IncompatibleError, match=r"the front camera 'front', here: .'face', 'hand'."):
+        contract.check(replace(ALPHA, cameras=(replace(front, name="face"), wrist)))
 
 
 def test_wrong_observations_are_refused(policy_dir):

@@ -17,6 +17,7 @@ FOLDERS = [*PACKAGES.values(), ROOT / "configs", ROOT / "scripts", ROOT / "tests
 #: Layers from the bottom up: a module of ``vla`` imports its own layer and those below.
 LAYERS = (
     {"errors"},
+    {"files", "provenance"},
     {"types", "spaces", "embodiment", "interfaces", "registry"},
     {"data", "models", "control", "robots", "kernels", "serve", "transforms", "contract", "testing"},
     {"train", "eval", "report", "session"},

@@ -8,7 +8,6 @@ a missing key, an unknown one, another version, other weights, a foreign arm.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from vla.data.statistics import Normalizer
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ContractError, IncompatibleError, ObservationError, StatisticsError, VlaError
+from vla.files import read_json, write_json
 from vla.spaces import SLOT_VERSION
 from vla.types import Observation
 
@@ -95,7 +95,8 @@ class PolicyContract:
             trained_as: treat it as this training embodiment; by default the one of the same name.
 
         Raises:
-            IncompatibleError: never trained on that name, or conventions differ; with every reason.
+            IncompatibleError: never trained on that name, or conventions or cameras differ; with every
+                reason.
         """
         name = trained_as or embodiment.name
         if name not in self.embodiments:
@@ -105,10 +106,26 @@ class PolicyContract:
                 repr(embodiment.name),
                 [f"not trained on {name!r}, only on: {known}; if one of those fits, say so (trained_as=)"],
             )
-        answer = compatible(self.embodiments[name], embodiment)
-        if not answer:
-            raise IncompatibleError(f"policy (trained on {name!r})", repr(embodiment.name), answer.reasons)
-        return self.embodiments[name]
+        trained = self.embodiments[name]
+        reasons = (*compatible(trained, embodiment).reasons, *self._camera_reasons(trained, embodiment))
+        if reasons:
+            raise IncompatibleError(f"policy (trained on {name!r})", repr(embodiment.name), reasons)
+        return trained
+
+    def _camera_reasons(self, trained: Embodiment, embodiment: Embodiment) -> list[str]:
+        """What :meth:`check_observation` would say of this arm's cameras, before anything runs."""
+        there, reasons = {camera.name: camera for camera in embodiment.cameras}, []
+        for name, role in ((c.name, c.role) for c in trained.cameras if c.role in self.camera_roles):
+            camera = there.get(name)
+            if camera is None or camera.role != role:
+                reasons.append(f"looks through the {role} camera {name!r}, here: {sorted(there)}")
+            elif (camera.height, camera.width) != (self.image_size, self.image_size):
+                reasons.append(
+                    f"camera {name!r} gives {camera.height}x{camera.width} px, the policy was trained on "
+                    f"{self.image_size}x{self.image_size}: make the env or robot with "
+                    f"image_size={self.image_size} (vla eval: leave --image-size out)"
+                )
+        return reasons
 
     def check_observation(self, observation: Observation, *, trained_as: str | None = None) -> None:
         """Raise :class:`ObservationError` unless cameras, image size, dtype and state are as trained."""
@@ -168,9 +185,7 @@ class PolicyContract:
         """Write ``policy.json`` beside the weights already there; returns the contract with their hash."""
         directory = Path(directory)
         sealed = replace(self, weights_sha256=sha256_of(directory / WEIGHTS_FILE))
-        part = directory / f"{CONTRACT_FILE}.part"
-        part.write_text(json.dumps(sealed.to_json(), indent=1) + "\n")
-        part.replace(directory / CONTRACT_FILE)
+        write_json(directory / CONTRACT_FILE, sealed.to_json())
         return sealed
 
     @classmethod
@@ -182,13 +197,14 @@ class PolicyContract:
             raise ContractError(
                 f"No policy at {directory}: {CONTRACT_FILE} is missing. Train one with 'vla train'."
             )
+        remedy = "Copy the policy again, or resume its run: every checkpoint writes it anew."
+        data = read_json(path, ContractError, remedy)
         try:
-            data = json.loads(path.read_text())
-        except ValueError as error:
-            raise ContractError(f"{path} is damaged: {error}.") from error
-        if not isinstance(data, dict):
-            raise ContractError(f"{path} is damaged: expected a JSON object.")
-        contract = cls.from_json(data)
+            contract = cls.from_json(data)
+        except (TypeError, KeyError, AttributeError) as error:
+            if isinstance(error, VlaError):
+                raise
+            raise ContractError(f"{path} is damaged: {error!r}. {remedy}") from error
         found = sha256_of(directory / WEIGHTS_FILE)
         if found != contract.weights_sha256:
             raise ContractError(

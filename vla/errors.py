@@ -58,6 +58,10 @@ class CheckpointError(VlaError, ValueError):
     """A checkpoint that is missing, damaged or belongs to another configuration."""
 
 
+class DivergenceError(VlaError, ArithmeticError):
+    """Training met a loss, gradient or weight that is not finite."""
+
+
 class EnvError(VlaError, RuntimeError):
     """A simulation that cannot be built, reset or stepped as asked."""
 

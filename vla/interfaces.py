@@ -18,6 +18,10 @@ from vla.types import ActionChunk, Observation
 Wording = Literal["train", "heldout"]
 Variant = Literal["base", "swapped"]
 
+#: Demonstrations use this seed and those above, evaluation those below (by convention below 100 000): a
+#: policy must not be judged on its lessons.
+TRAIN_SEED = 1_000_000
+
 #: Privileged quantities every tabletop env puts into ``info["aux"]`` / ``Observation.aux`` (float32).
 #: NaN where a quantity does not exist for the task. Used as training labels and diagnostics only.
 AUX_KEYS: Mapping[str, int] = {
@@ -71,6 +75,16 @@ class Env(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """An env that can tell whether another build of it gives the same episodes (optional)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what happens for a seed and actions."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

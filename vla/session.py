@@ -41,7 +41,9 @@ class SessionConfig:
         seed: where the search for a scene starts.
         execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
         max_steps: of one attempt without an operator; 0 leaves it to the env's own limit.
-        video: mp4 to write (a conversation: one file for all of it); None for none.
+        detailed: the suite's detailed looks of the arm (the suite must have them).
+        video: mp4 to write (a conversation: one file for all of it, at most ``MAX_FILM_S`` long); None for
+            none.
         viewer: open MuJoCo's viewer, where there is a display.
         realtime: keep the control rate; None does so for a viewer or a conversation.
         safety: limits of the envelope.
@@ -53,6 +55,7 @@ class SessionConfig:
     seed: int = 0
     execution_horizon: int | None = None
     max_steps: int = 0
+    detailed: bool = False
     video: Path | None = None
     viewer: bool = False
     realtime: bool | None = None
@@ -153,6 +156,8 @@ def run_session(
     policy: Policy | None = None if spec.is_bound else spec.build()
     contract = None if policy is None else contract_of(policy)
     make_kwargs: dict[str, Any] = {} if contract is None else {"image_size": contract.image_size}
+    if config.detailed:
+        make_kwargs["detailed"] = True
     if config.execution_horizon is None:
         horizon = EXECUTION_HORIZON if contract is None else contract.execution_horizon
         config = replace(config, execution_horizon=horizon)
@@ -178,7 +183,7 @@ def run_session(
                     writer = stack.enter_context(VideoWriter(config.video, fps=fps))
                 say(f'{robot.embodiment.name}, scene {robot.seed}: "{said}"')
                 driver = policy or spec.build(suite=suite, env=robot.env)
-                result = _attempt(config, robot, driver, prompt, writer)
+                result = _attempt(config, robot, driver, prompt, writer, say)
             seed, said = result.seed + 1, (prompt.sentence if prompt else "") or said
     return result
 
@@ -189,11 +194,14 @@ def _attempt(
     policy: Policy,
     prompt: Prompt | None,
     writer: VideoWriter | None,
+    say: Callable[[str], None],
 ) -> SessionResult:
     """One scene, until it ends or the person wants another."""
     envelope = SafetyEnvelope(robot.embodiment, config.safety)
     last = _LastInstruction()
-    hooks: list[Hook] = [last] if writer is None else [last, LiveVideo(robot.env, writer)]
+    hooks: list[Hook] = [last, _UnknownWords(say)]
+    if writer is not None:
+        hooks.append(LiveVideo(robot.env, writer, say=say))
     live = config.viewer or prompt is not None
     with _viewer(robot, wanted=config.viewer) as watching:
         loop = run_loop(
@@ -233,6 +241,24 @@ class _LastInstruction:
 
     def ticked(self, tick: Tick) -> None:
         self.text = tick.observation.instruction
+
+
+class _UnknownWords:
+    """Hook that tells the person, once a sentence, which of its words the policy does not know."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._told = say, ""
+
+    def started(self, reading: Reading) -> None:
+        """Nothing has been understood yet."""
+
+    def ticked(self, tick: Tick) -> None:
+        sentence = tick.observation.instruction
+        if tick.chunk is None or sentence == self._told:
+            return
+        self._told = sentence
+        if words := tick.chunk.info.get("unknown_words"):
+            self._say(f"The policy does not know {', '.join(map(repr, words))} and acts on the other words.")
 
 
 @runtime_checkable

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes.util
 import functools
+import importlib
 import os
+import sys
 from dataclasses import dataclass
 
 
@@ -40,4 +42,12 @@ def choose_backend() -> Backend:
         os.environ["MUJOCO_GL"] = backend.name
         if backend.name == "osmesa":
             os.environ.setdefault("PYOPENGL_PLATFORM", "osmesa")
+        _tell_mujoco()
     return backend
+
+
+def _tell_mujoco() -> None:
+    """MuJoCo reads ``MUJOCO_GL`` when it is imported; where that happened before, let it read it again."""
+    chosen = sys.modules.get("mujoco.rendering.classic.gl_context")
+    if chosen is not None:
+        importlib.reload(chosen)

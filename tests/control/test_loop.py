@@ -1,12 +1,15 @@
-import time
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.eval.fake_suite import PointEnv, PointExpert
+from tests.eval.fake_suite import PointEnv, PointExpert, Seer
+from vla.control.chunks import ChunkExecutor
 from vla.control.loop import Command, LoopResult, Tick, run_loop
 from vla.control.safety import SafetyEnvelope
-from vla.errors import ConfigError, EnvError
+from vla.errors import ConfigError, EnvError, IncompatibleError
 from vla.interfaces import Policy
 from vla.robots import Reading, Robot
 from vla.robots.sim import SimRobot, sim_robot
@@ -126,11 +129,87 @@ def test_when_the_operator_leaves_what_was_begun_is_finished() -> None:
     assert (result.ending, result.success) == ("success", True)
 
 
-def test_real_time_keeps_the_control_rate() -> None:
-    began = time.monotonic()
-    result, _ = run(max_steps=4, realtime=True)
-    assert time.monotonic() - began >= 0.39
-    assert result.overruns <= 4
+class Clock:
+    """Stands in for ``time``: it passes only while somebody sleeps or thinks."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, duration_s: float) -> None:
+        self.slept.append(round(duration_s, 6))
+        self.now += duration_s
+
+
+def test_real_time_keeps_the_control_rate_and_counts_late_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, thinking_s = Clock(), iter([0.0, 0.04, 0.25, 0.04])
+
+    class Thinker(PointExpert):
+        def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+            clock.now += next(thinking_s)
+            return super().act(observations)
+
+    monkeypatch.setattr("vla.control.loop.time", clock)
+    env = PointEnv("reach", "point")
+    result, _ = run(SimRobot(env, seed=0), policy=Thinker(env), max_steps=4, realtime=True)
+    assert clock.slept == [0.1, 0.06, 0.06]
+    assert (result.steps, result.overruns) == (4, 1)
+    assert clock.now == pytest.approx(0.55)
+
+
+def test_a_policy_sees_no_privileged_quantities_and_hooks_do() -> None:
+    class Curious(PointExpert):
+        def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+            assert [dict(o.aux) for o in observations] == [{}]
+            return super().act(observations)
+
+    env = PointEnv("reach", "point")
+    result, log = run(SimRobot(env, seed=0), policy=Curious(env))
+    assert result.success
+    assert all("target_position" in tick.observation.aux for tick in log.ticks)
+
+
+def test_a_chunk_for_another_rate_is_not_executed() -> None:
+    class Fast(PointExpert):
+        def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+            return [replace(chunk, control_hz=30.0) for chunk in super().act(observations)]
+
+    env, log = PointEnv("reach", "point"), Log()
+    with pytest.raises(IncompatibleError, match=r"30\.0 Hz, the arm runs at 10\.0 Hz"):
+        run(SimRobot(env, seed=0), policy=Fast(env), hooks=[log])
+    assert (env.steps, log.ticks) == (0, [])
+
+
+def test_an_arm_that_the_policy_was_not_made_for_is_not_connected() -> None:
+    robot = SimRobot(PointEnv("reach", "point"), seed=0)
+    with pytest.raises(ConfigError, match="not made for point"):
+        run(robot, policy=ChunkExecutor(Seer(refuses="point"), 2))
+    with pytest.raises(EnvError, match="not connected"):
+        robot.read()
+
+
+def test_after_a_new_instruction_nothing_old_is_reported() -> None:
+    robot = SimRobot(PointEnv("reach", "point"), seed=0)
+    result, _ = run(robot)
+    assert result.success
+    reading = robot.set_instruction("reach the blue dot")
+    assert (reading.info["success"], reading.info["wrong"]) == (False, False)
+    assert reading.observation.aux == {}
+    assert robot.set_instruction("reach the red dot").observation.instruction == "reach the red dot"
+
+
+def test_an_env_that_can_say_how_things_stand_is_asked_after_a_new_instruction() -> None:
+    class Reporting(PointEnv):
+        def current_info(self) -> dict[str, Any]:
+            return self._info()
+
+    robot = SimRobot(Reporting("reach", "point"), seed=0)
+    run(robot)
+    reading = robot.set_instruction("reach the blue dot")
+    assert reading.info["instruction"] == "reach the blue dot"
+    np.testing.assert_allclose(reading.observation.aux["target_position"], robot.env.dots["blue"], rtol=1e-6)  # type: ignore[attr-defined]
 
 
 def test_a_simulated_arm_is_a_robot_and_refuses_commands_before_it_is_connected() -> None:

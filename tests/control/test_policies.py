@@ -1,11 +1,18 @@
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.eval.fake_suite import PointEnv, PointExpert, PointSuite, Seer, point_embodiment
+from vla.control.chunks import ChunkExecutor
 from vla.control.policies import PolicySpec, check_contract, contract_of
-from vla.errors import ConfigError, IncompatibleError, UnknownNameError
+from vla.errors import ConfigError, ContractError, IncompatibleError, UnknownNameError
+from vla.eval.rollout import BlankCameras
+from vla.interfaces import Policy
 from vla.testing import assert_same, check_policy, check_suite, sample_observation
 from vla_policies import replay
+from vla_policies.scripted import ScriptedPolicy
 from vla_policies.trivial import RandomPolicy, ZeroPolicy
 
 POINT = point_embodiment()
@@ -31,7 +38,9 @@ def test_an_incomplete_spec_says_what_to_write(text: str) -> None:
 
 def test_a_policy_is_built_with_the_context_its_factory_asks_for(point_suite: str) -> None:
     env = PointEnv("reach", "point")
-    assert isinstance(PolicySpec.parse("expert").build(suite=PointSuite(), env=env), PointExpert)
+    expert = PolicySpec.parse("expert").build(suite=PointSuite(), env=env)
+    assert isinstance(expert, ScriptedPolicy)
+    assert isinstance(expert.policy, PointExpert)
     assert isinstance(PolicySpec.parse("random,seed=1").build(env=env), RandomPolicy)
     assert isinstance(PolicySpec.parse("seer").build(), Seer)
     with pytest.raises(ConfigError, match="needs env and suite"):
@@ -43,6 +52,37 @@ def test_a_contract_is_enforced_where_there_is_one() -> None:
     assert contract_of(ZeroPolicy(POINT)) is None
     with pytest.raises(ConfigError, match="not made for"):
         check_contract(Seer(refuses="point"), POINT)
+
+
+@pytest.mark.parametrize("wrap", [BlankCameras, lambda policy: ChunkExecutor(BlankCameras(policy), 2)])
+def test_a_wrapper_passes_on_the_contract_inside(wrap: Callable[[Policy], Policy]) -> None:
+    seer = Seer(refuses="point")
+    assert contract_of(wrap(seer)) is seer.contract
+    assert contract_of(wrap(ZeroPolicy(POINT))) is None
+    with pytest.raises(ConfigError, match="not made for"):
+        check_contract(wrap(seer), POINT)
+
+
+def test_a_policy_that_does_not_say_what_it_is_for_drives_nothing() -> None:
+    class Silent:
+        def reset(self) -> None: ...
+
+        def act(self, observations):  # type: ignore[no-untyped-def]
+            raise AssertionError
+
+    class Unchecked(Silent):
+        contract = Seer.Contract("abc")
+
+    for policy in (Silent(), BlankCameras(Silent()), ChunkExecutor(Silent(), 2)):
+        with pytest.raises(ContractError, match=r"Silent does not say .* 'contract = None'"):
+            check_contract(policy, POINT)
+    with pytest.raises(ContractError, match=r"no check\(embodiment\)"):
+        check_contract(Unchecked(), POINT)
+
+
+def test_a_policy_that_only_holds_needs_no_bounded_entries() -> None:
+    joints = replace(POINT, action=(replace(POINT.action[0], slot="arm0.joint_velocity"), POINT.action[1]))
+    assert ZeroPolicy(joints).act([sample_observation(joints)])[0].horizon == 1
 
 
 @pytest.mark.parametrize("policy", [ZeroPolicy(POINT, 3), RandomPolicy(POINT, 1, 3), Seer()])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.eval.fake_suite import HALF_M, STEP_M, point_embodiment
-from vla.control.safety import EVENTS, SafetyConfig, SafetyEnvelope
+from vla.control.safety import EVENTS, MATERIAL, SafetyConfig, SafetyEnvelope
 from vla.embodiment import Embodiment, Field
 from vla.errors import ActionError, ConfigError
 
@@ -124,9 +124,18 @@ def test_range_and_change_are_counted_by_name() -> None:
     safe = envelope(np.array([-STEP_M, 0, 0, 0]), AT_REST)
     assert safe.events == ("change",)
     assert safe.action[0] == pytest.approx(STEP_M - 0.75 * 2 * STEP_M)
-    assert envelope.counts == {**dict.fromkeys(EVENTS, 0), "range": 1, "change": 1}
+    once = dict.fromkeys(("range", "range_material", "change", "change_material"), 1)
+    assert envelope.counts == {**dict.fromkeys((*EVENTS, *MATERIAL), 0), **once}
     envelope.reset()
     assert set(envelope.counts.values()) == {0}
+
+
+@pytest.mark.parametrize(("overshoot_m", "material"), [(1e-6, 0), (0.0005, 0), (0.0007, 1)])
+def test_every_clamp_is_counted_and_the_material_ones_besides(overshoot_m: float, material: int) -> None:
+    envelope = SafetyEnvelope(POINT)  # range 0.06 m: more than 0.0006 m is material
+    safe = envelope(np.array([STEP_M + overshoot_m, 0, 0, 0]), AT_REST)
+    assert safe.events == ("range",)
+    assert (envelope.counts["range"], envelope.counts["range_material"]) == (1, material)
 
 
 def test_the_commanded_not_the_measured_position_is_kept_in_the_box() -> None:
@@ -173,6 +182,13 @@ def test_a_box_that_cannot_be_kept_is_refused() -> None:
     SafetyEnvelope(in_tool_frame, SafetyConfig(workspace=False))
     with pytest.raises(ConfigError, match="state field"):
         SafetyEnvelope(replace(POINT, state=()))
+
+
+def test_a_box_that_no_action_entry_can_keep_is_refused_not_ignored() -> None:
+    boxed = replace(JOINTS, workspace_low=(-1, -1, 0), workspace_high=(1, 1, 1))
+    with pytest.raises(ConfigError, match=r"none of its action fields \(\['joint_target', 'gripper'\]\)"):
+        SafetyEnvelope(boxed)
+    SafetyEnvelope(boxed, SafetyConfig(workspace=False))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,20 @@
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.control.test_loop import Script
+from tests.eval.fake_suite import PointEnv, PointExpert
+from vla.cli import run as cli_run
+from vla.control.loop import Command, run_loop
+from vla.control.safety import SafetyEnvelope
 from vla.errors import ConfigError, UnknownNameError
-from vla.report.video import read_frames
+from vla.report.video import LiveVideo, VideoWriter, read_frames
+from vla.robots.sim import SimRobot
 from vla.session import Prompt, SessionConfig, SessionResult, run_session
+from vla_policies.trivial import ZeroPolicy
 
 CONFIG = SessionConfig(robot="sim:point", suite="point_suite", policy="expert", realtime=False)
 
@@ -73,6 +81,56 @@ def test_a_policy_that_refuses_the_arm_is_not_run(point_suite: str) -> None:
     config = SessionConfig(robot="sim:point", suite=point_suite, policy="seer,refuses=point")
     with pytest.raises(ConfigError, match="not made for point"):
         run_session(config, "reach the red dot", say=lambda _: None)
+
+
+def test_words_that_the_policy_does_not_know_are_told_once_a_sentence(point_suite: str) -> None:
+    config = replace(CONFIG, policy="seer", robot="sim:dot")
+    _, said = talk("kindly reach the blue dot", config=config, first="please reach the red dot")
+    assert [line for line in said if "does not know" in line] == [
+        "The policy does not know 'kindly' and acts on the other words."
+    ]
+    said.clear()
+    run_session(config, "please reach the red dot now", say=said.append)
+    assert sum("does not know 'please', 'now'" in line for line in said) == 1
+
+
+def test_nothing_is_filmed_while_the_arm_waits(tmp_path: Path) -> None:
+    env = PointEnv("reach", "point")
+    operator = Script(s2=Command(kind="stop"), s30=Command(kind="quit"))
+    with VideoWriter(tmp_path / "v.mp4", fps=10) as writer:
+        film = LiveVideo(env, writer, size=64)
+        result = run_loop(
+            SimRobot(env, seed=0), PointExpert(env), SafetyEnvelope(env.embodiment),
+            max_steps=100, hooks=[film], operator=operator,
+        )  # fmt: skip
+    assert result.steps == 30
+    assert writer.num_frames == 1 + 2
+
+
+def test_a_film_has_an_end_and_the_person_is_told(tmp_path: Path) -> None:
+    env, said = PointEnv("reach", "point"), []
+    with VideoWriter(tmp_path / "v.mp4", fps=10) as writer:
+        film = LiveVideo(env, writer, size=64, max_s=0.4, say=said.append)
+        run_loop(
+            SimRobot(env, seed=0), ZeroPolicy(env.embodiment), SafetyEnvelope(env.embodiment),
+            max_steps=20, hooks=[film],
+        )  # fmt: skip
+    assert writer.num_frames == 4
+    assert said == [f"{tmp_path / 'v.mp4'} is 0.4 s long now: what follows is not filmed."]
+
+
+def test_a_detailed_arm_is_asked_for_through_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+
+    def stop(*_: object, **wanted: object) -> None:
+        made.append(wanted)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vla.session.sim_robot", stop)
+    for flags in ([], ["--detailed"]):
+        with pytest.raises(KeyboardInterrupt):
+            cli_run.run(["pick the red cube", "--policy", "expert", "--headless", *flags])
+    assert made == [{"seed": 0}, {"seed": 0, "detailed": True}]
 
 
 def test_lines_are_read_without_the_loop_waiting(point_suite: str) -> None:

@@ -200,11 +200,36 @@ def test_a_truncated_file_is_refused_and_verify_names_the_episodes(filled, name)
 
 def test_a_missing_array_or_shard_is_refused(filled):
     (filled / "part-00000/steps/alpha/action/c/0/0").unlink()
-    with pytest.raises(StoreError, match="has 0 bytes"):
+    with pytest.raises(StoreError, match="c/0/0 is missing"):
         EpisodeStore.open(filled)
     (filled / "part-00000/steps/alpha/action/zarr.json").unlink()
     with pytest.raises(StoreError, match="is missing"):
         EpisodeStore.open(filled)
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_missing_shard_before_the_last_is_noticed_on_opening(tmp_path, rng, monkeypatch, shard):
+    monkeypatch.setattr(parts, "CHUNK_ROWS", 2)  # shards of 510 rows
+    with EpisodeStore.create(tmp_path / "s", embodiments=[make_arm(image_size=8)]) as store:
+        for _ in range(3):
+            store.append(make_episode(rng, make_arm(image_size=8), length=400))
+    (tmp_path / f"s/part-00000/steps/alpha/action/c/{shard}/0").unlink()
+    with pytest.raises(StoreError, match=f"action/c/{shard}/0 is missing"):
+        EpisodeStore.open(tmp_path / "s")
+
+
+def test_a_column_that_begins_late_misses_no_shard(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(parts, "CHUNK_ROWS", 2)
+    arm = make_arm(image_size=8)
+    with EpisodeStore.create(tmp_path / "s", embodiments=[arm]) as store:
+        first, second = (make_episode(rng, arm, length=n) for n in (600, 5))
+        for step in second.steps:
+            step.observation.aux["late"] = np.ones(1, np.float32)
+        store.append(first)
+        store.append(second)
+    assert not (tmp_path / "s/part-00000/steps/alpha/aux/late/c/0").exists()
+    with EpisodeStore.open(tmp_path / "s") as store:
+        assert store.verify() == []
 
 
 def test_a_commit_log_cut_at_a_line_is_noticed(filled):

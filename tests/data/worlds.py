@@ -15,6 +15,7 @@ from vla.errors import EnvError
 from vla.interfaces import AUX_KEYS
 from vla.types import ActionChunk, Episode, Observation, Step
 
+FINGERPRINT = "first build"
 COLOURS = {"red": (210, 40, 40), "blue": (40, 60, 220)}
 
 
@@ -89,6 +90,7 @@ class ReachEnv:
     def __init__(self, task: str, embodiment: str, image_size: int) -> None:
         self.embodiment = make_arm(embodiment, image_size=image_size, wrist=embodiment == "alpha")
         self.task, self.size, self.max_steps = task, image_size, 40
+        self.fingerprint = FINGERPRINT
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

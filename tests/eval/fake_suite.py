@@ -16,11 +16,12 @@ import gymnasium
 import numpy as np
 
 from vla.embodiment import Camera, Embodiment, Field
-from vla.errors import ConfigError, EnvError, UnknownNameError
+from vla.errors import ConfigError, EnvError, ObservationError, UnknownNameError
 from vla.types import ActionChunk, Observation
 
 HALF_M, STEP_M, REACH_M, MAX_STEPS, HEIGHT_M = 0.2, 0.03, 0.03, 25, 0.1
 COLORS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
+KNOWN_WORDS = ("reach", "the", "red", "blue", "dot")
 WORDS = {"train": "reach the {} dot", "heldout": "go over to the {} dot"}
 
 
@@ -148,6 +149,8 @@ class PointEnv(gymnasium.Env):
 class PointExpert:
     """Straight to the target; bound to its env."""
 
+    contract = None
+
     def __init__(self, env: PointEnv) -> None:
         self.env = env
 
@@ -168,7 +171,8 @@ class Seer:
         def __init__(self, weights_sha256: str) -> None:
             self.weights_sha256 = weights_sha256
 
-    def __init__(self, refuses: str = "") -> None:
+    def __init__(self, refuses: str = "", size: int = 0) -> None:
+        self.size = size  # px it insists on when it looks, although it accepts every arm
         weights = os.environ.get("FAKE_SUITE_WEIGHTS", "abc")
         self.contract, self.refuses, self.calls = self.Contract(weights), refuses, 0
 
@@ -186,6 +190,8 @@ class Seer:
     def _chunk(self, observation: Observation) -> ActionChunk:
         color = next(color for name, color in COLORS.items() if name in observation.instruction)
         image = observation.images["front"]
+        if self.size and len(image) != self.size:
+            raise ObservationError(f"{len(image)} px, not {self.size}")
         rows, columns = np.nonzero((image == color).all(-1))
         tcp = observation.state["tcp_position"]
         if not len(rows):
@@ -196,7 +202,8 @@ class Seer:
         for _ in range(4):
             actions.append(towards(target, tcp))
             tcp = tcp + actions[-1][:3]
-        info = {"target_position": target}
+        unknown = tuple(w for w in observation.instruction.split() if w not in KNOWN_WORDS)
+        info = {"target_position": target, "unknown_words": unknown}
         return ActionChunk(actions=np.stack(actions), control_hz=10.0, info=info)
 
 
@@ -229,5 +236,5 @@ class PointSuite:
         return env, seed
 
 
-def make_seer(*, refuses: str = "") -> Seer:
-    return Seer(refuses)
+def make_seer(*, refuses: str = "", size: int = 0) -> Seer:
+    return Seer(refuses, size)

@@ -8,15 +8,20 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from vla.errors import ConfigError, EnvError, UnknownNameError
-from vla.eval.evaluate import evaluate, load_summary
-from vla.eval.grid import EvalConfig
+from vla.cli import eval as cli_eval
+from vla.errors import ConfigError, EnvError, ObservationError, StoreError, UnknownNameError, VlaError
+from vla.eval.evaluate import evaluate, load_summary, write_summary
+from vla.eval.grid import EvalConfig, remember_config
 from vla.eval.intervals import Rate
 from vla.eval.records import read_records
+from vla.eval.workers import make_env
+from vla.files import exclusive
+from vla.report.tables import summary_text
 
 CONFIG = EvalConfig(
     suite="point_suite", policy="seer", tasks=("reach",), embodiments=("point",), num_seeds=6, workers=0
@@ -117,6 +122,91 @@ def test_a_policy_that_refuses_an_arm_stops_everything_before_it_runs(
     with pytest.raises(ConfigError, match="not made for dot"):
         run(tmp_path / "out", policy="seer,refuses=dot", embodiments=("point", "dot"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_policy_that_cannot_read_what_it_sees_stops_the_run_instead_of_crashing_episodes(
+    point_suite: str, tmp_path: Path, workers: int
+) -> None:
+    with pytest.raises((ObservationError, EnvError), match="32 px, not 64"):
+        run(tmp_path, policy="seer,size=64", workers=workers)
+    assert read_records(tmp_path / "records.jsonl") == []
+
+
+def test_two_evaluations_do_not_write_into_one_folder(point_suite: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with exclusive(out, "evaluating"), pytest.raises(VlaError, match=f"evaluating in {out}"):
+        run(out, num_seeds=1)
+    assert run(out, num_seeds=1).num_episodes == 1
+
+
+def test_every_session_is_remembered_and_several_code_versions_are_told(
+    point_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vla.eval.provenance._commit", lambda: "aaa")
+    assert "code versions" not in summary_text(run(tmp_path, num_seeds=1))
+    run(tmp_path, num_seeds=1)  # nothing to do: no session
+    monkeypatch.setattr("vla.eval.provenance._commit", lambda: "bbb")
+    assert "2 code versions" in summary_text(run(tmp_path, num_seeds=3))
+    sessions = json.loads((tmp_path / "provenance.json").read_text())["sessions"]
+    assert [(s["commit"], s["records_before"]) for s in sessions] == [("aaa", 0), ("bbb", 1)]
+    assert all(s["time"].endswith("+00:00") for s in sessions)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("config.json", '{"suite": "poi', ConfigError),
+        ("config.json", '{"suite": "point_suite", "safety": {"x": 1}}', ConfigError),
+        ("provenance.json", "[1]", StoreError),
+        ("provenance.json", '{"sessions": 3}', StoreError),
+    ],
+)
+def test_damaged_files_of_a_run_are_named_with_a_remedy(
+    point_suite: str, tmp_path: Path, name: str, content: str, error: type[VlaError]
+) -> None:
+    run(tmp_path, num_seeds=1)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(error, match=rf"{name} is damaged.*Remove it"):
+        load_summary(tmp_path)
+
+
+def test_a_writer_that_dies_leaves_the_last_whole_summary(
+    point_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, num_seeds=1)
+    before = (tmp_path / "summary.json").read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_summary(*load_summary(tmp_path)[:1], tmp_path, [], [])
+    assert (tmp_path / "summary.json").read_bytes() == before
+
+
+def test_detailed_arms_are_asked_for_through_the_command_line_and_are_another_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[EvalConfig] = []
+
+    def stop(config: EvalConfig, *_: object, **__: object) -> None:
+        asked.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vla.eval.evaluate.evaluate", stop)
+    for flags in (["--policy", "expert"], ["--policy", "expert", "--detailed"]):
+        with pytest.raises(KeyboardInterrupt):
+            cli_eval.run(flags)
+    made: list[dict[str, object]] = []
+    suite = SimpleNamespace(make=lambda task, arm, **wanted: made.append(wanted))
+    for config in asked:
+        make_env(suite, config, "pick", "panda")  # type: ignore[arg-type]
+    assert made == [{}, {"detailed": True}]
+    remember_config(asked[0], tmp_path / "config.json")
+    with pytest.raises(ConfigError, match="detailed: False there, True now"):
+        remember_config(asked[1], tmp_path / "config.json")
 
 
 def test_the_policys_own_horizon_and_image_size_are_taken(point_suite: str, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ def record(seed: int = 0, **changes: object) -> EpisodeRecord:
     values = {
         "suite": "s", "key": EpisodeKey(task="pick", embodiment="arm", seed=seed), "instruction": "lift “it”",
         "success": True, "wrong": False, "steps": 12, "time_to_success_s": 1.2, "latency_mean_s": 0.01,
-        "latency_p95_s": 0.02, "safety": {"range": 2}, "target_error_m": {"0": 0.01},
+        "latency_p95_s": 0.02, "unknown_words": ("it",), "safety": {"range": 2},
+        "target_error_m": {"0": 0.01},
     }  # fmt: skip
     return EpisodeRecord(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -75,6 +76,12 @@ def test_an_unknown_or_missing_key_raises() -> None:
     del data["steps"]
     with pytest.raises(StoreError, match="steps"):
         EpisodeRecord.from_json(data)
+
+
+def test_records_written_before_words_were_kept_are_read() -> None:
+    data = record().to_json()
+    assert data.pop("unknown_words") == ("it",)
+    assert EpisodeRecord.from_json(data) == record(unknown_words=())
 
 
 def test_the_last_record_of_an_episode_counts_and_crashes_are_not_finished(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.eval.fake_suite import PointEnv, PointExpert, Seer
+from vla.errors import ConfigError
 from vla.eval.records import EpisodeKey, EpisodeRecord
 from vla.eval.rollout import BlankCameras, run_episode
 from vla.interfaces import Policy
@@ -81,6 +82,31 @@ def test_blank_cameras_are_grey_and_leave_the_observation_alone() -> None:
     BlankCameras(Spy(PointEnv("reach", "point").embodiment)).act([observation])
     assert (seen[0].images["front"] == 128).all()
     np.testing.assert_array_equal(observation.images["front"], before)
+
+
+def test_words_that_the_policy_does_not_know_stand_in_the_record() -> None:
+    heldout = EpisodeKey(task="reach", embodiment="point", seed=5, wording="heldout")
+    assert run(Seer()).unknown_words == ()
+    assert run(Seer(), heldout).unknown_words == ("go", "over", "to")
+
+
+def test_what_the_env_clips_itself_is_counted_where_it_reports_it() -> None:
+    class Clipping(PointEnv):
+        def step(self, action):  # type: ignore[no-untyped-def]
+            obs, reward, done, over, info = super().step(action)
+            return obs, reward, done, over, {**info, "clipped": 2 * (self.steps in (3, 4))}
+
+    env = Clipping("reach", "point")
+    record = run_episode(env, PointExpert(env), suite="point_suite", key=KEY)
+    assert record.safety["env_clipped"] == 2
+    assert "env_clipped" not in run().safety
+
+
+def test_a_policy_that_refuses_the_arm_touches_nothing() -> None:
+    env = PointEnv("reach", "point")
+    with pytest.raises(ConfigError, match="not made for point"):
+        run_episode(env, Seer(refuses="point"), suite="point_suite", key=KEY)
+    assert env.dots == {}
 
 
 def test_the_safety_envelope_is_on_by_default_and_counted() -> None:

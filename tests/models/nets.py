@@ -20,6 +20,8 @@ def net_config(**changes: Any) -> PolicyNetConfig:
         "camera_roles": ["front", "wrist"],
         "image_size": 16,
         "width": 32,
+        "num_film_layers": 2,
+        "num_frequencies": 4,
     } | changes.pop("backbone_settings", {})
     values = {"action_index": ACTION_INDEX, "width": 32, "horizon": 4, "backbone_settings": settings}
     return PolicyNetConfig(**(values | changes))

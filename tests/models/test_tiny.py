@@ -19,9 +19,10 @@ def encode(net, inputs):
     return net(inputs.images, None, inputs.token_ids, inputs.token_mask, inputs.embodiment_id)
 
 
-def test_it_meets_the_backbone_protocol():
+@pytest.mark.parametrize("more", [{}, {"num_film_layers": 2, "num_frequencies": 4}])
+def test_it_meets_the_backbone_protocol(more):
     torch.manual_seed(0)
-    net = build_backbone("tiny", SETTINGS)
+    net = build_backbone("tiny", SETTINGS | more)
     prefix = encode(net, make_batch()[0])
     assert isinstance(net, Backbone)
     assert prefix.features.shape == (4, 2 + 2 * 8, net.width)

@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ from vla.eval.grid import EvalConfig
 from vla.eval.intervals import Rate
 from vla.report.figures import film_strip, interval_chart, jpeg_uri
 from vla.report.page import MEDIA_BYTES, write_report
-from vla.report.tables import summary_text, text_table
+from vla.report.tables import safety_facts, summary_text, text_table
 from vla.report.video import CAPTION_PX, LINGER_FRAMES, StateTrace, VideoWriter, read_frames, write_video
 from vla.robots.sim import SimRobot
 
@@ -88,6 +89,26 @@ def test_the_page_says_rates_with_n_conditions_failures_and_what_it_was_made_wit
     ):
         assert words in page.text
     assert re.search(r"target off at t=0\s*\d+\.\d cm", page.text)
+
+
+def test_the_material_clamps_stand_first_with_what_they_mean(run: Path) -> None:
+    from vla.eval.evaluate import load_summary
+
+    summary = load_summary(run)[2]
+    for text in (summary_text(summary), Page(write_report(run).read_text()).text):
+        assert text.index("range, material") < text.index("non_finite")
+        assert "by more than the tolerance" in text
+        assert "env_clipped " not in text  # this env reports none
+    assert [row[0] for row in safety_facts(summary)][:2] == ["range, material", "change, material"]
+
+
+def test_every_session_and_a_change_of_code_are_on_the_page(run: Path) -> None:
+    path = run / "provenance.json"
+    (session,) = json.loads(path.read_text())["sessions"]
+    path.write_text(json.dumps({"sessions": [session, {**session, "commit": "feedbeef"}]}))
+    text = Page(write_report(run).read_text()).text
+    assert "2 code versions" in text
+    assert "session 2 commit" in text
 
 
 def test_media_stay_within_the_budget(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

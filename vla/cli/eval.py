@@ -27,6 +27,7 @@ class Eval:
         blank: also run with every camera grey: what can be done without seeing.
         execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
         image_size: camera height and width, px; the policy's own if not given.
+        detailed: wear the detailed menagerie model of the arm, where it is on this machine.
         workers: processes; 0 runs in this one.
         videos: first episodes of each cell and condition to film.
         failure_videos: failures of each cell and condition to film besides.
@@ -45,6 +46,7 @@ class Eval:
     blank: bool = False
     execution_horizon: int | None = None
     image_size: int | None = None
+    detailed: bool = False
     workers: int = 2
     videos: int = 0
     failure_videos: int = 1
@@ -70,6 +72,7 @@ def run(argv: Sequence[str]) -> int:
         ablations=("none", "blank") if flags.blank else ("none",),
         execution_horizon=flags.execution_horizon,
         image_size=flags.image_size,
+        detailed=flags.detailed,
         workers=flags.workers,
         videos_per_cell=flags.videos,
         failure_videos_per_cell=flags.failure_videos,

@@ -25,6 +25,7 @@ class Run:
         suite: registered suite that a simulated arm lives in.
         seed: where the search for a scene that fits the sentence starts.
         out: video; outputs/run/<sentence>.mp4 if not given.
+        detailed: wear the detailed menagerie model of the arm, where it is on this machine.
         headless: open no window on the simulation (one opens where there is a display).
         execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
     """
@@ -35,6 +36,7 @@ class Run:
     suite: str = "tabletop"
     seed: int = 0
     out: Path | None = None
+    detailed: bool = False
     headless: bool = False
     execution_horizon: int | None = None
 
@@ -49,6 +51,7 @@ def run(argv: Sequence[str]) -> int:
         suite=flags.suite,
         seed=flags.seed,
         execution_horizon=flags.execution_horizon,
+        detailed=flags.detailed,
         video=flags.out or Path("outputs/run") / f"{slug(flags.sentence or 'conversation')}.mp4",
         viewer=has_display() and not flags.headless,
     )

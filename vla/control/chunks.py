@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla.control.policies import Contract, check_contract, contract_of
+from vla.embodiment import Embodiment
 from vla.errors import ActionError, ConfigError
 from vla.interfaces import Policy
 from vla.types import ActionChunk, Observation
@@ -45,6 +47,15 @@ class ChunkExecutor:
         self.policy = policy
         self.execution_horizon = execution_horizon
         self._plans: dict[int, _Plan] = {}
+
+    @property
+    def contract(self) -> Contract | None:
+        """That of the wrapped policy."""
+        return contract_of(self.policy)
+
+    def check(self, embodiment: Embodiment) -> None:
+        """Refuse what the wrapped policy refuses."""
+        check_contract(self.policy, embodiment)
 
     def reset(self) -> None:
         self._plans.clear()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from vla.control.policies import check_contract
 from vla.control.safety import SafeAction, SafetyEnvelope
-from vla.errors import ConfigError, VlaError
+from vla.errors import ConfigError, IncompatibleError, VlaError
 from vla.interfaces import Policy
 from vla.robots import Reading, Robot
 from vla.types import ActionChunk, Observation
@@ -107,12 +108,17 @@ def run_loop(
     Args:
         robot: connected here, left stopped.
         policy: usually a :class:`~vla.control.chunks.ChunkExecutor`; the first action of each chunk counts.
+            It is shown no ``Observation.aux``: hooks are.
         envelope: reset here; every action goes through it.
         max_steps: at most this many actions.
         hooks: called in order, in the loop's thread.
         operator: commands while running; None: the instruction stays.
         realtime: keep ``embodiment.control_hz`` by the monotonic clock with absolute deadlines.
+
+    Raises:
+        ContractError, IncompatibleError: the policy must not drive this arm; nothing has moved.
     """
+    check_contract(policy, robot.embodiment)
     if max_steps < 1:
         raise ConfigError(f"max_steps is {max_steps}; expected at least 1.")
     envelope.reset()
@@ -157,7 +163,7 @@ def _turn(
             elif command is not None:
                 reading, holding = _obey(command, robot, operator, reading, holding)
         observation = reading.observation
-        chunk = None if holding else policy.act([observation])[0]
+        chunk = None if holding else _ask(policy, observation, robot)
         wanted = envelope.hold(observation.state) if chunk is None else chunk.actions[0]
         safe = envelope(wanted, observation.state)
         reading = robot.command(safe.action)
@@ -176,6 +182,18 @@ def _turn(
         clock.wait()
     success = bool(reading.info.get("success", False))
     return LoopResult(ending=ending, steps=steps, success=success, wrong=wrong, overruns=clock.overruns)
+
+
+def _ask(policy: Policy, observation: Observation, robot: Robot) -> ActionChunk:
+    """The policy's chunk for what a camera and an encoder can see; one of another rate raises."""
+    chunk = policy.act([replace(observation, aux={})])[0]
+    if chunk.control_hz != robot.embodiment.control_hz:
+        raise IncompatibleError(
+            f"chunk of {type(policy).__name__}",
+            repr(robot.embodiment.name),
+            [f"actions for {chunk.control_hz} Hz, the arm runs at {robot.embodiment.control_hz} Hz"],
+        )
+    return chunk
 
 
 def _obey(

@@ -6,11 +6,11 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from vla import registry
 from vla.embodiment import Embodiment
-from vla.errors import ConfigError, UnknownNameError
+from vla.errors import ConfigError, ContractError, UnknownNameError
 from vla.interfaces import Env, Policy, Suite
 
 #: Steps to run before replanning, for a policy that does not say what suits it.
@@ -80,26 +80,41 @@ class Contract(Protocol):
     weights_sha256: str
 
 
-@runtime_checkable
-class ContractedPolicy(Protocol):
-    """A policy that carries its contract and refuses arms it was not made for."""
-
-    contract: Contract
-
-    def check(self, embodiment: Embodiment) -> Any:
-        """Raise ContractError or IncompatibleError where the policy must not drive this arm."""
-        ...
+_SILENT = object()
 
 
 def check_contract(policy: Policy, embodiment: Embodiment) -> None:
-    """Refuse an arm that the policy was not made for; a policy without a contract fits all it accepts."""
-    if isinstance(policy, ContractedPolicy):
-        policy.check(embodiment)
+    """Refuse an arm that the policy was not made for.
+
+    Raises:
+        ContractError: the policy does not say whether it has a contract, or has one that nobody checks.
+        IncompatibleError: its contract excludes this arm.
+    """
+    if contract_of(policy) is None:
+        return
+    check = getattr(policy, "check", None)
+    if check is None:
+        raise ContractError(
+            f"{type(policy).__name__} has a contract and no check(embodiment) that enforces it: add one that "
+            "raises IncompatibleError for an arm it was not made for."
+        )
+    check(embodiment)
 
 
 def contract_of(policy: Policy) -> Contract | None:
-    """What the policy was trained with; None where it does not say."""
-    return policy.contract if isinstance(policy, ContractedPolicy) else None
+    """What the policy was trained with; None where it says that it has no contract.
+
+    Raises:
+        ContractError: it has no attribute ``contract``, so that nobody knows which arms it may drive.
+    """
+    contract = getattr(policy, "contract", _SILENT)
+    if contract is _SILENT:
+        raise ContractError(
+            f"{type(policy).__name__} does not say which arms it may drive. Give it a contract and a "
+            "check(embodiment) (a wrapper passes on those of the policy inside), or 'contract = None' where "
+            "any arm will do."
+        )
+    return contract  # type: ignore[return-value]
 
 
 def _value(text: str) -> Any:

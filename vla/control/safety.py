@@ -1,6 +1,7 @@
 """The safety envelope between every policy and every robot, simulated or not; on by default.
 
-An action passes five stages, in this order, and whatever a stage changes is counted by its name:
+An action passes five stages, in this order, and whatever a stage changes, however little, is counted by
+its name (and by ``NAME_material`` where it is more than ``report_tolerance``):
 
     state       the arm does not know where it is (a non-finite state)       -> hold
     non_finite  the action holds a NaN or an infinity                        -> hold
@@ -29,6 +30,9 @@ from vla.errors import ActionError, ConfigError
 #: Event names, in the order in which the stages run.
 EVENTS = ("state", "non_finite", "range", "change", "workspace")
 
+#: Counted besides: the steps at which a limiting stage changed an entry by more than a little.
+MATERIAL = ("range_material", "change_material", "workspace_material")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SafetyConfig:
@@ -41,8 +45,9 @@ class SafetyConfig:
             field's range. Grippers are exempt: opening and closing is a step by nature.
         workspace: keep the commanded tool centre inside the embodiment's box.
         workspace_margin_m: how far inside the box's faces.
-        report_tolerance: a change of less than this fraction of an entry's range is made but not counted:
-            a regressed action that ought to lie on its limit overshoots it by a little half of the time.
+        report_tolerance: a change of more than this fraction of an entry's range counts as material, besides
+            being counted as every change is: a regressed action that ought to lie on its limit overshoots
+            it by a little half of the time.
     """
 
     max_delta_change: float = 0.75
@@ -77,7 +82,8 @@ class SafetyEnvelope:
         config: see :class:`SafetyConfig`.
 
     Raises:
-        ConfigError: the workspace is to be kept, but a tool position field is not in world frame.
+        ConfigError: the workspace is to be kept, but no action field moves the tool along its axes, or one
+            that does is not in world frame.
     """
 
     def __init__(self, embodiment: Embodiment, config: SafetyConfig | None = None) -> None:
@@ -96,7 +102,7 @@ class SafetyEnvelope:
 
     def reset(self) -> None:
         """Begin an episode: the arm is at rest, nothing counted."""
-        self.counts = dict.fromkeys(EVENTS, 0)
+        self.counts = dict.fromkeys((*EVENTS, *MATERIAL), 0)
         self._last = None
 
     def hold(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -189,8 +195,11 @@ class SafetyEnvelope:
         return fraction * span
 
     def _note(self, event: str, before: np.ndarray, after: np.ndarray, events: list[str]) -> None:
-        if (np.abs(before - after) > self._tolerance).any():
+        with np.errstate(over="ignore"):  # compared as executed: rounding to float32 is no clamp
+            changed = before.astype(np.float32) != after.astype(np.float32)
+        if changed.any():
             events.append(event)
+            self.counts[f"{event}_material"] += int((np.abs(before - after) > self._tolerance).any())
 
     def _as_action(self, value: np.ndarray) -> np.ndarray:
         """float32, with rounding kept inside the float32 range."""
@@ -244,6 +253,13 @@ def _workspace_axes(embodiment: Embodiment, config: SafetyConfig) -> tuple[_BoxA
             axes.append(
                 _BoxAxis(start + i, k, delta, position.name, error.name if error else None, low, high)
             )
+    if not axes:
+        raise ConfigError(
+            f"{embodiment.name!r} has a workspace, but none of its action fields "
+            f"({[f.name for f in embodiment.action]}) moves the tool along the axes of the world, so the "
+            "box cannot be kept. Give it a field in slot 'arm0.tcp_position_delta' or 'arm0.tcp_position', "
+            "or turn the box off with SafetyConfig(workspace=False)."
+        )
     return tuple(axes)
 
 

@@ -17,7 +17,6 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import vla
 from vla import registry
+from vla.data.extension import check_extension, fingerprint_of
 from vla.data.record import NoiseConfig, record_episode
 from vla.data.store import EpisodeStore
-from vla.errors import ConfigError, EnvError, UnknownNameError
-from vla.interfaces import Cell
+from vla.errors import ConfigError, EnvError, UnknownNameError, VlaError
+from vla.files import exclusive
+from vla.interfaces import TRAIN_SEED, Cell
+from vla.provenance import package_versions
 
 VARIANTS = ("base", "swapped")  # demonstration i of a cell uses VARIANTS[i % 2]
-TRAIN_SEED = 1_000_000  # evaluation uses seeds below 100_000
+_PACKAGES = ("vla", "numpy", "gymnasium", "mujoco")
 _MIN_ATTEMPTS = 10  # before a cell is judged by its rejects
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -108,31 +109,36 @@ def generate(
         image_size: camera height and width, px.
         num_workers: processes.
         noise: disturbance of the expert (None: none).
-        seed0: demonstration i of a cell resets its env with ``seed0 + i``.
+        seed0: demonstration i of a cell resets its env with ``seed0 + i``; seeds below ``TRAIN_SEED`` are
+            for evaluation.
         progress: show a bar on standard error.
 
     Raises:
         EnvError: a worker failed, or an expert fails in more than half of a cell's episodes.
+        IncompatibleError: the store holds demonstrations made in another way (image size, env, noise).
+        VlaError: another process is generating into ``path``.
     """
     cells = tuple(dict.fromkeys(cells))
-    _check(suite_name, cells, episodes_per_cell, num_workers)
+    _check(suite_name, cells, episodes_per_cell, num_workers, seed0)
     path, started = Path(path), time.monotonic()
-    plan = _Plan(cells, episodes_per_cell, seed0, _committed(suite_name, path, cells))
-    config = _WorkerConfig(
-        suite_name=suite_name,
-        cells=cells,
-        path=str(path),
-        image_size=image_size,
-        noise=noise,
-        versions=_versions(),
-    )
-    total = len(cells) * episodes_per_cell
-    with (
-        tqdm(total=total, initial=total - plan.missing, disable=not progress, unit="episode") as bar,
-        _workers(config, min(num_workers, plan.missing)) as pipes,
-    ):
-        _serve(plan, pipes, bar)
-    return GenerationReport(path=path, cells=plan.reports(), wall_s=time.monotonic() - started)
+    with exclusive(path, "generating"):
+        plan = _Plan(cells, episodes_per_cell, seed0, _committed(suite_name, path, cells))
+        check_extension(suite_name, plan.incomplete(), path, image_size=image_size, noise=noise)
+        config = _WorkerConfig(
+            suite_name=suite_name,
+            cells=cells,
+            path=str(path),
+            image_size=image_size,
+            noise=noise,
+            versions=package_versions(_PACKAGES),
+        )
+        total = len(cells) * episodes_per_cell
+        with (
+            tqdm(total=total, initial=total - plan.missing, disable=not progress, unit="episode") as bar,
+            _workers(config, min(num_workers, plan.missing)) as pipes,
+        ):
+            _serve(plan, pipes, bar)
+        return GenerationReport(path=path, cells=plan.reports(), wall_s=time.monotonic() - started)
 
 
 class _Plan:
@@ -179,6 +185,10 @@ class _Plan:
                 f"The expert failed in {rejected} of {attempts} episodes of {cell.task!r} with "
                 f"{cell.embodiment!r}: mend the expert or lower the noise. What was committed is kept."
             )
+
+    def incomplete(self) -> list[Cell]:
+        """Cells with episodes still to be started."""
+        return [cell for i, cell in enumerate(self.cells) if any(self._left[i, v] for v in VARIANTS)]
 
     def reports(self) -> tuple[CellReport, ...]:
         return tuple(
@@ -259,6 +269,8 @@ def _work(config: _WorkerConfig, pipe: Connection) -> None:
                 pipe.send((recorder.record(pipe.recv()), None))
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent is done, or gone
         return
+    except VlaError as error:
+        pipe.send((False, str(error)))
     except Exception:  # noqa: BLE001  # process edge: the parent raises it
         pipe.send((False, traceback.format_exc()))
 
@@ -302,6 +314,7 @@ class _Recorder:
                 **asdict(cell),
                 "source": type(self._expert).__qualname__,
                 "versions": config.versions,
+                "fingerprint": fingerprint_of(self._env),
             },
         )
         if episode.success:
@@ -309,7 +322,9 @@ class _Recorder:
         return episode.success
 
 
-def _check(suite_name: str, cells: tuple[Cell, ...], episodes_per_cell: int, num_workers: int) -> None:
+def _check(
+    suite_name: str, cells: tuple[Cell, ...], episodes_per_cell: int, num_workers: int, seed0: int
+) -> None:
     suite = registry.suite(suite_name)
     for cell in cells:
         if cell.task not in suite.tasks:
@@ -319,6 +334,10 @@ def _check(suite_name: str, cells: tuple[Cell, ...], episodes_per_cell: int, num
     if not cells or episodes_per_cell < 1 or num_workers < 1:
         raise ConfigError(
             f"Nothing to generate: {len(cells)} cells x {episodes_per_cell} episodes, {num_workers} workers."
+        )
+    if seed0 < TRAIN_SEED:
+        raise ConfigError(
+            f"seed0 is {seed0}: demonstrations use seeds from {TRAIN_SEED} on; lower ones are for evaluation."
         )
 
 
@@ -342,13 +361,3 @@ def _fresh(seed: int, done: set[int]) -> Iterator[int]:
         if seed not in done:
             yield seed
         seed += 2
-
-
-def _versions() -> dict[str, str]:
-    found = {"vla": vla.__version__}
-    for package in ("numpy", "gymnasium", "mujoco"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -258,13 +258,23 @@ class PartReader:
 
     def missing_bytes(self) -> list[str]:
         """Shards that are too short for what is committed (file sizes only)."""
+        spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
+
+        def need(embodiment: str, name: str, start: int, stop: int) -> None:
+            rows = spans.setdefault((embodiment, name), [])
+            if rows and rows[-1][1] == start:  # a column need not be in every episode
+                start = rows.pop()[0]
+            rows.append((start, stop))
+
         ends: dict[tuple[str, str], int] = {}
         for commit in self.log.commits:
             for name in commit.crc32c:
-                ends[commit.embodiment, name] = commit.start + commit.length
+                need(commit.embodiment, name, commit.start, commit.start + commit.length)
             for camera, end in commit.frame_bytes.items():
-                ends[commit.embodiment, f"cameras/{camera}/frames"] = end
-        reasons = (self.array(*key).missing_bytes(end) for key, end in ends.items())
+                begin = ends.get((commit.embodiment, camera), 0)
+                need(commit.embodiment, f"cameras/{camera}/frames", begin, end)
+                ends[commit.embodiment, camera] = end
+        reasons = (self.array(*key).missing_bytes(rows) for key, rows in spans.items())
         return [reason for reason in reasons if reason]
 
 

@@ -17,6 +17,7 @@ import json
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import google_crc32c
 import numpy as np
 
 from vla.errors import StoreError
+from vla.files import write_json
 
 HEADER_BYTES = 4096
 CHUNKS_PER_SHARD = 255  # 255 * 16 + 4 bytes of index: the most that fit in one page
@@ -35,17 +37,6 @@ _MAX_OPEN_FILES = 256  # below the usual limit of 1024 a process
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli), the checksum zarr uses."""
     return google_crc32c.value(data)
-
-
-def write_json(path: Path, data: dict[str, Any], *, durable: bool = False) -> None:
-    """Replace a JSON file atomically; ``durable`` waits until it would survive a loss of power."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        json.dump(data, file, indent=1)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_group(directory: Path, attributes: dict[str, Any], *, durable: bool = False) -> None:
@@ -220,17 +211,18 @@ class ArrayReader:
         array = np.frombuffer(raw, np.dtype(self.layout.dtype).newbyteorder("<"))
         return array if self.layout.width is None else array.reshape(-1, self.layout.width)
 
-    def missing_bytes(self, stop: int) -> str:
-        """Why the shards cannot hold rows up to ``stop``, or an empty string; looks at file sizes only."""
-        end = stop * self._row_bytes
-        for shard in range(-(-end // self._shard_bytes)):
-            needed = HEADER_BYTES + min(end - shard * self._shard_bytes, self._shard_bytes)
-            try:
-                size = os.stat(self.path(shard)).st_size
-            except FileNotFoundError:
-                size = 0
-            if 0 < size < needed or (not size and shard == (end - 1) // self._shard_bytes):
-                return f"{self.path(shard)} has {size} bytes, expected at least {needed}"
+    def missing_bytes(self, spans: Iterable[tuple[int, int]]) -> str:
+        """Why the shards cannot hold rows ``start..stop``, or an empty string; looks at file sizes only."""
+        for start, stop in spans:
+            begin, end = start * self._row_bytes, stop * self._row_bytes
+            for shard in range(begin // self._shard_bytes, -(-end // self._shard_bytes)):
+                needed = HEADER_BYTES + min(end - shard * self._shard_bytes, self._shard_bytes)
+                try:
+                    size = os.stat(self.path(shard)).st_size
+                except FileNotFoundError:
+                    return f"{self.path(shard)} is missing"
+                if size < needed:
+                    return f"{self.path(shard)} has {size} bytes, expected at least {needed}"
         return ""
 
     def _pread(self, shard: int, offset: int, size: int) -> bytes:

@@ -235,6 +235,14 @@ class EpisodeStore:
             decode=self._decode,
         )
 
+    def index_checksum(self) -> int:
+        """CRC-32C over what all episodes are, in order, and the checksums of all their columns."""
+        facts = [
+            [c.embodiment, c.instruction, c.success, c.start, c.length, *c.crc32c.items()]
+            for _, c in self._commits
+        ]
+        return crc32c(json.dumps(facts).encode())
+
     def verify(self) -> list[Damage]:
         """Check every byte of every episode against its checksum; an empty list means all is sound."""
         damaged = list(self._damaged)

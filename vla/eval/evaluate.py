@@ -1,8 +1,8 @@
 """Evaluation: the grid of episodes through parallel workers, to records, a summary and tables.
 
 A run directory holds ``config.json``, ``records.jsonl`` (one line an episode, appended as they end),
-``summary.json``, ``provenance.json`` and ``videos/``. The same call on the same directory goes on
-where the last one stopped.
+``summary.json``, ``provenance.json`` (every session that ran episodes) and ``videos/``. The same call on
+the same directory goes on where the last one stopped; two at once are refused.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, 
 from vla.errors import EnvError
 from vla.eval.grid import EvalConfig, Queue, plan, recall_config, remember_config
 from vla.eval.intervals import Rate
-from vla.eval.provenance import provenance
+from vla.eval.provenance import code_versions, recall_sessions, remember_session
 from vla.eval.records import EpisodeKey, EpisodeRecord, RecordFile, read_records
 from vla.eval.summary import Summary, summarise
 from vla.eval.workers import EpisodeRunner, Worker, make_env, start_worker
+from vla.files import exclusive, write_text
 from vla.interfaces import Suite
 from vla.report.tables import summary_text
 
@@ -41,20 +42,30 @@ def evaluate(config: EvalConfig, out: str | Path, *, progress: bool = True) -> S
     Raises:
         UnknownNameError: no such suite, task, arm, policy or argument.
         ContractError, IncompatibleError: the policy must not drive one of the arms; nothing was run.
-        ConfigError: ``out`` holds an evaluation with other settings.
-        EnvError: ``max_errors`` episodes crashed.
+        ConfigError: ``out`` holds an evaluation with other settings, or a damaged one.
+        EnvError: ``max_errors`` episodes crashed, or a worker found that the policy does not fit an arm.
+        VlaError: another process is evaluating in ``out``.
     """
     out = Path(out)
     suite = registry.suite(config.suite)
     keys = plan(config, suite)
     config, weights_sha256 = _meet(config, suite, keys)
+    with exclusive(out, "evaluating"):
+        return _evaluate(config, weights_sha256, out, suite, keys, progress)
+
+
+def _evaluate(
+    config: EvalConfig, weights_sha256: str, out: Path, suite: Suite, keys: list[EpisodeKey], progress: bool
+) -> Summary:
+    """:func:`evaluate`, once the configuration is settled and ``out`` is ours."""
     out.mkdir(parents=True, exist_ok=True)
     remember_config(config, out / CONFIG, weights_sha256)
-    (out / PROVENANCE).write_text(json.dumps(provenance(), indent=2) + "\n")
     with RecordFile(out / RECORDS) as file:
         todo = [key for key in keys if key not in file.finished]
         if len(todo) < len(keys):
             LOG.warning("%s: %d of %d episodes are there already.", out, len(keys) - len(todo), len(keys))
+        if todo:
+            remember_session(out / PROVENANCE, len(file.records))
         try:
             _run_all(_start(config, out, suite, todo), len(todo), file, config.max_errors, progress)
         finally:
@@ -70,16 +81,16 @@ def load_summary(out: str | Path) -> tuple[EvalConfig, list[EpisodeRecord], Summ
     config = recall_config(out / CONFIG)
     keys = plan(config, registry.suite(config.suite))
     records = _wanted(read_records(out / RECORDS), keys)
-    return config, records, _summarise(config, records, keys)
+    return config, records, _summarise(config, records, keys, out)
 
 
 def write_summary(
     config: EvalConfig, out: Path, records: list[EpisodeRecord], keys: list[EpisodeKey]
 ) -> Summary:
     """``summary.json`` (numbers) and ``summary.txt`` (the tables) of the planned episodes."""
-    summary = _summarise(config, _wanted(records, keys), keys)
-    (out / SUMMARY).write_text(json.dumps(summary.to_json(), indent=2, allow_nan=False) + "\n")
-    (out / "summary.txt").write_text(summary_text(summary) + "\n")
+    summary = _summarise(config, _wanted(records, keys), keys, out)
+    write_text(out / SUMMARY, json.dumps(summary.to_json(), indent=2, allow_nan=False) + "\n")
+    write_text(out / "summary.txt", summary_text(summary) + "\n")
     return summary
 
 
@@ -88,8 +99,13 @@ def _wanted(records: list[EpisodeRecord], keys: list[EpisodeKey]) -> list[Episod
     return [record for record in records if record.key in planned]
 
 
-def _summarise(config: EvalConfig, records: list[EpisodeRecord], keys: list[EpisodeKey]) -> Summary:
-    return summarise(records, suite=config.suite, policy=config.policy, num_planned=len(keys))
+def _summarise(
+    config: EvalConfig, records: list[EpisodeRecord], keys: list[EpisodeKey], out: Path
+) -> Summary:
+    versions = code_versions(recall_sessions(out / PROVENANCE))
+    return summarise(
+        records, suite=config.suite, policy=config.policy, num_planned=len(keys), code_versions=versions
+    )
 
 
 def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> tuple[EvalConfig, str]:
@@ -185,7 +201,7 @@ def _in_workers(
                         workers[worker.index] = start_worker(worker.index, config, out)
                     continue
                 if kind == "refused":
-                    raise EnvError(f"A worker could not start: {content}")
+                    raise EnvError(f"A worker stopped the run: {content}")
                 if kind == "record":
                     worker.pending.remove(content.key)
                     yield content

@@ -12,12 +12,11 @@ from typing import Any, get_args
 from vla.control.safety import SafetyConfig
 from vla.errors import ConfigError, UnknownNameError
 from vla.eval.records import Ablation, EpisodeKey
-from vla.interfaces import Cell, Suite, Variant, Wording
-
-#: Seeds below are for evaluation; demonstrations begin above (a policy must not be judged on its lessons).
-FIRST_TRAINING_SEED = 1_000_000
+from vla.files import read_json, write_json
+from vla.interfaces import TRAIN_SEED, Cell, Suite, Variant, Wording
 
 _WEIGHTS = "policy_weights_sha256"
+_REMEDY = "Remove it and run 'vla eval' again with the settings it held: finished episodes are kept."
 
 #: Fields of the configuration that do not change what an episode does.
 _INCIDENTAL = ("workers", "videos_per_cell", "failure_videos_per_cell", "max_errors")
@@ -38,6 +37,7 @@ class EvalConfig:
             and wording only.
         execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
         image_size: camera pixels; None takes the policy's own, or the suite's default.
+        detailed: the suite's detailed looks of the arms (the suite must have them).
         safety: limits of the envelope.
         workers: processes; 0 runs in this one.
         videos_per_cell: how many first episodes of each cell and condition to film.
@@ -56,6 +56,7 @@ class EvalConfig:
     ablations: tuple[Ablation, ...] = ("none",)
     execution_horizon: int | None = None
     image_size: int | None = None
+    detailed: bool = False
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     workers: int = 2
     videos_per_cell: int = 0
@@ -67,10 +68,10 @@ class EvalConfig:
             raise ConfigError(
                 f"Seeds {self.first_seed} and {self.num_seeds} more: expected at least one, from 0."
             )
-        if self.first_seed + self.num_seeds > FIRST_TRAINING_SEED:
+        if self.first_seed + self.num_seeds > TRAIN_SEED:
             raise ConfigError(
                 f"Seeds {self.first_seed} .. {self.first_seed + self.num_seeds - 1} reach into those of "
-                f"demonstrations, which begin at {FIRST_TRAINING_SEED}: choose smaller ones."
+                f"demonstrations, which begin at {TRAIN_SEED}: choose smaller ones."
             )
         horizon = 1 if self.execution_horizon is None else self.execution_horizon
         if self.workers < 0 or horizon < 1 or self.max_errors < 1:
@@ -180,7 +181,7 @@ def remember_config(config: EvalConfig, path: Path, weights_sha256: str = "") ->
     """
     content = {**config.to_json(), _WEIGHTS: weights_sha256}
     if path.exists():
-        earlier = json.loads(path.read_text())
+        earlier = {"detailed": False, **read_json(path, ConfigError, _REMEDY)}  # earlier versions had no such
         now = json.loads(json.dumps(content))
         names = [k for k in now if k not in _INCIDENTAL and k not in ("tasks", "embodiments", "num_seeds")]
         changed = [
@@ -189,11 +190,14 @@ def remember_config(config: EvalConfig, path: Path, weights_sha256: str = "") ->
         if changed:
             listing = "".join(f"\n  - {line}" for line in changed)
             raise ConfigError(f"{path.parent} holds another evaluation; choose a new folder:{listing}")
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def recall_config(path: Path) -> EvalConfig:
     """What :func:`remember_config` wrote."""
-    content = json.loads(path.read_text())
+    content = read_json(path, ConfigError, _REMEDY)
     content.pop(_WEIGHTS, None)
-    return EvalConfig.from_json(content)
+    try:
+        return EvalConfig.from_json(content)
+    except TypeError as error:
+        raise ConfigError(f"{path} is damaged: {error}. {_REMEDY}") from error

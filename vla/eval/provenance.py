@@ -1,4 +1,4 @@
-"""What a result was made with: command, versions, commit, machine."""
+"""What a result was made with: command, versions, commit and machine of every session of its making."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from vla.errors import StoreError
+from vla.files import read_json, write_json
 
 PACKAGES = ("vla", "mujoco", "torch", "transformers", "numpy", "gymnasium", "zarr")
 
@@ -17,6 +22,7 @@ PACKAGES = ("vla", "mujoco", "torch", "transformers", "numpy", "gymnasium", "zar
 def provenance() -> dict[str, Any]:
     """JSON-able facts about this process and machine."""
     return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -28,6 +34,38 @@ def provenance() -> dict[str, Any]:
             "renderer": os.environ.get("MUJOCO_GL", "default"),
         },
     }
+
+
+def remember_session(path: Path, records_before: int) -> None:
+    """Append this process to the sessions in ``provenance.json``.
+
+    Args:
+        path: the file.
+        records_before: episodes that earlier sessions had recorded; those after are this one's.
+    """
+    sessions = [*recall_sessions(path), {**provenance(), "records_before": records_before}]
+    write_json(path, {"sessions": sessions})
+
+
+def recall_sessions(path: Path) -> list[dict[str, Any]]:
+    """Every session in ``provenance.json``, in order; none where there is no file."""
+    if not path.exists():
+        return []
+    remedy = "Remove it: what earlier sessions ran with is lost, their records are not."
+    content = read_json(path, StoreError, remedy)
+    sessions = content.get("sessions", [content])  # earlier versions knew one session, the last
+    if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
+        raise StoreError(f"{path} is damaged: 'sessions' is not a list of objects. {remedy}")
+    return sessions
+
+
+def code_versions(sessions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Each distinct program among the sessions: its commit and package versions, in order."""
+    named = []
+    for session in sessions:
+        packages = ", ".join(f"{name} {number}" for name, number in session.get("packages", {}).items())
+        named.append(f"{session.get('commit') or 'no commit'} ({packages})")
+    return tuple(dict.fromkeys(named))
 
 
 def _version(name: str) -> str:

@@ -14,6 +14,12 @@ from vla.interfaces import Variant, Wording
 
 LOG = logging.getLogger(__name__)
 
+#: Count in ``EpisodeRecord.safety``: steps whose action the env clipped behind the envelope (a fault).
+ENV_CLIPPED = "env_clipped"
+
+#: Keys that records of earlier versions lack.
+_ADDED = ("unknown_words",)
+
 #: What a policy is deprived of to see whether it uses it.
 Ablation = Literal["none", "blank"]
 
@@ -53,10 +59,12 @@ class EpisodeRecord:
         steps: control steps executed.
         time_to_success_s: steps over control rate; None without success.
         latency_mean_s, latency_p95_s: of the policy, over the steps at which it was asked.
-        safety: how often each stage of the envelope changed an action.
+        safety: how often each stage of the envelope changed an action, and how often materially (see
+            ``vla.control.safety``); ``env_clipped`` where the env reports what it clipped itself.
         target_error_t0_m, goal_error_t0_m: distance between the policy's estimate of the target (goal)
             position and the truth before the first step; None where it does not say.
         target_error_m: the same by phase (``phase`` of ``AUX_KEYS``), mean over the steps in it.
+        unknown_words: of the instruction, as the policy said.
         error: last line of what went wrong with the simulation, empty if nothing did.
         video: file name under ``videos/``, empty if none was made.
     """
@@ -74,6 +82,7 @@ class EpisodeRecord:
     target_error_t0_m: float | None = None
     goal_error_t0_m: float | None = None
     target_error_m: Mapping[str, float] = field(default_factory=dict)
+    unknown_words: tuple[str, ...] = ()
     error: str = ""
     video: str = ""
 
@@ -90,10 +99,11 @@ class EpisodeRecord:
         for name in data:
             if name not in known:
                 raise UnknownNameError("key of an episode record", name, known)
-        if missing := [name for name in known if name not in data]:
+        if missing := [name for name in known if name not in data and name not in _ADDED]:
             raise StoreError(f"Episode record lacks {missing}; it has {sorted(data)}.")
         key = EpisodeKey(**{name: data[name] for name in of_key})
-        return cls(key=key, **{name: data[name] for name in data if name not in of_key})
+        rest = {name: data[name] for name in data if name not in of_key}
+        return cls(key=key, **{**rest, "unknown_words": tuple(data.get("unknown_words", ()))})
 
     @classmethod
     def crashed(cls, suite: str, key: EpisodeKey, error: str) -> EpisodeRecord:

@@ -9,8 +9,10 @@ import numpy as np
 
 from vla.control.chunks import ChunkExecutor
 from vla.control.loop import Hook, Tick, run_loop
+from vla.control.policies import Contract, check_contract, contract_of
 from vla.control.safety import SafetyConfig, SafetyEnvelope
-from vla.eval.records import EpisodeKey, EpisodeRecord
+from vla.embodiment import Embodiment
+from vla.eval.records import ENV_CLIPPED, EpisodeKey, EpisodeRecord
 from vla.interfaces import Env, Policy
 from vla.robots import Reading
 from vla.robots.sim import SimRobot
@@ -24,6 +26,15 @@ class BlankCameras:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+
+    @property
+    def contract(self) -> Contract | None:
+        """That of the wrapped policy."""
+        return contract_of(self.policy)
+
+    def check(self, embodiment: Embodiment) -> None:
+        """Refuse what the wrapped policy refuses."""
+        check_contract(self.policy, embodiment)
 
     def reset(self) -> None:
         self.policy.reset()
@@ -58,7 +69,11 @@ def run_episode(
         safety: limits of the envelope.
         max_steps: guard against an env without a time limit of its own.
         hooks: recorders that watch the loop.
+
+    Raises:
+        ContractError, IncompatibleError: the policy must not drive this arm; the env was not touched.
     """
+    check_contract(policy, env.embodiment)
     seen: Policy = BlankCameras(policy) if key.ablation == "blank" else policy
     envelope = SafetyEnvelope(env.embodiment, safety)
     robot = SimRobot(env, seed=key.seed, options={"variant": key.variant, "wording": key.wording})
@@ -81,12 +96,13 @@ def run_episode(
         time_to_success_s=result.steps / env.embodiment.control_hz if result.success else None,
         latency_mean_s=float(np.mean(latency)),
         latency_p95_s=float(np.percentile(latency, 95)),
-        safety=dict(envelope.counts),
+        safety={**envelope.counts, **probe.env_clipped},
         target_error_t0_m=probe.target_error_t0_m,
         goal_error_t0_m=probe.goal_error_t0_m,
         target_error_m={
             phase: float(np.mean(values)) for phase, values in sorted(probe.target_error_m.items())
         },
+        unknown_words=tuple(probe.unknown_words),
     )
 
 
@@ -95,7 +111,8 @@ class Probe:
     """Hook that measures the policy: its latency, and how far off it thinks target and goal are.
 
     Only steps at which the policy was asked count; its estimates are compared with ``Observation.aux``,
-    which it must not have read.
+    which it is not shown. Besides: the words it does not know, and the steps whose action the env
+    clipped once more (none, behind an envelope that knows the ranges).
     """
 
     instruction: str = ""
@@ -103,14 +120,21 @@ class Probe:
     target_error_t0_m: float | None = None
     goal_error_t0_m: float | None = None
     target_error_m: dict[str, list[float]] = field(default_factory=dict)
+    unknown_words: list[str] = field(default_factory=list)
+    env_clipped: dict[str, int] = field(default_factory=dict)
 
     def started(self, reading: Reading) -> None:
         self.instruction = reading.observation.instruction
 
     def ticked(self, tick: Tick) -> None:
+        if "clipped" in tick.reading.info:
+            steps = self.env_clipped.get(ENV_CLIPPED, 0)
+            self.env_clipped[ENV_CLIPPED] = steps + bool(tick.reading.info["clipped"])
         if tick.chunk is None or not tick.chunk.info["replanned"]:
             return
         self.latency_s.append(float(tick.chunk.info["latency_s"]))
+        words = tick.chunk.info.get("unknown_words", ())
+        self.unknown_words += [word for word in words if word not in self.unknown_words]
         target = localisation_error(tick.observation, tick.chunk, "target_position")
         if tick.index == 0:
             self.target_error_t0_m = target

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from vla.control.safety import EVENTS
+from vla.control.safety import EVENTS, MATERIAL
 from vla.eval.intervals import Rate
-from vla.eval.records import EpisodeRecord
+from vla.eval.records import ENV_CLIPPED, EpisodeRecord
+
+#: Counts of ``EpisodeRecord.safety`` in the order of the tables: the material ones first.
+SAFETY_COUNTS = (*MATERIAL, *EVENTS, ENV_CLIPPED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,8 @@ class Group:
         errors: episodes that crashed.
         time_to_success_s: median over successes; None without any.
         latency_mean_s, latency_p95_s: mean over episodes of the policy's mean latency; worst p95.
-        safety: share of steps that each stage of the envelope changed.
+        safety: by count of ``SAFETY_COUNTS``, share of the steps of the episodes that have the count; those
+            that no episode has are left out.
         target_error_t0_m, goal_error_t0_m: median over episodes; None where the policy does not say.
         target_error_m: by phase, mean over episodes.
     """
@@ -41,7 +45,6 @@ class Group:
     @classmethod
     def of(cls, records: Sequence[EpisodeRecord]) -> Group:
         ran = [record for record in records if not record.error]
-        steps = sum(record.steps for record in ran)
         phases = sorted({phase for record in ran for phase in record.target_error_m})
         return cls(
             success=Rate.of(record.success for record in records),
@@ -50,7 +53,7 @@ class Group:
             time_to_success_s=_median(record.time_to_success_s for record in ran),
             latency_mean_s=float(np.mean([r.latency_mean_s for r in ran])) if ran else 0.0,
             latency_p95_s=max((r.latency_p95_s for r in ran), default=0.0),
-            safety={e: sum(r.safety.get(e, 0) for r in ran) / max(steps, 1) for e in EVENTS},
+            safety=_safety(ran),
             target_error_t0_m=_median(record.target_error_t0_m for record in ran),
             goal_error_t0_m=_median(record.goal_error_t0_m for record in ran),
             target_error_m={
@@ -64,17 +67,30 @@ class Group:
         return {**data, "success": self.success.to_json(), "wrong": self.wrong.to_json()}
 
 
+def _safety(records: Sequence[EpisodeRecord]) -> dict[str, float]:
+    shares = {}
+    for count in SAFETY_COUNTS:
+        if knowing := [record for record in records if count in record.safety]:
+            steps = sum(record.steps for record in knowing)
+            shares[count] = sum(record.safety[count] for record in knowing) / max(steps, 1)
+    return shares
+
+
 #: condition -> group
 Row = Mapping[str, Group]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Groups of episodes: by condition, and by condition for each task, arm and cell (task, arm)."""
+    """Groups of episodes: by condition, and by condition for each task, arm and cell (task, arm).
+
+    ``code_versions`` names each program that a session ran with; more than one is worth a warning.
+    """
 
     suite: str
     policy: str
     num_planned: int
+    code_versions: tuple[str, ...]
     overall: Row
     by_task: Mapping[str, Row]
     by_arm: Mapping[str, Row]
@@ -105,6 +121,7 @@ class Summary:
             "policy": self.policy,
             "num_planned": self.num_planned,
             "num_episodes": self.num_episodes,
+            "code_versions": list(self.code_versions),
             "overall": _row_json(self.overall),
             "by_task": {name: _row_json(row) for name, row in self.by_task.items()},
             "by_arm": {name: _row_json(row) for name, row in self.by_arm.items()},
@@ -115,7 +132,14 @@ class Summary:
         }
 
 
-def summarise(records: Sequence[EpisodeRecord], *, suite: str, policy: str, num_planned: int) -> Summary:
+def summarise(
+    records: Sequence[EpisodeRecord],
+    *,
+    suite: str,
+    policy: str,
+    num_planned: int,
+    code_versions: tuple[str, ...] = (),
+) -> Summary:
     """Group the records of one evaluation."""
     ordered = sorted(
         records, key=lambda r: (r.key.ablation != "none", r.key.wording != "train", r.key.variant)
@@ -124,6 +148,7 @@ def summarise(records: Sequence[EpisodeRecord], *, suite: str, policy: str, num_
         suite=suite,
         policy=policy,
         num_planned=num_planned,
+        code_versions=code_versions,
         overall=_row(ordered),
         by_task={name: _row(g) for name, g in _grouped(ordered, lambda r: r.key.task).items()},
         by_arm={name: _row(g) for name, g in _grouped(ordered, lambda r: r.key.embodiment).items()},

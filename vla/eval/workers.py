@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from vla import registry
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec
-from vla.errors import ContractError, IncompatibleError
+from vla.errors import ActionError, ContractError, IncompatibleError, ObservationError, StatisticsError
 from vla.eval.grid import EvalConfig
 from vla.eval.records import EpisodeKey, EpisodeRecord
 from vla.eval.rollout import run_episode
@@ -32,6 +33,9 @@ LOG = logging.getLogger(__name__)
 
 #: Envs a worker keeps; each holds a compiled model and a renderer.
 MAX_ENVS = 4
+
+#: Policy and arm do not fit: true of every episode, so the run stops instead of counting crashes.
+UNFIT = (ActionError, ContractError, IncompatibleError, ObservationError, StatisticsError)
 
 
 class EpisodeRunner:
@@ -54,11 +58,12 @@ class EpisodeRunner:
         """One episode; a crash of the simulation becomes a record with its error.
 
         Raises:
-            ContractError, IncompatibleError: the policy must not drive this arm.
+            ActionError, ContractError, IncompatibleError, ObservationError, StatisticsError: the policy does
+                not fit this arm.
         """
         try:
             return self._run(key)
-        except (ContractError, IncompatibleError):
+        except UNFIT:
             raise
         except Exception as error:  # noqa: BLE001  # process edge: whatever a simulation throws is recorded
             LOG.debug("%s crashed:\n%s", key, traceback.format_exc())
@@ -114,9 +119,10 @@ class EpisodeRunner:
 
 def make_env(suite: Suite, config: EvalConfig, task: str, embodiment: str) -> Env:
     """Build an env as the configuration asks."""
-    if config.image_size is None:
-        return suite.make(task, embodiment)
-    return suite.make(task, embodiment, image_size=config.image_size)
+    wanted: dict[str, Any] = {} if config.image_size is None else {"image_size": config.image_size}
+    if config.detailed:
+        wanted["detailed"] = True
+    return suite.make(task, embodiment, **wanted)
 
 
 @dataclass
@@ -173,8 +179,8 @@ def work(config: EvalConfig, out: Path, pipe: Connection) -> None:
             for key in keys:
                 pipe.send(("record", runner.run(key)))
             pipe.send(("ready", None))
-    except (ContractError, IncompatibleError) as error:
-        pipe.send(("refused", str(error)))
+    except UNFIT as error:
+        pipe.send(("refused", f"{type(error).__name__}: {error}"))
     except (EOFError, BrokenPipeError):
         pass  # the master is gone; nothing left to answer
     finally:

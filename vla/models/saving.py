@@ -12,14 +12,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vla.contract import WEIGHTS_FILE, PolicyContract
-from vla.errors import CheckpointError
+from vla.errors import CheckpointError, DivergenceError
+from vla.files import replace_directory
 from vla.models.policy_net import PolicyNet, PolicyNetConfig
 
 
 def save_policy(
     directory: str | Path, weights: Mapping[str, Tensor], contract: PolicyContract
 ) -> PolicyContract:
-    """Write ``model.safetensors`` and ``policy.json``; replaces a policy already there, all or nothing."""
+    """Write ``model.safetensors`` and ``policy.json``; replaces a policy already there, all or nothing.
+
+    Raises:
+        DivergenceError: a weight is not finite; the policy already there stays.
+    """
+    check_finite(weights)
     directory = Path(directory)
     part = directory.with_name(directory.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -28,13 +34,15 @@ def save_policy(
         {name: value.detach().cpu().contiguous() for name, value in weights.items()}, part / WEIGHTS_FILE
     )
     sealed = contract.save(part)
-    old = directory.with_name(directory.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    part.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_directory(directory, part)
     return sealed
+
+
+def check_finite(weights: Mapping[str, Tensor]) -> None:
+    """Raise :class:`DivergenceError` naming weights that hold NaN or infinity."""
+    broken = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise DivergenceError(f"Refusing to save {len(broken)} weights that are not finite: {broken[:5]}.")
 
 
 def load_policy(

@@ -11,11 +11,21 @@ from typing import Any
 
 from vla.eval.evaluate import PROVENANCE, load_summary
 from vla.eval.grid import EvalConfig
+from vla.eval.provenance import recall_sessions
 from vla.eval.records import EpisodeRecord
 from vla.eval.summary import Group, Row, Summary
+from vla.files import write_text
 from vla.report.figures import film_strip, interval_chart, jpeg_uri, mp4_uri, phase_chart
 from vla.report.style import CSS
-from vla.report.tables import cm_text, condition_facts, rate_text, success_rows
+from vla.report.tables import (
+    SAFETY_NOTE,
+    cm_text,
+    condition_facts,
+    rate_text,
+    safety_facts,
+    success_rows,
+    version_note,
+)
 from vla.report.video import CAPTION_PX, read_frames
 
 #: Embedded pictures and videos together stay below this, so that the page can be sent by mail.
@@ -33,7 +43,7 @@ def write_report(run: str | Path) -> Path:
     """
     run = Path(run)
     config, records, summary = load_summary(run)
-    provenance = json.loads((run / PROVENANCE).read_text()) if (run / PROVENANCE).exists() else {}
+    sessions = recall_sessions(run / PROVENANCE)
     media = _Media(run / "videos", MEDIA_BYTES)
     failures = _failures(records, media)  # first: they are worth more than one more success
     clips = _clips(records, media)
@@ -49,18 +59,18 @@ def write_report(run: str | Path) -> Path:
             _section("Safety envelope", _safety(summary)),
             _section("Episodes", clips),
             _section("Failures", failures),
-            _section("Made with", _made_with(config, provenance)),
+            _section("Made with", _made_with(config, sessions)),
         )
         if part
     )
     title = html.escape(f"{summary.policy} on {summary.suite}")
     path = run / "report.html"
-    path.write_text(
+    write_text(
+        path,
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY_OF_NO_REQUESTS}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{CSS}</style></head>\n<body><main>\n{body}\n</main></body></html>\n",
-        encoding="utf-8",
     )
     return path
 
@@ -98,7 +108,7 @@ def _section(title: str, content: str) -> str:
 
 
 def _head(config: EvalConfig, summary: Summary) -> str:
-    last = config.first_seed + config.num_seeds - 1
+    last, note = config.first_seed + config.num_seeds - 1, version_note(summary)
     count = f"{summary.num_episodes} of {summary.num_planned} episodes"
     facts = (
         f"{count} · seeds {config.first_seed} to {last} · replanning every {config.execution_horizon} steps"
@@ -106,7 +116,7 @@ def _head(config: EvalConfig, summary: Summary) -> str:
     return (
         f"<header><p class='kicker'>Closed-loop evaluation</p><h1>{html.escape(summary.policy)}</h1>"
         f"<p class='muted'>suite {html.escape(summary.suite)} · {html.escape(facts)}"
-        " · rates with 95 % Wilson intervals</p></header>"
+        f" · rates with 95 % Wilson intervals</p>{f'<p>{html.escape(note)}</p>' if note else ''}</header>"
     )
 
 
@@ -216,10 +226,9 @@ def _localisation(summary: Summary) -> str:
 
 
 def _safety(summary: Summary) -> str:
-    note = "Share of control steps whose action each stage of the envelope changed."
-    stages = list(next(iter(summary.overall.values())).safety) if summary.overall else []
-    rows = [[s, *(f"{100 * g.safety[s]:.2f} %" for g in summary.overall.values())] for s in stages]
-    return f"<p class='muted'>{note}</p>" + _table(["stage", *summary.conditions], rows) if rows else ""
+    rows = safety_facts(summary)
+    note = f"<p class='muted'>{html.escape(SAFETY_NOTE)}</p>"
+    return note + _table(["stage", *summary.conditions], rows) if rows else ""
 
 
 def _clips(records: Sequence[EpisodeRecord], media: _Media) -> str:
@@ -281,8 +290,13 @@ def _figures(items: Sequence[tuple[EpisodeRecord, str]], kind: str) -> str:
     return f"<div class='{kind}'>{''.join(shown)}</div>" if shown else ""
 
 
-def _made_with(config: EvalConfig, provenance: dict[str, Any]) -> str:
-    rows = [[name, str(value)] for name, value in _flat(provenance)]
+def _made_with(config: EvalConfig, sessions: Sequence[dict[str, Any]]) -> str:
+    """Every session that ran episodes, and the settings they share."""
+    rows = [
+        [f"session {number} {name}" if len(sessions) > 1 else name, str(value)]
+        for number, session in enumerate(sessions, start=1)
+        for name, value in _flat(session)
+    ]
     settings = html.escape(json.dumps(config.to_json(), indent=2))
     table = _table(["what", ""], rows) if rows else ""
     return f"{table}<details><summary>settings</summary><pre>{settings}</pre></details>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vla.eval.intervals import Rate
-from vla.eval.summary import Group, Row, Summary
+from vla.eval.summary import SAFETY_COUNTS, Group, Row, Summary
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -77,6 +77,38 @@ def condition_facts(summary: Summary) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
+SAFETY_NOTE = (
+    "Share of control steps whose action the safety envelope changed. 'material': by more than the tolerance "
+    "(1 % of the entry's range unless set otherwise); the plain rows count every change, however small, as a "
+    "learned action near its limit overshoots it by a little half of the time. 'env_clipped' is what the "
+    "simulation still clipped behind the envelope: anything but 0 is a fault."
+)
+
+
+def safety_facts(summary: Summary) -> list[list[str]]:
+    """Rows: each count of the envelope, the material ones first, with its share under each condition."""
+    groups = list(summary.overall.values())
+    known = [name for name in SAFETY_COUNTS if any(name in group.safety for group in groups)]
+    return [
+        [name.replace("_material", ", material"), *(_share_text(group.safety.get(name)) for group in groups)]
+        for name in known
+    ]
+
+
+def _share_text(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def version_note(summary: Summary) -> str:
+    """A warning where more than one program made the records, else empty."""
+    if len(summary.code_versions) < 2:
+        return ""
+    return (
+        f"Note: the records come from {len(summary.code_versions)} code versions, so no rate here is of one "
+        f"program: {'; '.join(summary.code_versions)}. See provenance.json, or run anew in another folder."
+    )
+
+
 def summary_text(summary: Summary) -> str:
     """Everything a console shows after an evaluation."""
     count = f"{summary.num_episodes} of {summary.num_planned} episodes"
@@ -94,9 +126,8 @@ def summary_text(summary: Summary) -> str:
     header, facts = condition_facts(summary)
     columns = [list(column) for column in zip(header, *facts, strict=True)]
     parts.append(text_table(columns[0], columns[1:]))
-    clamped = [
-        [name, *(f"{100 * group.safety[name]:.1f} %" for group in summary.overall.values())]
-        for name in next(iter(summary.overall.values())).safety
-    ]
-    parts.append(text_table(["steps changed by the safety envelope", *conditions], clamped))
+    parts.append(text_table(["steps changed by the safety envelope", *conditions], safety_facts(summary)))
+    parts.append(SAFETY_NOTE)
+    if note := version_note(summary):
+        parts.append(note)
     return "\n\n".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,8 @@ from vla.interfaces import Env
 from vla.robots import Reading
 
 CAPTION_PX = 44
+#: A film of a running loop is no longer than this.
+MAX_FILM_S = 300.0
 #: The last picture stays this long, so that a loop shows how it ended.
 LINGER_FRAMES = 8
 INK, MUTED, PAPER = (240, 240, 240), (150, 150, 155), (24, 24, 27)
@@ -47,6 +49,7 @@ class VideoWriter:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._fps, self._crf = Fraction(fps).limit_denominator(1000), crf
+        self.num_frames = 0
         self._container: Any = None
         self._stream: Any = None
 
@@ -65,6 +68,12 @@ class VideoWriter:
             )
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
         self._container.mux(self._stream.encode(picture))
+        self.num_frames += 1
+
+    @property
+    def length_s(self) -> float:
+        """Playing time so far."""
+        return float(self.num_frames / self._fps)
 
     def close(self) -> None:
         """Finish the file; without a frame there is none."""
@@ -123,16 +132,39 @@ class StateTrace:
 
 
 class LiveVideo:
-    """Hook that films a running loop; writes each picture as it comes."""
+    """Hook that films a running loop while the arm follows an instruction; writes each picture as it comes.
 
-    def __init__(self, env: Env, writer: VideoWriter, *, size: int = 384) -> None:
-        self._env, self._writer, self._size = env, writer, size
+    Args:
+        env, size: as for :func:`picture`.
+        writer: shared by the attempts of a conversation.
+        max_s: once the film is this long, nothing is added any more.
+        say: is told so.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        writer: VideoWriter,
+        *,
+        size: int = 384,
+        max_s: float = MAX_FILM_S,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._env, self._writer, self._size, self._max_s, self._say = env, writer, size, max_s, say
 
     def started(self, reading: Reading) -> None:
-        self._writer.add(picture(self._env, reading, self._size))
+        self._film(reading)
 
     def ticked(self, tick: Tick) -> None:
-        self._writer.add(picture(self._env, tick.reading, self._size))
+        if tick.chunk is not None:  # holding still, waiting for the next sentence: nothing to see
+            self._film(tick.reading)
+
+    def _film(self, reading: Reading) -> None:
+        if self._writer.length_s >= self._max_s:
+            return
+        self._writer.add(picture(self._env, reading, self._size))
+        if self._writer.length_s >= self._max_s:
+            self._say(f"{self._writer.path} is {self._max_s:g} s long now: what follows is not filmed.")
 
 
 def picture(env: Env, reading: Reading, size: int = 384) -> np.ndarray:

@@ -21,6 +21,15 @@ class Instructable(Protocol):
 
 
 @runtime_checkable
+class Reporting(Protocol):
+    """An env that can say how things stand without a step."""
+
+    def current_info(self) -> Mapping[str, Any]:
+        """What ``info`` would say now."""
+        ...
+
+
+@runtime_checkable
 class InstructableSuite(Protocol):
     """A suite that finds a scene in which an instruction can be followed."""
 
@@ -82,7 +91,11 @@ class SimRobot:
             )
         before = self.read()
         self.env.set_instruction(text)
-        self._reading = replace(before, observation=replace(before.observation, instruction=text), done=False)
+        info: Mapping[str, Any] = {"success": False, "wrong": False, "instruction": text, "aux": {}}
+        if isinstance(self.env, Reporting):  # otherwise nothing is known of the new goal before the next step
+            info = self.env.current_info()
+        observation = replace(before.observation, instruction=text, aux=info["aux"])
+        self._reading = Reading(observation=observation, info=info, done=False)
         return self._reading
 
     def stop(self) -> None:

@@ -18,8 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vla.errors import CheckpointError
+from vla.models.saving import check_finite
 from vla.train.optim import MovingAverage
 
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of each parameter
 _FILES = ("model.safetensors", "average.safetensors", "optimizer.safetensors", "state.json")
 
 
@@ -32,7 +34,13 @@ def save_checkpoint(
     state: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Write ``directory/<step>`` (``state["step"]``) and drop all but the newest ``keep``."""
+    """Write ``directory/<step>`` (``state["step"]``) and drop all but the newest ``keep``.
+
+    Raises:
+        DivergenceError: a weight is not finite; nothing is written.
+    """
+    check_finite(net.state_dict())
+    check_finite(average.state_dict())
     path = directory / f"{state['step']:06d}"
     part = directory / f"{path.name}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -89,11 +97,19 @@ def _optimizer_tensors(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict
 
 
 def _load_optimizer(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(net.named_parameters())
+    trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    wanted = {f"{name}/{key}" for name in trained for key in _MOMENTS}
+    if wanted != set(tensors):
+        raise KeyError(
+            f"the optimizer's state lacks {sorted(wanted - set(tensors))[:5]} "
+            f"and has unknown {sorted(set(tensors) - wanted)[:5]}"
+        )
     for full, value in tensors.items():
         name, key = full.rsplit("/", 1)
-        like = parameters[name]
-        if value.shape == like.shape:  # moments: laid out in memory like their parameter
+        like = trained[name]
+        if key == "step":  # the fused kernel wants it beside its parameter
+            optimizer.state[like][key] = value.to(device=like.device, dtype=torch.float32)
+        elif value.shape != like.shape:
+            raise ValueError(f"{full} has shape {tuple(value.shape)}, expected {tuple(like.shape)}")
+        else:  # laid out in memory like its parameter
             optimizer.state[like][key] = torch.empty_like(like).copy_(value)
-        else:  # the step count
-            optimizer.state[like][key] = value

@@ -58,6 +58,8 @@ class ModelConfig:
         backbone: registered backbone.
         width: of backbone, trunk and heads alike.
         num_queries: keypoint tokens a camera.
+        num_film_layers, num_frequencies: see :class:`vla.models.backbones.tiny.TinyVLMConfig`; one modulated
+            layer and plain coordinates took twice the steps to find things.
         heads: all are trained; the first is the default at inference.
         execution_horizon: actions executed before replanning, recommended to whoever runs the policy.
         num_flow_steps: Euler steps of the flow head.
@@ -69,6 +71,8 @@ class ModelConfig:
     projector: str = "linear"
     width: int = 128
     num_queries: int = 8
+    num_film_layers: int = 2
+    num_frequencies: int = 4
     num_fusion_blocks: int = 2
     num_heads: int = 4
     feed_ratio: int = 2

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
-import psutil
 import torch
+
+from vla.provenance import usable_cores
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc malloc.h
 
@@ -35,18 +35,5 @@ def pick_device(name: str) -> torch.device:
 
 
 def auto_num_processes(device: torch.device) -> int:
-    """Physical cores that this process may use (affinity and cgroup limits respected); 1 on a GPU."""
-    if device.type != "cpu":
-        return 1
-    physical = psutil.cpu_count(logical=False) or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed, _cgroup_cores()))
-
-
-def _cgroup_cores() -> int:
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()[:2]
-    except (OSError, ValueError):
-        return sys.maxsize
-    return sys.maxsize if quota == "max" else max(1, int(int(quota) / int(period) + 0.5))
+    """One a physical core that this process may use; 1 on a GPU."""
+    return usable_cores() if device.type == "cpu" else 1

@@ -9,16 +9,14 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,15 +25,25 @@ from tqdm import tqdm
 from vla.contract import PolicyContract
 from vla.data.store import EpisodeStore
 from vla.errors import CheckpointError
+from vla.files import exclusive, read_json, write_json
 from vla.models.policy_net import PolicyNet, PolicyNetConfig
-from vla.models.saving import load_policy, save_policy
+from vla.models.saving import save_policy
 from vla.train.checkpoint import list_checkpoints
 from vla.train.config import TrainConfig
 from vla.train.host import auto_num_processes, pick_device, prepare_process
 from vla.train.processes import ProcessGroup, join_torchrun, run_with_helpers, under_torchrun
 from vla.train.record import MetricsLog, start_record
-from vla.train.setup import batch_source, draft_contract, ensure_demonstrations
+from vla.train.setup import (
+    batch_source,
+    check_data,
+    describe_data,
+    draft_contract,
+    ensure_demonstrations,
+    load_start,
+)
 from vla.train.trainer import Trainer
+
+CONTRACT_FILE = "contract.json"
 
 #: Called by the leading process with (policy directory, step) after each checkpoint; its time is not
 #: charged to the budget. What it returns is added to the next line of metrics.
@@ -58,38 +66,44 @@ def train(
     if under_torchrun():
         group = join_torchrun(device)
         try:
-            if group.leads:
-                _prepare(config, out, resume)
-            group.barrier()
-            return _work(group, config, out, resume, on_checkpoint)
+            with exclusive(out, "training") if group.leads else nullcontext():
+                if group.leads:
+                    _prepare(config, out, resume)
+                group.barrier()
+                return _work(group, config, out, resume, on_checkpoint)
         finally:
             group.close()
-    _prepare(config, out, resume)
-    size = config.num_processes or auto_num_processes(device)
-    while config.optim.batch_size % size:
-        size -= 1
-    return run_with_helpers(_work, size, (config, out, resume), leader_args=(on_checkpoint,))
+    with exclusive(out, "training"):
+        _prepare(config, out, resume)
+        size = config.num_processes or auto_num_processes(device)
+        while config.optim.batch_size % size:
+            size -= 1
+        return run_with_helpers(_work, size, (config, out, resume), leader_args=(on_checkpoint,))
 
 
 def _prepare(config: TrainConfig, out: Path, resume: bool) -> None:
+    """Write the run's record and contract, or on resuming check that its data are those it began with."""
     described = start_record(config, out, resume=resume)
-    path = out / "contract.json"
-    if resume and path.is_file():
-        return
-    ensure_demonstrations(config.data)
+    began = resume and (out / CONTRACT_FILE).is_file()
+    if not began:
+        ensure_demonstrations(config.data)
     stores = [EpisodeStore.open(path) for path in config.data.stores]
-    provenance = {**described, "data": [_describe_store(store) for store in stores]}
-    path.write_text(json.dumps(draft_contract(config, stores, provenance).to_json()) + "\n")
-    for store in stores:
-        store.close()
+    try:
+        if began:
+            check_data(stores, _read_contract(out))
+            return
+        contract = draft_contract(config, stores, {**described, "data": describe_data(stores)})
+        if config.init_from is not None:
+            load_start(config.init_from, contract)
+        write_json(out / CONTRACT_FILE, contract.to_json())
+    finally:
+        for store in stores:
+            store.close()
 
 
-def _describe_store(store: EpisodeStore) -> dict[str, Any]:
-    count: dict[str, int] = {}
-    for info in store.episodes:
-        cell = f"{info.provenance.get('task', '?')}/{info.embodiment}"
-        count[cell] = count.get(cell, 0) + 1
-    return {"store": Path(store.path).name, "episodes": count}
+def _read_contract(out: Path) -> PolicyContract:
+    remedy = "Start a new run directory; a policy already in this one stays usable."
+    return PolicyContract.from_json(read_json(out / CONTRACT_FILE, CheckpointError, remedy))
 
 
 def _work(
@@ -102,12 +116,13 @@ def _work(
     """One process's whole run."""
     device = pick_device(config.device)
     prepare_process(device)
-    contract = PolicyContract.from_json(json.loads((out / "contract.json").read_text()))
+    contract = _read_contract(out)
     stores = [EpisodeStore.open(path) for path in config.data.stores]
+    check_data(stores, contract)  # every process must learn from the same
     torch.manual_seed(config.seed)  # initial weights: the same in every process
     net = PolicyNet(PolicyNetConfig.from_json(contract.network))
     if config.init_from is not None:
-        net.load_state_dict(load_policy(config.init_from)[0].state_dict(), strict=True)
+        net.load_state_dict(load_start(config.init_from, contract), strict=True)
     trainer = Trainer(
         net,
         config,
@@ -197,11 +212,6 @@ def _summary(trainer: Trainer, recent: deque[dict[str, float]]) -> dict[str, flo
         row[key] = float(known.mean()) if len(known) else float("nan")
     seconds = row.pop("seconds")
     row.pop("done")
-    if not np.isfinite(row["loss"]):
-        raise CheckpointError(
-            f"The loss is not finite at step {trainer.step_index}. The last checkpoint is intact; "
-            "resume it with a smaller learning rate."
-        )
     return {
         "step": trainer.step_index,
         **row,

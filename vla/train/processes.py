@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vla.errors import ConfigError
+from vla.errors import ConfigError, DivergenceError
 
 _WAIT = timedelta(hours=2)  # an evaluation between steps may take long; a dead process is noticed at once
 
@@ -101,6 +101,8 @@ def _helper(work: Callable[..., Any], rank: int, size: int, port: int, args: tup
     _join_gloo(dist.TCPStore("127.0.0.1", port, size, is_master=False, timeout=_WAIT), rank, size)
     try:
         work(ProcessGroup(rank, size), *args)
+    except DivergenceError:  # every process raises it; rank 0 tells
+        return
     finally:
         dist.destroy_process_group()
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import platform
-import subprocess
-import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vla.errors import CheckpointError, ConfigError, VlaError
+from vla.errors import CheckpointError, ConfigError
+from vla.files import read_json, write_json
+from vla.provenance import git_state, package_versions
 from vla.train.config import TrainConfig
 
 RUN_FILE = "run.json"
@@ -34,8 +33,8 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     """Configuration, versions, git state and machine, JSON-able."""
     return {
         "config": config.to_json(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "git": _git_state(),
+        "versions": {"python": platform.python_version(), **package_versions(_PACKAGES)},
+        "git": git_state(),
         "machine": {"platform": platform.platform(), "processor": platform.processor() or platform.machine()},
         "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -49,11 +48,11 @@ def start_record(config: TrainConfig, out: Path, *, resume: bool) -> dict[str, A
             raise CheckpointError(f"Nothing to resume in {out}: {RUN_FILE} is missing.")
         out.mkdir(parents=True, exist_ok=True)
         described = describe_run(config)
-        path.write_text(json.dumps(described, indent=1) + "\n")
+        write_json(path, described)
         return described
     if not resume:
         raise ConfigError(f"{out} already holds a run. Resume it, or choose another directory.")
-    described = json.loads(path.read_text())
+    described = read_record(out)
     before, now = described["config"], config.to_json()
     changed = sorted(key for key in now if key not in RESUMABLE and now[key] != before.get(key))
     if changed:
@@ -64,15 +63,18 @@ def start_record(config: TrainConfig, out: Path, *, resume: bool) -> dict[str, A
     return described
 
 
+def read_record(out: Path) -> dict[str, Any]:
+    """Content of ``run.json``; :class:`CheckpointError` where it is missing or damaged."""
+    path, remedy = out / RUN_FILE, "Start a new run directory; a policy already in this one stays usable."
+    described = read_json(path, CheckpointError, remedy)
+    if not isinstance(described.get("config"), dict):
+        raise CheckpointError(f"{path} is damaged: it has no configuration. {remedy}")
+    return described
+
+
 def load_run_config(out: Path) -> TrainConfig:
     """The configuration stored with a run."""
-    path = out / RUN_FILE
-    try:
-        return TrainConfig.from_json(json.loads(path.read_text())["config"])
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, VlaError):
-            raise
-        raise CheckpointError(f"No readable {RUN_FILE} in {out}: {error}.") from error
+    return TrainConfig.from_json(read_record(out)["config"])
 
 
 class MetricsLog:
@@ -96,24 +98,3 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # a line cut off by a crash
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "absent"
-
-
-def _git_state() -> dict[str, Any]:
-    def git(*args: str) -> str:
-        root = Path(__file__).parent
-        done = subprocess.run(
-            ["git", *args], cwd=root, capture_output=True, text=True, timeout=10, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None, "argv0": Path(sys.argv[0]).name}

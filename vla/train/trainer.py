@@ -5,6 +5,7 @@ Every random number of a step comes from (seed, step, rank), so a resumed run co
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from vla.data.windows import Batch
+from vla.errors import DivergenceError
 from vla.models.policy_net import PolicyNet
 from vla.train.batches import DM_PER_M, phase_of, prepare_batch
 from vla.train.checkpoint import load_checkpoint, save_checkpoint
@@ -79,10 +81,14 @@ class Trainer:
             total, parts = self.net.loss(inputs, labels, generator)
         total.backward()
         error = (parts.pop("location_dm").cpu() - labels.location_dm.cpu()).norm(dim=-1) / DM_PER_M * 100
-        metrics = {"loss": total.detach(), **parts, **_localisation(error.numpy(), phase_of(batch))}
-        return self._update(metrics, share, stop)
+        losses = {"loss": total.detach(), **parts}
+        return self._update(losses, _localisation(error.numpy(), phase_of(batch)), share, stop)
 
-    def _update(self, metrics: dict[str, Any], share: float, stop: bool) -> dict[str, float]:
+    def _update(
+        self, losses: dict[str, Any], located: dict[str, float], share: float, stop: bool
+    ) -> dict[str, float]:
+        """Average over processes and step the weights, unless a loss or gradient of anybody is not finite."""
+        metrics = {**losses, **located}
         for parameter in self.parameters:
             if parameter.grad is None:  # every process must send the same buffer
                 parameter.grad = torch.zeros_like(parameter)
@@ -100,16 +106,29 @@ class Trainer:
         for settings in self.optimizer.param_groups:
             settings["lr"] = rate
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optim.clip, foreach=True)
+        count = len(values)
+        knowing = agreed[count : 2 * count].tolist()  # processes whose value is finite
+        self._check_finite(dict(zip(losses, knowing, strict=False)), float(norm))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step_index += 1
         self.average.update(self.net, self.step_index)
-        count = len(values)
         mean = (agreed[:count] / agreed[count : 2 * count]).tolist()  # NaN where nobody knew
         named = dict(zip(metrics, mean, strict=True))
         last = self.config.budget.steps is not None and self.step_index >= self.config.budget.steps
         done = stop or last or share >= 1.0
         return {**named, "lr": rate, "gradient_norm": float(norm), "done": float(done)}
+
+    def _check_finite(self, finite: dict[str, float], norm: float) -> None:
+        """Decided from averaged values only, so that all processes stop at the same step."""
+        broken = [name for name, processes in finite.items() if processes < self.group.size]
+        if not broken and math.isfinite(norm):
+            return
+        what = f"loss parts not finite: {', '.join(broken)}" if broken else f"gradient norm {norm}"
+        raise DivergenceError(
+            f"Training diverged at step {self.step_index}: {what}. Weights and checkpoints were not touched; "
+            "start a run with a smaller learning rate, or check the data of this step."
+        )
 
     def averaged_weights(self) -> dict[str, torch.Tensor]:
         """State dict with averaged weights: what is evaluated and shipped."""

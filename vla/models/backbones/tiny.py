@@ -33,6 +33,9 @@ class TinyVLMConfig(PretrainedConfig):
         image_size: px, a multiple of 4; cameras give squares.
         width: D. The map has width / 4 channels, the first layer half of that.
         num_queries: K, per camera. Query 0 is supervised to find the target, query 1 the goal.
+        num_film_layers: convolutions that the instruction modulates: 1 (the third) or 2 (the second too).
+        num_frequencies: of the sines and cosines that tell a token where its query looked; 0: x and y alone,
+            beside a feature that is not normalised.
         num_heads, feed_ratio: of the text block.
         max_words: longer instructions are cut, and the cut words reported as unknown.
     """
@@ -48,6 +51,8 @@ class TinyVLMConfig(PretrainedConfig):
         image_size: int = 64,
         width: int = 128,
         num_queries: int = 8,
+        num_film_layers: int = 1,
+        num_frequencies: int = 0,
         num_heads: int = 4,
         feed_ratio: int = 2,
         max_words: int = 32,
@@ -59,11 +64,15 @@ class TinyVLMConfig(PretrainedConfig):
         self.image_size = image_size
         self.width = width
         self.num_queries = num_queries
+        self.num_film_layers = num_film_layers
+        self.num_frequencies = num_frequencies
         self.num_heads = num_heads
         self.feed_ratio = feed_ratio
         self.max_words = max_words
         if image_size % _STRIDE or width % 32:
             raise ValueError(f"image_size {image_size} must be a multiple of 4 and width {width} one of 32")
+        if num_film_layers not in (1, 2) or num_frequencies < 0:
+            raise ValueError(f"num_film_layers is {num_film_layers}, num_frequencies {num_frequencies}")
         super().__init__(**kwargs)  # type: ignore[arg-type]
 
 
@@ -95,12 +104,14 @@ class CameraEncoder(nn.Module):
         self.conv2 = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1, bias=False)
         self.conv3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.conv4 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(_GROUPS, channels)
+        self.num_film_layers, self.num_frequencies = config.num_film_layers, config.num_frequencies
+        self.norm2 = nn.GroupNorm(_GROUPS, channels, affine=config.num_film_layers < 2)
         self.norm3 = nn.GroupNorm(_GROUPS, channels, affine=False)  # FiLM supplies scale and shift
-        self.film = nn.Linear(config.width, 2 * channels)
+        self.film = nn.Linear(config.width, 2 * channels * config.num_film_layers)
         self.queries = nn.Linear(config.width, config.num_queries * channels)
         self.places = nn.Parameter(torch.randn(1, self.side * self.side, channels) * 0.1)
-        self.token = nn.Linear(channels + 2, config.width)
+        self.norm_read = nn.LayerNorm(channels) if config.num_frequencies else nn.Identity()
+        self.token = nn.Linear(channels + 2 + 4 * config.num_frequencies, config.width)
         self.identity = nn.Parameter(torch.randn(config.num_queries, config.width) * 0.1)
         centres = (torch.arange(self.side) + 0.5) / self.side * 2 - 1
         y, x = torch.meshgrid(centres, centres, indexing="ij")
@@ -110,17 +121,26 @@ class CameraEncoder(nn.Module):
         """uint8 [B H W 3] -> tokens [B K D], attention logits [B K N]."""
         x = image_BHW3.permute(0, 3, 1, 2).to(self.conv1.weight.dtype, memory_format=torch.channels_last)
         x = F.relu(self.conv1(x.mul_(1 / 64).sub_(2.0)))
-        x = F.relu(self.norm2(self.conv2(x)))
-        scale, shift = self.film(condition_BD)[..., None, None].chunk(2, dim=1)
-        x = F.relu(torch.addcmul(shift, self.norm3(self.conv3(x)), 1 + scale))
+        modulation = self.film(condition_BD)[..., None, None].chunk(2 * self.num_film_layers, dim=1)
+        x = self.norm2(self.conv2(x))
+        x = F.relu(_film(x, *modulation[2:]) if self.num_film_layers == 2 else x)
+        x = F.relu(_film(self.norm3(self.conv3(x)), *modulation[:2]))
         x = x + F.relu(self.conv4(x))
         map_BNF = x.permute(0, 2, 3, 1).flatten(1, 2)
         query_BKF = self.queries(condition_BD).unflatten(-1, (self.num_queries, -1))
         keys_BNF = map_BNF + self.places
         logits_BKN = query_BKF @ keys_BNF.transpose(1, 2) * query_BKF.shape[-1] ** -0.5
         attention_BKN = logits_BKN.softmax(-1)
-        read = torch.cat([attention_BKN @ map_BNF, attention_BKN @ self.grid_N2], -1)
+        where_BK2 = attention_BKN @ self.grid_N2
+        octaves = torch.pi * 2.0 ** torch.arange(self.num_frequencies, device=where_BK2.device)
+        angle = (where_BK2[..., None] * octaves).flatten(-2)
+        feature = self.norm_read(attention_BKN @ map_BNF)
+        read = torch.cat([feature, where_BK2, angle.sin(), angle.cos()], -1)
         return self.token(read) + self.identity, logits_BKN
+
+
+def _film(x_BFyx: Tensor, scale_BF11: Tensor, shift_BF11: Tensor) -> Tensor:
+    return torch.addcmul(shift_BF11, x_BFyx, 1 + scale_BF11)
 
 
 class TinyVLM(PreTrainedModel):

@@ -31,6 +31,8 @@ _SKILLS: Mapping[str, Callable[[World, Goal], np.ndarray]] = {
 class Expert:
     """A policy bound to one env, whose simulator state it reads; one action per chunk."""
 
+    contract = None  # it answers for any arm of its env
+
     def __init__(self, env: TabletopEnv) -> None:
         self._env = env
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 run=${1:-outputs/shipped}
 vla eval --first-seed 50000 --episodes 25 --variants base swapped --blank --out "$run/eval"
-vla eval --policy random --first-seed 50000 --episodes 25 --out "$run/chance"
+vla eval --policy random --first-seed 50000 --episodes 5 --out "$run/chance"
 vla eval --first-seed 50000 --episodes 10 --wordings heldout --out "$run/heldout"
 missed=0
 python scripts/record_result.py "$run/eval" shipped \

@@ -57,8 +57,10 @@ def run_cell(cell: tuple[str, str, int, str]) -> dict:
 
 
 def counted(rows: list[dict]) -> str:
-    """ "99.0 % [97.1, 99.7] n=300" over all rows."""
-    return str(Rate(sum(r["successes"] for r in rows), sum(r["n"] for r in rows)))
+    """ "297 of 300, 99.00 % [97.1, 99.7]" over all rows."""
+    rate = Rate(sum(r["successes"] for r in rows), sum(r["n"] for r in rows))
+    low, high = rate.interval
+    return f"{rate.successes} of {rate.n}, {100 * rate.value:.2f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def main() -> int:

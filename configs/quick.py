@@ -7,8 +7,8 @@ Makes demonstrations of "pick up the red cube" and "put the red cube in the blue
 is there because it teaches which thing is meant at half the cost of a whole pick-and-place.
 """
 
+from vla.data.mixture import SourceConfig
 from vla.train.config import (
-    AugmentConfig,
     BudgetConfig,
     DataConfig,
     GenerationConfig,
@@ -22,17 +22,16 @@ def config() -> TrainConfig:
     return TrainConfig(
         name="quick",
         data=DataConfig(
-            stores=("outputs/demonstrations/quick.zarr",),
+            sources=(SourceConfig(path="outputs/demonstrations/quick.zarr"),),
             generate=GenerationConfig(
                 suite="tabletop",
                 tasks=("pick", "place"),
                 embodiments=("panda", "ur5e"),
-                episodes_per_cell=480,
+                episodes_per_cell=400,
             ),
         ),
-        model=ModelConfig(width=128, heads=("flow", "regression")),
-        augment=AugmentConfig(shift_px=1),
+        model=ModelConfig(width=128, heads=("flow", "regression"), num_noise=2),
         optim=OptimConfig(batch_size=64, lr=1e-3),
-        budget=BudgetConfig(steps=6000, minutes=10.0),
+        budget=BudgetConfig(steps=6000, minutes=9.0),
         checkpoint_minutes=2.0,
     )

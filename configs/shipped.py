@@ -7,8 +7,8 @@ three quarters of an hour on two cores. Pictures are shifted by one pixel only: 
 ambiguous, and these cameras do not move.
 """
 
+from vla.data.mixture import SourceConfig
 from vla.train.config import (
-    AugmentConfig,
     BudgetConfig,
     DataConfig,
     GenerationConfig,
@@ -25,11 +25,10 @@ def config() -> TrainConfig:
     return TrainConfig(
         name="shipped",
         data=DataConfig(
-            stores=("outputs/demonstrations/shipped.zarr",),
+            sources=(SourceConfig(path="outputs/demonstrations/shipped.zarr"),),
             generate=GenerationConfig(suite="tabletop", tasks=TASKS, embodiments=ARMS, episodes_per_cell=150),
         ),
         model=ModelConfig(width=160, num_heads=5, heads=("flow", "regression")),
-        augment=AugmentConfig(shift_px=1),
         optim=OptimConfig(batch_size=64, lr=1e-3),
         budget=BudgetConfig(steps=20_000, minutes=46.0),
         checkpoint_minutes=3.0,

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+from hypothesis import settings
 
 # A shell that runs the tests in the background ignores Ctrl-C for them; processes they start must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +17,8 @@ for _variable, _value in (
     ("TRANSFORMERS_OFFLINE", "1"),
 ):
     os.environ.setdefault(_variable, _value)
+settings.register_profile("patient", deadline=None)  # a busy machine is not a failure
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,10 @@ class StoreError(VlaError, ValueError):
     """An episode store that is missing, truncated, corrupt or of another version."""
 
 
+class DatasetError(VlaError, ValueError):
+    """A data set in a foreign format that is missing, damaged or contradicts itself; says which file."""
+
+
 class ConfigError(VlaError, ValueError):
     """A configuration that cannot be run."""
 
@@ -79,3 +83,7 @@ class ObservationError(VlaError, ValueError):
 
 class ActionError(VlaError, ValueError):
     """An action that is not finite or does not fit the embodiment it is meant for."""
+
+
+class LoaderError(VlaError, RuntimeError):
+    """A worker process that makes training batches failed or died."""

@@ -22,6 +22,9 @@ Variant = Literal["base", "swapped"]
 #: policy must not be judged on its lessons.
 TRAIN_SEED = 1_000_000
 
+#: Most things of a scene that are labelled by name.
+NUM_THINGS = 6
+
 #: Privileged quantities every tabletop env puts into ``info["aux"]`` / ``Observation.aux`` (float32).
 #: NaN where a quantity does not exist for the task. Used as training labels and diagnostics only.
 AUX_KEYS: Mapping[str, int] = {
@@ -32,6 +35,17 @@ AUX_KEYS: Mapping[str, int] = {
     "wrist_target_uv": 2,
     "wrist_goal_uv": 2,
     "phase": 1,  # 0 approach target, 1 at target (grasp/contact), 2 transport, 3 release/retreat
+    # what another instruction would mean in this very scene: which one may change from step to step
+    "other_instruction": 1,  # index into ``info["other_instructions"]`` (NaN: none)
+    "other_target_position": 3,
+    "other_goal_position": 3,
+    "front_other_target_uv": 2,
+    "front_other_goal_uv": 2,
+    "wrist_other_target_uv": 2,
+    "wrist_other_goal_uv": 2,
+    # x, y of each thing of ``info["things"]``, one after the other, NaN where it is not in the picture
+    "front_things_uv": 2 * NUM_THINGS,
+    "wrist_things_uv": 2 * NUM_THINGS,
 }
 
 
@@ -55,7 +69,9 @@ class Env(Protocol):
     ``reset(seed=, options={"variant": Variant, "wording": Wording})`` is exact: the same
     (suite, task, embodiment, seed, options) gives the same scene, bit for bit. Observations are
     ``{"images": {camera: uint8 [h w 3]}, "state": {field: float32 [n]}, "instruction": str}``; ``info``
-    always has ``success`` (bool), ``instruction`` (str) and ``aux`` (see ``AUX_KEYS``).
+    always has ``success`` (bool), ``instruction`` (str) and ``aux`` (see ``AUX_KEYS``); that of ``reset``
+    may have ``other_instructions`` (list of str), what else this scene can be asked to do, and ``things``
+    (list of at most ``NUM_THINGS`` str), what is on the table, by name.
     """
 
     embodiment: Embodiment

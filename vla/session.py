@@ -17,6 +17,8 @@ from vla.control.chunks import ChunkExecutor
 from vla.control.loop import Command, Hook, LoopResult, Tick, run_loop
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
 from vla.control.safety import SafetyConfig, SafetyEnvelope
+from vla.data.recorder import StoreRecorder, ensure_store
+from vla.data.store import EpisodeStore
 from vla.errors import ConfigError, UnknownNameError, VlaError
 from vla.interfaces import Policy
 from vla.report.video import LiveVideo, VideoWriter
@@ -47,6 +49,8 @@ class SessionConfig:
         viewer: open MuJoCo's viewer, where there is a display.
         realtime: keep the control rate; None does so for a viewer or a conversation.
         safety: limits of the envelope.
+        record: episode store that every sentence followed, with success or not, is added to (made if
+            missing); None for none.
     """
 
     robot: str = "sim:panda"
@@ -60,6 +64,7 @@ class SessionConfig:
     viewer: bool = False
     realtime: bool | None = None
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    record: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,13 +208,13 @@ def _attempt(
     if writer is not None:
         hooks.append(LiveVideo(robot.env, writer, say=say))
     live = config.viewer or prompt is not None
-    with _viewer(robot, wanted=config.viewer) as watching:
+    with _recorder(config, robot) as recorder, _viewer(robot, wanted=config.viewer) as watching:
         loop = run_loop(
             robot,
             ChunkExecutor(policy, config.execution_horizon or EXECUTION_HORIZON),
             envelope,
             max_steps=config.max_steps or sys.maxsize,
-            hooks=[*hooks, *watching],
+            hooks=[*hooks, *recorder, *watching],
             operator=prompt,
             realtime=live if config.realtime is None else config.realtime,
         )
@@ -267,6 +272,21 @@ class _Mujoco(Protocol):
 
     model: Any
     data: Any
+
+
+@contextlib.contextmanager
+def _recorder(config: SessionConfig, robot: SimRobot) -> Iterator[list[Hook]]:
+    """The hook that records into the store the configuration names; none where it names none."""
+    if config.record is None:
+        yield []
+        return
+    ensure_store(config.record, "vla.run")
+    facts = {"robot": config.robot, "suite": config.suite, "seed": robot.seed, "source": config.policy}
+    with (
+        EpisodeStore.open(config.record) as store,
+        StoreRecorder(store, robot.embodiment, {**facts, "recorded_by": "vla.run"}) as recorder,
+    ):
+        yield [recorder]
 
 
 @contextlib.contextmanager

@@ -198,4 +198,4 @@ def test_doctor_fails_where_something_must_be_mended(monkeypatch: pytest.MonkeyP
 
 
 def test_usable_cores_are_counted():
-    assert 0 < doctor.usable_cores() <= 4096
+    assert 0 < usable_cores() <= 4096

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from tests.data.worlds import ReachEnv, ReachExpert, make_arm
+from vla.control.loop import Command, run_loop
+from vla.control.safety import SafetyEnvelope
 from vla.data.record import ActionNoise, NoiseConfig, record_episode
-from vla.errors import ConfigError
+from vla.data.recorder import StoreRecorder
+from vla.data.store import EpisodeStore
+from vla.errors import ConfigError, IncompatibleError
+from vla.robots.sim import SimRobot
+from vla.types import ActionChunk
 
 
 def record(seed=3, noise=None, **more):
@@ -72,3 +78,90 @@ def test_noise_without_generator_or_nonsense_is_refused():
         NoiseConfig(burst_probability=1.5)
     with pytest.raises(ConfigError, match="shortest"):
         NoiseConfig(burst_steps=(3, 1))
+
+
+class Changing:
+    """Policy: up, first little, then beyond the range; never a NaN."""
+
+    contract = None
+
+    def __init__(self):
+        self.asked = 0
+
+    def reset(self):
+        self.asked = 0
+
+    def act(self, observations):
+        self.asked += 1
+        action = np.array([0, 0, 0.02 if self.asked < 3 else 0.5, 0, 1], np.float32)
+        return [ActionChunk(actions=action[None], control_hz=10.0) for _ in observations]
+
+
+class Telling:
+    """Operator: another sentence at the third turn, silence after it, then leaves."""
+
+    def __init__(self):
+        self.turns = 0
+
+    def poll(self):
+        self.turns += 1
+        said = {3: ("instruct", "reach the blue square"), 6: ("stop", ""), 8: ("quit", "")}.get(self.turns)
+        return said and Command(kind=said[0], text=said[1])
+
+    def tell(self, _message):
+        pass
+
+
+class Obeying(ReachEnv):
+    def set_instruction(self, text):
+        self._target = text.split()[2]
+
+
+def test_a_conversation_becomes_one_episode_a_sentence_and_what_was_held_is_left_out(tmp_path):
+    env = Obeying("reach", "alpha", 64)
+    robot, envelope = SimRobot(env, seed=1), SafetyEnvelope(env.embodiment)
+    with (
+        EpisodeStore.create(tmp_path / "run.zarr") as store,
+        StoreRecorder(store, env.embodiment, {"seed": 1}) as recorder,
+    ):
+        run_loop(robot, Changing(), envelope, max_steps=20, hooks=[recorder], operator=Telling())
+    with EpisodeStore.open(tmp_path / "run.zarr") as store:
+        assert [(e.instruction, e.length) for e in store.episodes] == [
+            ("reach the red square", 2),
+            ("reach the blue square", 3),
+        ]
+        second = store.episodes[1]
+        assert (second.success, second.provenance["first_step"]) == (False, 2)
+        assert second.provenance["safety"]["range"] == 3
+        np.testing.assert_allclose(store.column(1, "action")[:, 2], 0.03)
+        assert np.isnan(store.column(1, "aux/target_position")[0]).all()  # not known before the next step
+
+
+def test_an_error_in_the_loop_still_commits_what_was_done(tmp_path):
+    env = ReachEnv("reach", "alpha", 64)
+
+    class Breaking(Changing):
+        def act(self, observations):
+            if self.asked == 2:
+                raise ZeroDivisionError
+            return super().act(observations)
+
+    with (
+        EpisodeStore.create(tmp_path / "run.zarr") as store,
+        pytest.raises(ZeroDivisionError),
+        StoreRecorder(store, env.embodiment, {}) as recorder,
+    ):
+        run_loop(
+            SimRobot(env, seed=1), Breaking(), SafetyEnvelope(env.embodiment), max_steps=9, hooks=[recorder]
+        )
+    with EpisodeStore.open(tmp_path / "run.zarr") as store:
+        assert [e.length for e in store.episodes] == [2]
+        assert not store.verify()
+
+
+def test_an_arm_of_another_make_is_refused_before_anything_moves(tmp_path):
+    with (
+        EpisodeStore.create(tmp_path / "run.zarr", embodiments=[make_arm("alpha")]) as store,
+        pytest.raises(IncompatibleError, match="cameras differ"),
+    ):
+        StoreRecorder(store, make_arm("alpha", image_size=32), {})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
-from tests.data.worlds import make_arm, make_episode
+from tests.data.worlds import OTHER, make_arm, make_episode
 from vla.data import parts, shards
 from vla.data.codec import JpegCodec
 from vla.data.store import EpisodeStore
@@ -38,7 +39,7 @@ def test_every_column_comes_back_exactly(tmp_path, rng, monkeypatch, chunk_rows)
             np.testing.assert_array_equal(store.column(i, "state"), [arm.pack_state(o.state) for o in seen])
             np.testing.assert_array_equal(store.column(i, "action"), [s.action for s in episode.steps])
             np.testing.assert_array_equal(store.column(i, "executed"), [s.executed for s in episode.steps])
-            np.testing.assert_array_equal(store.column(i, "time_s"), np.float32([o.time_s for o in seen]))
+            np.testing.assert_array_equal(store.column(i, "time_s"), [o.time_s for o in seen])
             for key in seen[0].aux:
                 np.testing.assert_array_equal(store.column(i, f"aux/{key}"), [o.aux[key] for o in seen])
         assert store.verify() == []
@@ -81,7 +82,7 @@ def test_facts_of_an_episode_survive(filled):
     with EpisodeStore.open(filled) as store:
         info = store.episodes[3]
         assert (info.instruction, info.embodiment, info.length) == ("do 3", "beta", 9)
-        assert info.provenance == {"task": "push", "seed": 3}
+        assert info.provenance == {"other_instructions": [OTHER], "task": "push", "seed": 3}
         assert info.success
         assert store.embodiments["alpha"] == make_arm("alpha")
         assert store.cameras(0) == ["front", "hand"]
@@ -324,3 +325,55 @@ def test_an_embodiment_added_between_episodes_is_numbered_right(tmp_path, rng):
         store.add_embodiment(make_arm("beta"))
         store.append(make_episode(rng, make_arm("beta")))
     assert zarr.open_array(tmp_path / "s/part-00000/episodes", mode="r")[:, 0].tolist() == [0, 1]
+
+
+def test_damaged_episodes_are_left_out_on_request_and_named(filled, rng):
+    with EpisodeStore.open(filled) as store:
+        place = int(store.frame_reader(2, "front").index[3, 0]) + 5
+    flip_byte(filled / "part-00000/steps/alpha/cameras/front/frames/c/0", shards.HEADER_BYTES + place)
+    with EpisodeStore.open(filled, skip_damaged=True) as store:
+        assert [info.instruction for info in store.episodes] == [f"do {i}" for i in (0, 1, 3, 4, 5, 6, 7)]
+        assert [info.index for info in store.episodes] == list(range(7))
+        (damage,) = store.skipped
+        assert (damage.episode, damage.column) == (2, "cameras/front/index")
+        assert "step 3" in damage.reason
+        assert "left out episode 2" in store.notices[0]
+        assert store.frames(2, "front", [3]).any()
+        assert store.verify() == []
+        with pytest.raises(StoreError, match="only be read"):
+            store.append(make_episode(rng, make_arm()))
+
+
+def test_damaged_metadata_of_a_part_is_named_and_its_episodes_stay(filled):
+    (filled / "part-00000/zarr.json").write_text("{")
+    with pytest.raises(StoreError, match=r"part-00000/zarr\.json is damaged"):
+        EpisodeStore.open(filled)
+    with EpisodeStore.open(filled, skip_damaged=True) as store:
+        assert (len(store), store.skipped[0].episode) == (8, None)
+
+
+def test_a_store_of_the_first_version_is_read_and_continued(filled, rng):
+    header = json.loads((filled / "zarr.json").read_text())
+    header["attributes"]["vla"]["format_version"] = 1
+    header["attributes"]["vla"]["codec"] = {"name": "jpeg", "quality": 95, "subsampling": "4:4:4"}
+    (filled / "zarr.json").write_text(json.dumps(header))
+    with EpisodeStore.open(filled) as store:
+        assert store.codec == JpegCodec(quality=95)
+        store.append(make_episode(rng, make_arm()))
+        assert store.verify() == []
+
+
+def test_larger_pictures_are_stored_at_a_lower_quality(rng):
+    small, large = (make_episode(rng, make_arm(image_size=n), length=1) for n in (64, 128))
+    for episode, quality in ((small, 95), (large, 85)):
+        image = episode.steps[0].observation.images["front"]
+        assert JpegCodec().encode(image) == JpegCodec(quality=quality).encode(image)
+
+
+def test_a_store_travels_to_another_process_without_what_it_writes(tmp_path, rng):
+    with EpisodeStore.create(tmp_path / "s", embodiments=[make_arm()]) as store:
+        store.append(make_episode(rng, make_arm()))
+        other = copy.deepcopy(store)
+        assert other._writer is None
+        np.testing.assert_array_equal(other.frames(0, "front", [2]), store.frames(0, "front", [2]))
+        other.close()

@@ -16,6 +16,7 @@ from vla.interfaces import AUX_KEYS
 from vla.types import ActionChunk, Episode, Observation, Step
 
 FINGERPRINT = "first build"
+OTHER = "reach the blue square"
 COLOURS = {"red": (210, 40, 40), "blue": (40, 60, 220)}
 
 
@@ -66,6 +67,7 @@ def make_episode(
         images = {c.name: _picture(rng.uniform(-1, 1, 2), (0, 0), "red", c.height) for c in arm.cameras}
         aux = {key: rng.normal(size=size).astype(np.float32) for key, size in AUX_KEYS.items()}
         aux["phase"] = np.array([0.0 if t < length // 2 else 1.0], np.float32)
+        aux["other_instruction"] = np.array([0.0 if t % 2 else np.nan], np.float32)
         state = {f.name: rng.uniform(f.low, f.high).astype(np.float32) for f in arm.state}
         seen = Observation(
             images=images, state=state, instruction=instruction, embodiment=arm.name, time_s=t / 10, aux=aux
@@ -80,7 +82,7 @@ def make_episode(
         instruction=instruction,
         embodiment=arm.name,
         success=True,
-        provenance=dict(provenance or {"task": "reach", "seed": 0}),
+        provenance={"other_instructions": [OTHER], **(provenance or {"task": "reach", "seed": 0})},
     )
 
 
@@ -142,6 +144,8 @@ class ReachEnv:
 
 class ReachExpert:
     """Goes straight to the target."""
+
+    contract = None
 
     def __init__(self, env: ReachEnv) -> None:
         self._env = env

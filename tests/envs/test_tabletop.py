@@ -236,6 +236,33 @@ def test_projected_target_lies_on_the_target_in_the_picture() -> None:
     assert set(np.flatnonzero(pixel > pixel.max() * 0.7)) == strongest
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_another_instruction_means_what_it_would_mean_if_it_were_asked(task: str) -> None:
+    env, asked = make(task), make(task)
+    obs, info = env.reset(seed=6)
+    other = int(info["aux"]["other_instruction"][0])
+    asked.reset(seed=6)
+    asked.set_instruction(info["other_instructions"][other])
+    there = asked.current_info()["aux"]
+    for name in ("target_position", "goal_position", "front_target_uv", "wrist_goal_uv"):
+        key = name.replace("target", "other_target").replace("goal", "other_goal")
+        np.testing.assert_allclose(info["aux"][key], there[name], atol=1e-6)
+    assert info["other_instructions"][other] != info["instruction"]
+    assert np.isnan(there["other_instruction"]).all()
+
+
+def test_things_have_the_colour_of_their_name_in_the_picture() -> None:
+    env = make("place", render=True, image_size=96)
+    obs, info = env.reset(seed=3)
+    uv = info["aux"]["front_things_uv"].reshape(-1, 2)
+    assert len(info["things"]) == 4
+    for words, (u, v) in zip(info["things"], uv, strict=False):
+        pixel = obs["images"]["front"][int((v + 1) * 48), int((u + 1) * 48)].astype(int)
+        strongest = {"red": {0}, "green": {1}, "blue": {2}, "yellow": {0, 1}}[words.split()[0]]
+        assert set(np.flatnonzero(pixel > pixel.max() * 0.7)) == strongest, words
+    assert np.isnan(uv[4:]).all()
+
+
 def test_things_are_parsed_in_the_order_said() -> None:
     text = "Please put the RED block on top of the green cube."
     assert parse_verb(text) == "stack"

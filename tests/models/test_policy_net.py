@@ -126,3 +126,35 @@ def test_an_untrained_head_cannot_be_asked():
     net, (inputs, _) = make_net(heads=("regression",)), make_batch()
     with pytest.raises(UnknownNameError, match="Known: regression"):
         net.sample(inputs, head="flow")
+
+
+def test_named_things_teach_the_picture_and_absent_ones_nothing():
+    net = make_net(things_weight=1.0, backbone_settings={"find_things": True})
+    inputs, labels = make_batch()
+    index = torch.tensor([[0, 1], [1, -1], [0, 1], [-1, -1]])
+    uv = torch.rand(4, 2, 2, 2, generator=noise(3)) * 2 - 1
+    ids, mask = torch.tensor([[4, 3], [2, 3]]), torch.ones(2, 2, dtype=torch.bool)
+    losses = []
+    for hidden in (0.0, 0.5):  # where no name points, the label is not read
+        moved = uv.where((index >= 0)[:, None, :, None], hidden)
+        things = Things(token_ids=ids, token_mask=mask, index=index, uv=moved)
+        total, parts = net.loss(inputs, replace(labels, things=things), noise())
+        losses.append(float(parts["things"]))
+    total.backward()
+    weight = net.backbone.cameras[0].thing_query.weight
+    assert losses[0] == losses[1] > 0
+    assert weight.grad is not None
+    assert weight.grad.abs().max() > 0
+
+
+def test_samples_without_actions_cost_the_heads_nothing():
+    net, (inputs, labels) = make_net(heads=("regression",)), make_batch()
+    mask = labels.action_mask.clone()
+    mask[1:] = False
+    seen = []
+    loss = net.heads["regression"].loss
+    net.heads["regression"].loss = lambda prefix, *rest: (
+        seen.append(len(prefix.features)) or loss(prefix, *rest)
+    )
+    net.loss(inputs, replace(labels, action_mask=mask), noise())
+    assert seen == [1]

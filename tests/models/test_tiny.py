@@ -101,3 +101,22 @@ def test_unknown_names_and_bad_sizes_are_refused():
         build_backbone("tiny", SETTINGS | {"image_size": 30})
     with pytest.raises(UnknownNameError, match="projector"):
         build_projector("qformer", 8, 8)
+
+
+def test_things_are_found_by_name_before_the_instruction_is_known():
+    torch.manual_seed(0)
+    net = build_backbone("tiny", SETTINGS | {"num_film_layers": 2, "find_things": True}).train()
+    inputs, _ = make_batch()
+    names = net.tokenize(["red cube", "blue cube", "cube"])
+    ids, mask = torch.from_numpy(names.ids), torch.from_numpy(names.mask)
+    keys = encode(net, inputs).auxiliary["thing_keys"]
+    other = net(inputs.images, None, inputs.token_ids.flip(0), inputs.token_mask, inputs.embodiment_id)
+    logits = net.thing_logits(keys, ids, mask)
+    assert logits.shape == (4, 2, 3, 16)
+    assert not torch.allclose(logits[:, :, 0], logits[:, :, 1])
+    torch.testing.assert_close(keys, other.auxiliary["thing_keys"])
+
+
+def test_a_backbone_at_work_keeps_nothing_for_training():
+    net = build_backbone("tiny", SETTINGS | {"find_things": True}).eval()
+    assert "thing_keys" not in encode(net, make_batch()[0]).auxiliary

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from tests.data.worlds import make_arm, make_episode
+from vla.data.mixture import SourceConfig
 from vla.data.store import EpisodeStore
 from vla.models.policy_net import PolicyNet, PolicyNetConfig
 from vla.train.config import BudgetConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from vla.train.processes import ProcessGroup
-from vla.train.setup import batch_source, draft_contract
+from vla.train.setup import batch_source, draft_contract, open_data
 from vla.train.trainer import Trainer
 
 SIZE = 16
@@ -33,7 +34,7 @@ def fill_store(path: Path, *, num_episodes: int = 6) -> Path:
 
 def tiny_config(store: Path, *, steps: int = 4, **changes: Any) -> TrainConfig:
     config = TrainConfig(
-        data=DataConfig(stores=(str(store),), image_size=SIZE),
+        data=DataConfig(sources=(SourceConfig(path=str(store)),), image_size=SIZE),
         model=ModelConfig(
             width=32, horizon=4, num_queries=3, num_noise=2, num_fusion_blocks=1, num_head_blocks=1
         ),
@@ -47,13 +48,13 @@ def tiny_config(store: Path, *, steps: int = 4, **changes: Any) -> TrainConfig:
 
 
 def make_trainer(config: TrainConfig) -> Trainer:
-    stores = [EpisodeStore.open(path) for path in config.data.stores]
-    contract = draft_contract(config, stores, {})
+    sources = open_data(config.data)
+    contract = draft_contract(config, sources, {})
     torch.manual_seed(config.seed)
     return Trainer(
         PolicyNet(PolicyNetConfig.from_json(contract.network)),
         config,
-        source=batch_source(config, stores, contract, ProcessGroup()),
+        source=batch_source(config, sources, contract, ProcessGroup()),
         camera_roles=contract.camera_roles,
         embodiments=sorted(contract.embodiments),
         device=torch.device("cpu"),

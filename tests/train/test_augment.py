@@ -1,10 +1,26 @@
 """Augmentation: labels move with pictures, nothing is mirrored, words are dropped at their rate."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.train.augment import drop_words, jitter_colours, shift_images
+from tests.data.worlds import OTHER, make_arm, make_episode
+from vla.data.statistics import compute_statistics
+from vla.data.store import EpisodeStore
+from vla.data.windows import Batch, WindowConfig, WindowDataset
+from vla.train.augment import ask_otherwise, drop_words, jitter_colours, shift_images
+
+
+@pytest.fixture
+def mixed_batch(tmp_path: Path) -> Batch:
+    """Eight samples; every second one knows what else its scene could be asked for."""
+    with EpisodeStore.create(tmp_path / "one.zarr", embodiments=[make_arm()]) as store:
+        store.append(make_episode(np.random.default_rng(0), make_arm(), length=8))
+        windows = WindowDataset(store, WindowConfig(), compute_statistics(store))
+        return windows.batch([(0, t) for t in range(8)])
 
 
 def picture_with_dot(x: int, y: int, size: int = 32) -> np.ndarray:
@@ -65,3 +81,20 @@ def test_words_are_dropped_at_their_rate_and_padding_is_not():
     dropped = drop_words(ids, mask, np.random.default_rng(0), 0.1)
     assert 0.07 < (dropped[:, :10] == 1).mean() < 0.13
     assert (dropped[:, 10:] == 7).all()
+
+
+def test_another_instruction_brings_its_own_places_and_masks_the_actions(mixed_batch):
+    asked = ask_otherwise(mixed_batch, np.random.default_rng(0), 1.0)
+    known = np.array([bool(text) for text in mixed_batch.other_instructions])
+    assert 0 < known.sum() < len(known)
+    assert [text == OTHER for text in asked.instructions] == known.tolist()
+    assert not asked.action_mask[known].any()
+    np.testing.assert_array_equal(asked.action_mask[~known], mixed_batch.action_mask[~known])
+    for key in ("target_position", "front_goal_uv"):
+        other = key.replace("target", "other_target").replace("goal", "other_goal")
+        np.testing.assert_array_equal(asked.aux[key][known], mixed_batch.aux[other][known])
+        np.testing.assert_array_equal(asked.aux[key][~known], mixed_batch.aux[key][~known])
+
+
+def test_share_zero_asks_nothing_else(mixed_batch):
+    assert ask_otherwise(mixed_batch, np.random.default_rng(0), 0.0) is mixed_batch

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.models.nets import make_net
+from vla.data.mixture import SourceConfig
 from vla.errors import ConfigError, UnknownNameError
 from vla.train.config import BudgetConfig, GenerationConfig, ModelConfig, OptimConfig, TrainConfig
 from vla.train.loop import train
@@ -34,7 +35,7 @@ def test_every_recipe_survives_json(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_trains_two_steps(path, store, tmp_path):
     config = recipe(path)
-    data = replace(config.data, stores=(str(store),), generate=None, image_size=16)
+    data = replace(config.data, sources=(SourceConfig(path=str(store)),), generate=None, image_size=16)
     config = replace(config, data=data, budget=BudgetConfig(steps=2), num_processes=1, device="cpu")
     policy = train(config, tmp_path / "run")
     assert (policy / "policy.json").is_file()

@@ -16,7 +16,7 @@ from vla.errors import CheckpointError, DivergenceError, IncompatibleError, VlaE
 from vla.files import exclusive
 from vla.models.saving import save_policy
 from vla.train.loop import train
-from vla.train.setup import draft_contract, load_start
+from vla.train.setup import draft_contract, load_start, open_data
 from vla.train.trainer import Trainer
 
 
@@ -26,8 +26,7 @@ def weights(trainer: Trainer) -> list[torch.Tensor]:
 
 def start_at(trainer: Trainer, directory: Path) -> str:
     config = trainer.config
-    stores = [EpisodeStore.open(path) for path in config.data.stores]
-    save_policy(directory, trainer.averaged_weights(), draft_contract(config, stores, {}))
+    save_policy(directory, trainer.averaged_weights(), draft_contract(config, open_data(config.data), {}))
     return str(directory)
 
 

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from vla import registry
 from vla.cli.flags import parse
 from vla.errors import VlaError
+from vla.provenance import usable_cores
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -116,25 +117,13 @@ def _reinstall() -> str:
     return "pip install -c constraints.txt -e ."
 
 
-def usable_cores() -> float:
-    """Cores this process may use: its affinity, cut by a cgroup quota where there is one."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, int(limit) / int(period))
-    return cores
-
-
 def _cores() -> Finding:
     cores, load = usable_cores(), psutil.getloadavg()[0]
     busy = load > cores
     return Finding(
         check="cores",
         status="warn" if cores < 2 or busy else "ok",
-        found=f"{cores:g} usable, load {load:.1f}",
+        found=f"{cores} usable, load {load:.1f}",
         mend="other work is running: times will be longer than stated" if busy else "",
     )
 

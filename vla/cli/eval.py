@@ -31,6 +31,7 @@ class Eval:
         workers: processes; 0 runs in this one.
         videos: first episodes of each cell and condition to film.
         failure_videos: failures of each cell and condition to film besides.
+        record: episode store that every episode, successful or not, is added to (made if missing).
         quiet: no progress bar.
     """
 
@@ -50,6 +51,7 @@ class Eval:
     workers: int = 2
     videos: int = 0
     failure_videos: int = 1
+    record: Path | None = None
     quiet: bool = False
 
 
@@ -76,6 +78,7 @@ def run(argv: Sequence[str]) -> int:
         workers=flags.workers,
         videos_per_cell=flags.videos,
         failure_videos_per_cell=flags.failure_videos,
+        record=str(flags.record or ""),
     )
     summary = evaluate(config, flags.out, progress=not flags.quiet)
     print(summary_text(summary))

@@ -31,7 +31,10 @@ VERBS = {
         "vla demo --tasks place --arms panda ur5e --episodes 200 --out runs/demos",
         "Committed episodes are valid; the same command makes the rest.",
     ),
-    "data": Verb("look into an episode store: info, verify, stats", "vla data info runs/demos"),
+    "data": Verb(
+        "demonstrations in any format: look, solve, check, fix, view, import, export",
+        "vla data info runs/demos",
+    ),
     "train": Verb(
         "train a policy from a recipe",
         "vla train configs/quick.py --out runs/quick",

@@ -28,6 +28,7 @@ class Run:
         detailed: wear the detailed menagerie model of the arm, where it is on this machine.
         headless: open no window on the simulation (one opens where there is a display).
         execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
+        record: episode store that what is done is added to (made if missing).
     """
 
     sentence: tyro.conf.Positional[str | None] = None
@@ -39,6 +40,7 @@ class Run:
     detailed: bool = False
     headless: bool = False
     execution_horizon: int | None = None
+    record: Path | None = None
 
 
 def run(argv: Sequence[str]) -> int:
@@ -54,6 +56,7 @@ def run(argv: Sequence[str]) -> int:
         detailed=flags.detailed,
         video=flags.out or Path("outputs/run") / f"{slug(flags.sentence or 'conversation')}.mp4",
         viewer=has_display() and not flags.headless,
+        record=flags.record,
     )
     conversation = flags.sentence is None
     result = run_session(config, flags.sentence, prompt=Prompt() if conversation else None)

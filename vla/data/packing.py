@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
+from vla.data.source import EpisodeInfo, EpisodeSource, stacked_column
 from vla.data.statistics import Normalizer
-from vla.data.store import EpisodeInfo, EpisodeStore
 from vla.embodiment import Embodiment
 from vla.errors import IncompatibleError, StoreError
 from vla.interfaces import AUX_KEYS
+
+#: An episode with its source.
+Member = tuple[EpisodeSource, EpisodeInfo]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +50,7 @@ class PackedSteps:
 
 
 def pack_steps(
-    members: Sequence[tuple[EpisodeStore, EpisodeInfo]],
+    members: Sequence[Member],
     embodiment: Embodiment,
     normalizer: Normalizer,
     perturbation: float,
@@ -60,10 +64,7 @@ def pack_steps(
         perturbation: see ``WindowConfig``.
     """
     lengths = np.array([info.length for _, info in members])
-    state, action, executed = (
-        np.concatenate([store.column(info.index, column) for store, info in members])
-        for column in ("state", "action", "executed")
-    )
+    state, action, executed = (_stacked(members, column) for column in ("state", "action", "executed"))
     half_range = (embodiment.action_high - embodiment.action_low) / 2
     perturbed = np.any(np.abs(executed - action) > perturbation * half_range, axis=1)
     end = np.repeat(np.cumsum(lengths), lengths)
@@ -74,7 +75,7 @@ def pack_steps(
     return PackedSteps(
         state=normalizer.normalise_state(embodiment.name, state),
         action=normalizer.normalise_action(embodiment.name, action),
-        aux=np.concatenate([_aux_columns(store, info.index, info.length) for store, info in members]),
+        aux=_aux_columns(members),
         tcp_position=_tcp_position(embodiment, state),
         end=end,
         stop=np.minimum(end, _next_true(np.asarray(perturbed)) + 1),
@@ -82,9 +83,9 @@ def pack_steps(
     )
 
 
-def merge_embodiments(stores: Iterable[EpisodeStore]) -> dict[str, Embodiment]:
+def merge_embodiments(stores: Iterable[EpisodeSource]) -> dict[str, Embodiment]:
     """Embodiments of several stores by name; one name with two meanings raises (cameras may differ)."""
-    merged: dict[str, tuple[Embodiment, EpisodeStore]] = {}
+    merged: dict[str, tuple[Embodiment, EpisodeSource]] = {}
     for store in stores:
         for name, embodiment in store.embodiments.items():
             known, where = merged.setdefault(name, (embodiment, store))
@@ -94,7 +95,10 @@ def merge_embodiments(stores: Iterable[EpisodeStore]) -> dict[str, Embodiment]:
                 if getattr(embodiment, key) != getattr(known, key)
             ]
             if reasons:
-                raise IncompatibleError(f"{name!r} of {store.path}", f"{name!r} of {where.path}", reasons)
+                advice = f"if it is another arm, name it otherwise: rename={{{name!r}: ...}} of that source"
+                raise IncompatibleError(
+                    f"{name!r} of {store.path}", f"{name!r} of {where.path}", [*reasons, advice]
+                )
     return {name: embodiment for name, (embodiment, _) in merged.items()}
 
 
@@ -104,19 +108,38 @@ def _next_true(flags: np.ndarray) -> np.ndarray:
     return np.minimum.accumulate(places[::-1])[::-1]
 
 
-def _aux_columns(store: EpisodeStore, index: int, length: int) -> np.ndarray:
-    there = store.columns(index)
-    parts = []
+def _stacked(members: Sequence[Member], column: str) -> np.ndarray:
+    """A column of all episodes, those of one source at a time."""
+    groups = groupby(members, key=lambda member: id(member[0]))
+    runs = [list(group) for _, group in groups]
+    return np.concatenate(
+        [stacked_column(run[0][0], [info.index for _, info in run], column) for run in runs]
+    )
+
+
+def _aux_columns(members: Sequence[Member]) -> np.ndarray:
+    """float32 [N k]: the ``AUX_KEYS`` of all episodes; NaN where an episode has none."""
+    lengths = np.array([info.length for _, info in members])
+    starts = np.cumsum(lengths) - lengths
+    there = [set(source.columns(info.index)) for source, info in members]
+    aux = np.full((int(lengths.sum()), sum(AUX_KEYS.values())), np.nan, np.float32)
+    place = 0
     for key, size in AUX_KEYS.items():
-        values = np.full((length, size), np.nan, np.float32)
-        if f"aux/{key}" in there:
-            values = store.column(index, f"aux/{key}")
-        if values.shape[1] != size:
-            raise StoreError(
-                f"Episode {index} of {store.path}: aux {key!r} has {values.shape[1]} entries, not {size}."
-            )
-        parts.append(values)
-    return np.concatenate(parts, axis=1)
+        mine = [number for number, names in enumerate(there) if f"aux/{key}" in names]
+        if mine:
+            values = _stacked([members[number] for number in mine], f"aux/{key}")
+            if values.shape[1] != size:
+                source, info = members[mine[0]]
+                raise StoreError(
+                    f"Episode {info.index} of {source.path}: aux {key!r} has {values.shape[1]} entries, not "
+                    f"{size}."
+                )
+            rows = slice(None)
+            if len(mine) < len(members):
+                rows = np.concatenate([np.arange(starts[n], starts[n] + lengths[n]) for n in mine])
+            aux[rows, place : place + size] = values
+        place += size
+    return aux
 
 
 def _tcp_position(embodiment: Embodiment, state: np.ndarray) -> np.ndarray:

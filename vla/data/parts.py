@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from vla.data.codec import JpegCodec
-from vla.data.shards import ArrayLayout, ArrayReader, ArrayWriter, FileHandles, crc32c, write_group
+from vla.data.arrays import ArrayReader, FileHandles
+from vla.data.codec import Codec
+from vla.data.remote import RemoteFiles, RemotePath
+from vla.data.shards import ArrayLayout, ArrayWriter, crc32c, write_group
 from vla.embodiment import Embodiment
 from vla.errors import StoreError
 from vla.types import Episode
@@ -31,7 +33,6 @@ CHUNK_BYTES = 1 << 16  # bytes of a frame chunk: shards of 16.7 MB
 # synced this often and at close; what such a cut damaged is found by the checksums.
 SYNC_SECONDS = 5.0
 LOG = "episodes/commits.jsonl"  # inside an array's directory, where zarr libraries do not look
-FRAME_COLUMNS = ("start", "length", "crc32c")
 _EPISODE_COLUMNS = ("embodiment", "start", "length", "success")
 _PREFIX = b'{"crc32c":"00000000","commit":'
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -80,7 +81,7 @@ class CommitLog:
     damaged_lines: tuple[int, ...]
 
 
-def read_log(path: Path) -> CommitLog:
+def read_log(path: Path | RemotePath) -> CommitLog:
     """Read a commit log; a half-written last line is not damage but an episode never committed."""
     raw = path.read_bytes() if path.exists() else b""
     lines = raw.splitlines(keepends=True)
@@ -104,7 +105,7 @@ def check_name(kind: str, name: str) -> str:
 class PartWriter:
     """Appends episodes to a part that no other process is writing."""
 
-    def __init__(self, root: Path, codec: JpegCodec, embodiments: list[str]) -> None:
+    def __init__(self, root: Path, codec: Codec, embodiments: list[str]) -> None:
         self._codec, self.embodiments = codec, embodiments
         self._synced_at = time.monotonic()
         self.directory, self._log = _claim(root)
@@ -121,6 +122,7 @@ class PartWriter:
         for commit in log.commits:
             self._advance(commit)
         self._arrays: dict[str, ArrayWriter] = {}
+        self._time_dtypes: dict[str, str] = {}
         if not (self.directory / "zarr.json").exists():
             self._seal(0)
         self._episodes()
@@ -128,14 +130,15 @@ class PartWriter:
     def append(self, episode: Episode, embodiment: Embodiment) -> Commit:
         """Write the columns, then commit; nothing is committed if anything is wrong."""
         columns, frames = _columns(episode, embodiment)
+        columns["time_s"] = columns["time_s"].astype(self._time_dtype(embodiment.name))
         start, checksums, ends = self._rows.get(embodiment.name, 0), {}, {}
         for camera, images in frames.items():
             position = self._bytes.get((embodiment.name, camera), 0)
-            encoded = [self._codec.encode(image) for image in images]
+            encoded, extra = self._codec.encode_episode(images)
             sizes = np.array([len(data) for data in encoded])
             begins = position + np.cumsum(sizes) - sizes
             columns[f"cameras/{camera}/index"] = np.stack(
-                [begins, sizes, [crc32c(data) for data in encoded]], axis=1
+                [begins, sizes, [crc32c(data) for data in encoded], *extra], axis=1
             ).astype(np.int64)
             layout = ArrayLayout(dtype="uint8", width=None, chunk_rows=CHUNK_BYTES)
             self._array(f"steps/{embodiment.name}/cameras/{camera}/frames", layout, ["byte"]).write(
@@ -178,6 +181,14 @@ class PartWriter:
             array.close()
         self._seal(self._count)
         os.close(self._log)
+
+    def _time_dtype(self, embodiment: str) -> str:
+        """float64; float32 where a part of format version 1 is continued."""
+        if embodiment not in self._time_dtypes:
+            path = self.directory / "steps" / embodiment / "time_s"
+            known = (path / "zarr.json").exists()
+            self._time_dtypes[embodiment] = ArrayLayout.load(path)[0].dtype if known else "float64"
+        return self._time_dtypes[embodiment]
 
     def _commit(self, commit: Commit) -> None:
         try:
@@ -228,36 +239,47 @@ class PartWriter:
 
     def _seal(self, count: int) -> None:
         """Note how many episodes are certain, so that a log cut short is noticed."""
-        facts = {"episodes": count, "jpeg_backend": self._codec.backend, "columns": list(_EPISODE_COLUMNS)}
-        write_group(self.directory, {"vla": {**facts, "frame_columns": list(FRAME_COLUMNS)}})
+        facts = {"episodes": count, "encoder": self._codec.encoder, "columns": list(_EPISODE_COLUMNS)}
+        write_group(self.directory, {"vla": {**facts, "frame_columns": list(self._codec.frame_columns)}})
 
 
 class PartReader:
     """Reads the committed rows of one part."""
 
-    def __init__(self, directory: Path, handles: FileHandles) -> None:
-        self.directory, self._handles = directory, handles
+    def __init__(self, directory: Path | RemotePath, files: FileHandles | RemoteFiles) -> None:
+        self.directory, self._files = directory, files
         self._arrays: dict[str, ArrayReader] = {}
         self.log = read_log(directory / LOG)
+        self.faults: tuple[str, ...] = ()
+        self.sealed = 0
+        if isinstance(files, RemoteFiles):
+            files.fetch([str(directory / "steps" / key / "zarr.json") for key in self._array_names()])
         try:
             attributes = json.loads((directory / "zarr.json").read_text())["attributes"]
             self.sealed = int(attributes["vla"]["episodes"])
         except FileNotFoundError:  # a part that has only just been claimed
-            self.sealed = 0
+            pass
         except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{directory / 'zarr.json'} is damaged ({error!r}).") from error
+            self.faults = (f"{directory / 'zarr.json'} is damaged ({error!r})",)
 
     def array(self, embodiment: str, name: str) -> ArrayReader:
         key = f"{embodiment}/{name}"
         if key not in self._arrays:
-            self._arrays[key] = ArrayReader(self.directory / "steps" / key, self._handles)
+            self._arrays[key] = ArrayReader(self.directory / "steps" / key, self._files)
         return self._arrays[key]
 
     def frames(self, embodiment: str, camera: str) -> ArrayReader:
         return self.array(embodiment, f"cameras/{camera}/frames")
 
+    def _array_names(self) -> list[str]:
+        columns = {f"{c.embodiment}/{name}" for c in self.log.commits for name in c.crc32c}
+        frames = {f"{c.embodiment}/cameras/{name}/frames" for c in self.log.commits for name in c.frame_bytes}
+        return sorted(columns | frames)
+
     def missing_bytes(self) -> list[str]:
-        """Shards that are too short for what is committed (file sizes only)."""
+        """Shards that are too short for what is committed (file sizes only; not asked of object stores)."""
+        if isinstance(self._files, RemoteFiles):
+            return []
         spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
         def need(embodiment: str, name: str, start: int, stop: int) -> None:
@@ -307,7 +329,7 @@ def _columns(
                 f"{episode.embodiment!r} told {episode.instruction!r}: split it where they change."
             )
     columns = {
-        "time_s": np.array([seen.time_s for seen in observations], np.float32),
+        "time_s": np.array([seen.time_s for seen in observations], np.float64),
         "action": np.stack([embodiment.check_action(step.action) for step in episode.steps]),
         "executed": np.stack([embodiment.check_action(step.executed) for step in episode.steps]),
     }

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.recorder import EpisodeRecorder, copied, scene_facts
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, EnvError
 from vla.interfaces import Env, Policy, observation_from_gym
-from vla.types import Episode, Observation, Step
+from vla.types import Episode
 
 _STEP_LIMIT = 10_000
 
@@ -106,45 +107,32 @@ def record_episode(
     embodiment = env.embodiment
     disturbance = ActionNoise(noise, embodiment, rng) if noise is not None and rng is not None else None
     obs, info = env.reset(seed=seed, options=dict(options or {}))
+    named = scene_facts(info)
     policy.reset()
-    steps: list[Step] = []
+    recorder = EpisodeRecorder(
+        embodiment,
+        {
+            **(provenance or {}),
+            "seed": seed,
+            **(options or {}),
+            "noise": None if noise is None else asdict(noise),
+            **named,
+        },
+    )
     done = False
-    while not done and len(steps) < (max_steps or _STEP_LIMIT):
+    while not done and len(recorder) < (max_steps or _STEP_LIMIT):
         seen = observation_from_gym(
-            obs, embodiment, time_s=len(steps) / embodiment.control_hz, aux=info.get("aux")
+            obs, embodiment, time_s=len(recorder) / embodiment.control_hz, aux=info.get("aux")
         )
-        seen = _copied(seen)
+        seen = copied(seen)  # the env's next step writes into the same buffers
         wanted = embodiment.check_action(policy.act([seen])[0].actions[0])
         label = np.clip(wanted, embodiment.action_low, embodiment.action_high)
         executed = label if disturbance is None else disturbance.disturb(label)
-        steps.append(Step(observation=seen, action=label, executed=executed))
         obs, _, terminated, truncated, info = env.step(executed)
+        recorder.add(seen, wanted, executed, success=bool(info["success"]))
         done = terminated or truncated or bool(info["success"])
     if not done and max_steps is None:
         raise EnvError(
             f"An episode did not end within {_STEP_LIMIT} steps: the env never truncates; pass max_steps."
         )
-    return Episode(
-        steps=tuple(steps),
-        instruction=steps[0].observation.instruction,
-        embodiment=embodiment.name,
-        success=bool(info["success"]),
-        provenance={
-            **(provenance or {}),
-            "seed": seed,
-            **(options or {}),
-            "noise": None if noise is None else asdict(noise),
-        },
-    )
-
-
-def _copied(seen: Observation) -> Observation:
-    """An observation that outlives the env's buffers."""
-    return Observation(
-        images={name: np.array(image) for name, image in seen.images.items()},
-        state={name: np.array(value, np.float32) for name, value in seen.state.items()},
-        instruction=seen.instruction,
-        embodiment=seen.embodiment,
-        time_s=seen.time_s,
-        aux={name: np.array(value, np.float32) for name, value in seen.aux.items()},
-    )
+    return recorder.episode()

@@ -1,4 +1,6 @@
-"""Which windows a training step sees: balanced over cells and phases, reproducible, disjoint over ranks."""
+"""Which windows a training step sees: weighted over sources, balanced over cells and phases, reproducible,
+disjoint over ranks.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +50,6 @@ class WindowSampler:
             for flags in (approach, ~approach)
         )
 
-    def at(self, *, seed: int, step: int, batch_size: int, rank: int = 0, world: int = 1) -> np.ndarray:
-        """int64 [batch_size 2] of one rank; the ranks share one draw and each takes its slice of it."""
-        if not 0 <= rank < world:
-            raise ConfigError(f"Rank {rank} of {world} ranks.")
-        whole = self.draw(np.random.default_rng([seed, step]), batch_size * world)
-        return whole[rank * batch_size : (rank + 1) * batch_size]
-
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """int64 [count 2] of (episode, step), in random order."""
         cells = np.arange(len(self.cells))
@@ -86,6 +81,46 @@ class WindowSampler:
         return np.concatenate(
             [_pick(rng, approach, num_approach + spill), _pick(rng, others, num_uniform - spill)]
         )
+
+
+class MixtureSampler:
+    """Draws (episode, step) pairs from several sources, each with its share of every batch.
+
+    A source's number of windows in a batch is its share of it, rounded up or down so that the expectation is
+    exact; with one source the draw is that source's own.
+
+    Args:
+        samplers: one a source, with episodes numbered within it.
+        num_episodes: of each source; they are numbered through in order.
+        weights: of each source, positive; only their ratios count.
+    """
+
+    def __init__(
+        self, samplers: Sequence[WindowSampler], *, num_episodes: Sequence[int], weights: Sequence[float]
+    ) -> None:
+        self.samplers = list(samplers)
+        self._first = np.cumsum(num_episodes) - num_episodes
+        self.shares = np.asarray(weights, np.float64) / np.sum(weights)
+
+    def at(self, *, seed: int, step: int, batch_size: int, rank: int = 0, world: int = 1) -> np.ndarray:
+        """int64 [batch_size 2] of one rank; the ranks share one draw and each takes its slice of it."""
+        if not 0 <= rank < world:
+            raise ConfigError(f"Rank {rank} of {world} ranks.")
+        whole = self.draw(np.random.default_rng([seed, step]), batch_size * world)
+        return whole[rank * batch_size : (rank + 1) * batch_size]
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """int64 [count 2] of (episode, step), in random order."""
+        if len(self.samplers) == 1:
+            return self.samplers[0].draw(rng, count)
+        bounds = np.floor(np.cumsum(self.shares[:-1]) * count + rng.random()).astype(int)
+        counts = np.diff(bounds, prepend=0, append=count).tolist()
+        parts = [
+            sampler.draw(rng, number) + [first, 0]
+            for sampler, number, first in zip(self.samplers, counts, self._first.tolist(), strict=True)
+            if number
+        ]
+        return rng.permutation(np.concatenate(parts)) if parts else np.zeros((0, 2), np.int64)
 
 
 def _pick(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:

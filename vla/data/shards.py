@@ -7,8 +7,7 @@ Each array grows along its first axis. Its elements lie uncompressed, in order, 
     byte 4096  chunk 0, chunk 1, ... chunk 254                          (whole, little endian, C order)
 
 The index fits in one page and is replaced by one ``pwrite``, so a killed writer leaves the old index
-or the new one. Rows past the last committed one are never read. Reading is ``pread`` at a computed place;
-zarr-python would spend 2-4 ms on each access.
+or the new one. Rows past the last committed one are never read.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
@@ -28,15 +26,16 @@ import numpy as np
 from vla.errors import StoreError
 from vla.files import write_json
 
+if TYPE_CHECKING:
+    from vla.data.remote import RemotePath
+
 HEADER_BYTES = 4096
 CHUNKS_PER_SHARD = 255  # 255 * 16 + 4 bytes of index: the most that fit in one page
+INDEX_BYTES = CHUNKS_PER_SHARD * 16 + 4
 _MISSING = 2**64 - 1
-_MAX_OPEN_FILES = 256  # below the usual limit of 1024 a process
 
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), the checksum zarr uses."""
-    return google_crc32c.value(data)
+#: CRC-32C (Castagnoli) of bytes, the checksum zarr uses.
+crc32c: Callable[[bytes], int] = google_crc32c.value
 
 
 def write_group(directory: Path, attributes: dict[str, Any], *, durable: bool = False) -> None:
@@ -69,8 +68,9 @@ class ArrayLayout:
     def shape(self, rows: int) -> list[int]:
         return [rows] if self.width is None else [rows, self.width]
 
-    def file(self, directory: Path, shard: int) -> Path:
-        return directory / "c" / (str(shard) if self.width is None else f"{shard}/0")
+    def file(self, shard: int) -> str:
+        """The shard's name below the array's directory."""
+        return f"c/{shard}" if self.width is None else f"c/{shard}/0"
 
     def metadata(self, rows: int, names: list[str]) -> dict[str, Any]:
         """Content of the array's ``zarr.json``."""
@@ -96,7 +96,7 @@ class ArrayLayout:
         }
 
     @classmethod
-    def load(cls, directory: Path) -> tuple[ArrayLayout, int]:
+    def load(cls, directory: Path | RemotePath) -> tuple[ArrayLayout, int]:
         """Layout and number of rows of a stored array; raises :class:`StoreError` if it is not ours."""
         try:
             data = json.loads((directory / "zarr.json").read_text())
@@ -118,55 +118,21 @@ class ArrayLayout:
         return layout, shape[0]
 
 
-class FileHandles:
-    """Read-only file descriptors by path: at most 256 open, and reopened in a forked process."""
-
-    def __init__(self) -> None:
-        self._fds: OrderedDict[str, int] = OrderedDict()
-        self._pid = os.getpid()
-
-    def get(self, path: str) -> int:
-        """Descriptor of a shard whose index was checked when it was opened."""
-        if self._pid != os.getpid():
-            self.close()
-            self._pid = os.getpid()
-        fd = self._fds.get(path)
-        if fd is None:
-            fd = self._open(path)
-            self._fds[path] = fd
-            if len(self._fds) > _MAX_OPEN_FILES:
-                os.close(self._fds.popitem(last=False)[1])
-        return fd
-
-    def close(self) -> None:
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
-
-    def _open(self, path: str) -> int:
-        try:
-            fd = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            raise StoreError(f"The shard {path} is missing.") from None
-        try:
-            read_index(fd, path)
-        except StoreError:
-            os.close(fd)
-            raise
-        return fd
-
-
 def read_index(fd: int, path: str) -> np.ndarray:
     """bool [255]: which chunks a shard holds; checks length, checksum and that the shard is flat."""
-    size = CHUNKS_PER_SHARD * 16
-    for _ in range(3):  # a live writer may replace the page while it is read
-        page = os.pread(fd, size + 4, 0)
-        if len(page) == size + 4 and crc32c(page[:size]) == int.from_bytes(page[size:], "little"):
+    for _ in range(2):  # a live writer may replace the page while it is read
+        page = os.pread(fd, INDEX_BYTES, 0)
+        if _is_whole(page):
             break
         time.sleep(0.01)
-    else:
+    return parse_index(os.pread(fd, INDEX_BYTES, 0), path)
+
+
+def parse_index(page: bytes, path: str) -> np.ndarray:
+    """The same of the first ``INDEX_BYTES`` of a shard, for its ``path`` in errors."""
+    if not _is_whole(page):
         raise StoreError(f"The index of shard {path} is truncated or damaged.")
-    entries = np.frombuffer(page[:size], "<u8").reshape(-1, 2)
+    entries = np.frombuffer(page[:-4], "<u8").reshape(-1, 2)
     present = entries[:, 0] != _MISSING
     chunk_bytes = int(entries[present, 1].max(initial=0))
     expected = HEADER_BYTES + np.arange(CHUNKS_PER_SHARD, dtype=np.uint64) * chunk_bytes
@@ -177,60 +143,8 @@ def read_index(fd: int, path: str) -> np.ndarray:
     return present
 
 
-class ArrayReader:
-    """Random access to the committed rows of one array."""
-
-    def __init__(self, directory: Path, handles: FileHandles) -> None:
-        self.directory = directory
-        self.layout, self.rows = ArrayLayout.load(directory)
-        self._handles = handles
-        self._shard_bytes = self.layout.shard_bytes
-        self._row_bytes = self.layout.row_bytes
-        self._paths: list[str] = []
-
-    def path(self, shard: int) -> str:
-        while len(self._paths) <= shard:
-            self._paths.append(str(self.layout.file(self.directory, len(self._paths))))
-        return self._paths[shard]
-
-    def read_bytes(self, start: int, count: int) -> bytes:
-        """``count`` rows from row ``start``, raw."""
-        position, remaining = start * self._row_bytes, count * self._row_bytes
-        shard, offset = divmod(position, self._shard_bytes)
-        if offset + remaining <= self._shard_bytes:
-            return self._pread(shard, offset, remaining)
-        parts = []
-        while remaining:
-            size = min(remaining, self._shard_bytes - offset)
-            parts.append(self._pread(shard, offset, size))
-            remaining, shard, offset = remaining - size, shard + 1, 0
-        return b"".join(parts)
-
-    def as_array(self, raw: bytes | memoryview) -> np.ndarray:
-        """Raw rows -> array [n] or [n width] in native byte order (read-only view)."""
-        array = np.frombuffer(raw, np.dtype(self.layout.dtype).newbyteorder("<"))
-        return array if self.layout.width is None else array.reshape(-1, self.layout.width)
-
-    def missing_bytes(self, spans: Iterable[tuple[int, int]]) -> str:
-        """Why the shards cannot hold rows ``start..stop``, or an empty string; looks at file sizes only."""
-        for start, stop in spans:
-            begin, end = start * self._row_bytes, stop * self._row_bytes
-            for shard in range(begin // self._shard_bytes, -(-end // self._shard_bytes)):
-                needed = HEADER_BYTES + min(end - shard * self._shard_bytes, self._shard_bytes)
-                try:
-                    size = os.stat(self.path(shard)).st_size
-                except FileNotFoundError:
-                    return f"{self.path(shard)} is missing"
-                if size < needed:
-                    return f"{self.path(shard)} has {size} bytes, expected at least {needed}"
-        return ""
-
-    def _pread(self, shard: int, offset: int, size: int) -> bytes:
-        path = self.path(shard)
-        raw = os.pread(self._handles.get(path), size, HEADER_BYTES + offset)
-        if len(raw) != size:
-            raise StoreError(f"The shard {path} is truncated: {len(raw)} of {size} bytes at {offset}.")
-        return raw
+def _is_whole(page: bytes) -> bool:
+    return len(page) == INDEX_BYTES and crc32c(page[:-4]) == int.from_bytes(page[-4:], "little")
 
 
 class ArrayWriter:
@@ -292,7 +206,7 @@ class ArrayWriter:
         if shard == self._shard:
             return
         self.close()
-        path = self.layout.file(self.directory, shard)
+        path = self.directory / self.layout.file(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._present = np.zeros(CHUNKS_PER_SHARD, bool)
         fresh = not path.exists()

@@ -5,19 +5,21 @@ Statistics belong to a policy's contract: a missing embodiment raises, nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from vla.data.store import EpisodeStore
+from vla.data.source import EpisodeSource, stacked_column
 from vla.embodiment import Embodiment, Field
 from vla.errors import StatisticsError, UnknownNameError
 
 Mode = Literal["mean_std", "quantile", "range"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 _BINS = 8192  # quantiles are exact to 1/8192 of an entry's range
 _CONSTANT = 1e-3  # an entry that varies by less than this share of its declared range is constant
+_BLOCK = 256  # episodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +67,12 @@ def statistics_from_json(data: Mapping[str, Any]) -> dict[str, Statistics]:
     return {name: Statistics.from_json(value) for name, value in data.items()}
 
 
-def compute_statistics(stores: EpisodeStore | Sequence[EpisodeStore]) -> dict[str, Statistics]:
-    """Statistics of every embodiment that has episodes, one episode in memory at a time.
+def compute_statistics(stores: EpisodeSource | Sequence[EpisodeSource]) -> dict[str, Statistics]:
+    """Statistics of every embodiment that has episodes, one column in memory at a time.
 
-    Mean and variance are merged episode by episode (Chan et al. 1979) in float64; quantiles come from
-    a histogram of a second pass.
+    Mean and variance are merged block by block (Chan et al. 1979) in float64; quantiles: a histogram.
     """
-    stores = [stores] if isinstance(stores, EpisodeStore) else list(stores)
+    stores = [stores] if isinstance(stores, EpisodeSource) else list(stores)
     names = {info.embodiment for store in stores for info in store.episodes}
     if not names:
         raise StatisticsError("No episodes to compute statistics from.")
@@ -87,36 +88,38 @@ def compute_statistics(stores: EpisodeStore | Sequence[EpisodeStore]) -> dict[st
     return result
 
 
-def _values(stores: Sequence[EpisodeStore], embodiment: str, column: str) -> Iterator[np.ndarray]:
+def _blocks(stores: Sequence[EpisodeSource], embodiment: str, column: str) -> list[np.ndarray]:
+    """The rows of a column, float32, some episodes at a time."""
+    blocks = []
     for store in stores:
-        for info in store.episodes:
-            if info.embodiment == embodiment:
-                yield store.column(info.index, column).astype(np.float64)
+        mine = [info.index for info in store.episodes if info.embodiment == embodiment]
+        for first in range(0, len(mine), _BLOCK):
+            blocks.append(stacked_column(store, mine[first : first + _BLOCK], column))
+    return blocks
 
 
-def _vector_statistics(stores: Sequence[EpisodeStore], embodiment: str, column: str) -> VectorStatistics:
+def _vector_statistics(stores: Sequence[EpisodeSource], embodiment: str, column: str) -> VectorStatistics:
     count, mean, squares, low, high = 0, np.zeros(()), np.zeros(()), np.array(np.inf), np.array(-np.inf)
-    for values in _values(stores, embodiment, column):
+    blocks = _blocks(stores, embodiment, column)
+    for block in blocks:
+        values = block.astype(np.float64)
         if count and values.shape[1:] != mean.shape:
             raise StatisticsError(
                 f"{column} of {embodiment!r} has {values.shape[1]} and {len(mean)} entries."
             )
-        n, delta = len(values), values.mean(axis=0) - mean
+        n, own = len(values), values.mean(axis=0)
+        delta = own - mean
         mean = mean + delta * n / (count + n)
-        squares = (
-            squares + ((values - values.mean(axis=0)) ** 2).sum(axis=0) + delta**2 * count * n / (count + n)
-        )
-        low, high, count = (
-            np.minimum(low, values.min(axis=0)),
-            np.maximum(high, values.max(axis=0)),
-            count + n,
-        )
+        squares = squares + ((values - own) ** 2).sum(axis=0) + delta**2 * count * n / (count + n)
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+        count += n
     width = np.where(high > low, high - low, 1.0)
-    histogram = np.zeros((len(mean), _BINS), np.int64)
-    columns = np.arange(len(mean))
-    for values in _values(stores, embodiment, column):
-        bins = np.minimum((values - low) / width * _BINS, _BINS - 1).astype(int)
-        np.add.at(histogram, (columns, bins), 1)
+    histogram = np.zeros(len(mean) * _BINS, np.int64)
+    firsts = np.arange(len(mean)) * _BINS
+    for block in blocks:
+        bins = np.minimum((block.astype(np.float64) - low) / width * _BINS, _BINS - 1).astype(np.int64)
+        histogram += np.bincount((bins + firsts).reshape(-1), minlength=len(histogram))
+    histogram = histogram.reshape(-1, _BINS)
     shares = np.cumsum(histogram, axis=1) / count
     q01, q99 = (low + (np.argmax(shares >= q, axis=1) + 0.5) / _BINS * (high - low) for q in (0.01, 0.99))
     rows = [np.asarray(row) for row in (mean, np.sqrt(squares / count), low, high, q01, q99)]
@@ -131,6 +134,11 @@ class Normalizer:
     Modes: ``mean_std`` (zero mean, unit deviation), ``quantile`` (1st and 99th percentile to -1 and
     +1), ``range`` (the field's declared low and high to -1 and +1; needs no statistics). An entry that
     hardly varies in the data is scaled by half its declared range instead, so that noise is not blown up.
+
+    Args:
+        embodiments, statistics: by name; statistics decide whom there are maps for.
+        state_mode, action_mode: of all embodiments that ``modes`` says nothing else of.
+        modes: embodiment -> (state mode, action mode), e.g. quantiles where declared ranges are guesses.
     """
 
     def __init__(
@@ -140,10 +148,12 @@ class Normalizer:
         *,
         state_mode: Mode = "mean_std",
         action_mode: Mode = "range",
+        modes: Mapping[str, tuple[Mode, Mode]] | None = None,
     ) -> None:
-        for mode in (state_mode, action_mode):
-            if mode not in get_args(Mode):
-                raise UnknownNameError("normalisation mode", mode, get_args(Mode))
+        self.modes = {name: (pair[0], pair[1]) for name, pair in (modes or {}).items()}
+        for mode in (state_mode, action_mode, *(mode for pair in self.modes.values() for mode in pair)):
+            if mode not in MODES:
+                raise UnknownNameError("normalisation mode", mode, MODES)
         self.state_mode: Mode = state_mode
         self.action_mode: Mode = action_mode
         self.statistics = dict(statistics)
@@ -154,8 +164,9 @@ class Normalizer:
                     f"Statistics of embodiment {name!r}, but only {sorted(embodiments)} are described."
                 )
             arm = embodiments[name]
-            self._maps[name, "state"] = _affine(name, arm.state, values.state, state_mode)
-            self._maps[name, "action"] = _affine(name, arm.action, values.action, action_mode)
+            of_state, of_action = self.modes.get(name, (state_mode, action_mode))
+            self._maps[name, "state"] = _affine(name, arm.state, values.state, of_state)
+            self._maps[name, "action"] = _affine(name, arm.action, values.action, of_action)
 
     def normalise_state(self, embodiment: str, state: np.ndarray) -> np.ndarray:
         """float32 [..., state_dim] in units -> normalised, field order."""
@@ -178,23 +189,26 @@ class Normalizer:
         return (action * scale + centre).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
+        modes = {name: list(pair) for name, pair in self.modes.items()}
         return {
             "state_mode": self.state_mode,
             "action_mode": self.action_mode,
             "statistics": statistics_to_json(self.statistics),
+            **({"modes": modes} if modes else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], embodiments: Mapping[str, Embodiment]) -> Normalizer:
         """Strict inverse of :meth:`to_json`."""
         expected = {"state_mode", "action_mode", "statistics"}
-        if set(data) != expected:
+        if set(data) - {"modes"} != expected:
             raise StatisticsError(f"A normaliser has the keys {sorted(data)}, expected {sorted(expected)}.")
         return cls(
             embodiments,
             statistics_from_json(data["statistics"]),
             state_mode=data["state_mode"],
             action_mode=data["action_mode"],
+            modes=data.get("modes"),
         )
 
     def _map(self, embodiment: str, kind: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

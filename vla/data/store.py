@@ -1,4 +1,4 @@
-"""The episode store: a directory of zarr v3 arrays to which whole episodes are appended atomically.
+"""The episode store: zarr v3 arrays to which whole episodes are appended atomically.
 
 ::
 
@@ -6,12 +6,14 @@
       part-00000/                                one writer's part; several make one store
         episodes/                  int64 [E 4]   embodiment number, start row, length, success
         episodes/commits.jsonl                   the truth: an episode exists once its line is whole
-        steps/panda/state          f32 [N S]     likewise action, executed [N A], time_s [N], aux/<key> [N k]
-        steps/panda/cameras/front/frames  u8 [bytes]   JPEG frames, one after the other
+        steps/panda/state          f32 [N S]     likewise action, executed [N A], aux/<key> [N k];
+                                                   f64 time_s [N], s
+        steps/panda/cameras/front/frames  u8 [bytes]   JPEG frames (an archive: AV1), one after the other
         steps/panda/cameras/front/index   i64 [N 3]    start, length, crc32c of each frame
 
 A writer killed at any moment loses nothing committed. Every read is checked against a checksum. While a
 part is being written its arrays' lengths are whole shards (unwritten rows are 0); closing makes them exact.
+A store at a URL (``s3://...``) is read through fsspec; it cannot be appended to.
 """
 
 from __future__ import annotations
@@ -28,34 +30,31 @@ from typing import Any, Self
 
 import numpy as np
 
-from vla.data.codec import JpegCodec
-from vla.data.frames import FrameReader
-from vla.data.parts import Commit, PartReader, PartWriter, check_name
-from vla.data.shards import FileHandles, crc32c, write_group
+from vla.data.arrays import FileHandles
+from vla.data.codec import Codec, JpegCodec, codec_from_json
+from vla.data.frames import FrameReader, prefetch
+from vla.data.parts import LOG, Commit, PartReader, PartWriter, check_name
+from vla.data.remote import RemoteFiles, RemotePath, is_url
+from vla.data.shards import crc32c, write_group
+from vla.data.source import EpisodeInfo
 from vla.embodiment import Embodiment
 from vla.errors import IncompatibleError, StoreError, UnknownNameError
 from vla.types import Episode
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, 2)  # 1: JPEG of one stated quality
+_PARTS_AT_ONCE = 32
 _PART = re.compile(r"part-\d{5}")
+_READ_ONLY = "write to a local directory and upload that, it needs no conversion."
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeInfo:
-    """What is known of an episode without reading its columns; ``length`` counts steps."""
-
-    index: int
-    length: int
-    instruction: str
-    embodiment: str
-    success: bool
-    provenance: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Damage:
-    """One fault found by :meth:`EpisodeStore.verify`; ``episode`` is None if a whole part is concerned."""
+    """One fault found by :meth:`EpisodeStore.verify`; ``episode`` is None if a whole part is concerned.
+
+    A store that leaves damaged episodes out numbers them as they were before.
+    """
 
     episode: int | None
     column: str
@@ -69,22 +68,27 @@ class EpisodeStore:
     numbers follow the parts' order; episodes appended through this handle come last until it is reopened.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any], *, tolerate_damage: bool) -> None:
-        self.path = path
+    def __init__(self, root: Path | RemotePath, header: Mapping[str, Any], *, tolerate_damage: bool) -> None:
+        self._root = root
+        self.path: Path | str = root if isinstance(root, Path) else root.files.url
         self.provenance: Mapping[str, Any] = header["provenance"]
         self.embodiments = {e["name"]: Embodiment.from_json(e) for e in header["embodiments"]}
-        self.codec = JpegCodec(quality=header["codec"]["quality"])
+        self.codec = codec_from_json(header["codec"])
         self.notices: list[str] = []
+        self.skipped: tuple[Damage, ...] = ()
         self._damaged: list[Damage] = []
         self._tolerant = tolerate_damage
-        self._handles = FileHandles()
-        self._decode = self.codec.decoder()
-        self._parts: dict[Path, PartReader] = {}
+        self._files = FileHandles() if isinstance(root, Path) else root.files
+        self._parts: dict[Path | RemotePath, PartReader] = {}
         self._commits: list[tuple[PartReader, Commit]] = []
         self._writer: PartWriter | None = None
         self.episodes: list[EpisodeInfo] = []
-        for directory in sorted(p for p in path.iterdir() if _PART.fullmatch(p.name)):
+        for directory in _part_directories(root):
             self._load_part(directory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: the same episodes, without what this one is writing."""
+        return {**self.__dict__, "_writer": None}
 
     @classmethod
     def create(
@@ -93,7 +97,7 @@ class EpisodeStore:
         *,
         embodiments: Iterable[Embodiment] = (),
         provenance: Mapping[str, Any] | None = None,
-        jpeg_quality: int = 95,
+        codec: Codec | None = None,
     ) -> Self:
         """A new, empty store; an existing one is never replaced.
 
@@ -101,8 +105,10 @@ class EpisodeStore:
             path: directory to make, customarily ``<name>.zarr``.
             embodiments: who will be in it; more can be added later.
             provenance: JSON-able facts about the whole store.
-            jpeg_quality: 1..100.
+            codec: how frames are stored (default: JPEG; ``VideoCodec`` of ``vla.data.archive``: AV1).
         """
+        if is_url(path):
+            raise StoreError(f"{path} is not on this machine: {_READ_ONLY}")
         path = Path(path)
         if path.exists() and any(path.iterdir()):
             raise StoreError(f"{path} exists and is not empty: open it to append, or give another path.")
@@ -110,25 +116,26 @@ class EpisodeStore:
             "format_version": FORMAT_VERSION,
             "embodiments": [_storable(e).to_json() for e in embodiments],
             "provenance": dict(provenance or {}),
-            "codec": {
-                "name": "jpeg",
-                "quality": JpegCodec(quality=jpeg_quality).quality,
-                "subsampling": "4:4:4",
-            },
+            "codec": (codec or JpegCodec()).to_json(),
         }
         write_group(path, {"vla": header}, durable=True)
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | Path, *, tolerate_damage: bool = False) -> Self:
+    def open(cls, path: str | Path, *, tolerate_damage: bool = False, skip_damaged: bool = False) -> Self:
         """Open a store; damage or another version raises :class:`StoreError`.
 
         Args:
-            path: its directory.
+            path: its directory, or a URL that fsspec knows (read-only).
             tolerate_damage: open what can be read (for :meth:`verify`); such a handle cannot append.
+            skip_damaged: read every byte first (about 1 s for a gigabyte), leave the damaged episodes out
+                and list why in ``skipped``; such a handle cannot append.
         """
-        path = Path(path)
-        return cls(path, _read_header(path), tolerate_damage=tolerate_damage)
+        root = RemoteFiles(path).root if isinstance(path, str) and is_url(path) else Path(path)
+        store = cls(root, _read_header(root), tolerate_damage=tolerate_damage or skip_damaged)
+        if skip_damaged:
+            store._leave_out(store.verify())
+        return store
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -141,14 +148,15 @@ class EpisodeStore:
 
     def add_embodiment(self, embodiment: Embodiment) -> None:
         """Register an embodiment; one of that name that differs raises :class:`IncompatibleError`."""
-        lock = os.open(self.path, os.O_RDONLY)
+        path = self._writable()
+        lock = os.open(path, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # several workers may add theirs at once
-            header = _read_header(self.path)
+            header = _read_header(path)
             known = {e["name"]: Embodiment.from_json(e) for e in header["embodiments"]}
             if embodiment.name not in known:
                 header["embodiments"].append(_storable(embodiment).to_json())
-                write_group(self.path, {"vla": header}, durable=True)
+                write_group(path, {"vla": header}, durable=True)
                 known[embodiment.name] = embodiment
         finally:
             os.close(lock)
@@ -164,17 +172,16 @@ class EpisodeStore:
 
     def append(self, episode: Episode) -> int:
         """Commit an episode and return its index; if anything is wrong nothing is stored."""
-        if self._tolerant:
-            raise StoreError(f"{self.path} was opened with tolerate_damage: it can only be read.")
+        path = self._writable()
         embodiment = self._embodiment(episode.embodiment)
         if self._writer is None or self._writer.pid != os.getpid():
-            self._writer = PartWriter(self.path, self.codec, list(self.embodiments))
+            self._writer = PartWriter(path, self.codec, list(self.embodiments))
             if self._writer.recovered_bytes:
                 self._notice(f"{self._writer.directory}: removed a half-written commit.")
         commit = self._writer.append(episode, embodiment)
         directory = self._writer.directory
         if directory not in self._parts:
-            self._parts[directory] = PartReader(directory, self._handles)
+            self._parts[directory] = PartReader(directory, self._files)
         return self._add(self._parts[directory], commit)
 
     def column(self, index: int, name: str) -> np.ndarray:
@@ -196,6 +203,40 @@ class EpisodeStore:
             raise StoreError(f"Episode {index}, column {name!r}: {error}") from error
         if crc32c(raw) != commit.crc32c[name]:
             raise StoreError(f"Episode {index}, column {name!r} of {part.directory} is damaged (checksum).")
+        return array.as_array(raw)
+
+    def stacked_column(self, indices: Sequence[int], name: str) -> np.ndarray:
+        """A column of several episodes, one after the other: one read for those that lie together."""
+        runs: list[list[int]] = []
+        for index in indices:
+            part, commit = self._entry(index)
+            if runs:
+                before, last = self._entry(runs[-1][-1])
+                together = part is before and commit.embodiment == last.embodiment
+                if together and commit.start == last.start + last.length and name in commit.crc32c:
+                    runs[-1].append(index)
+                    continue
+            runs.append([index])
+        return np.concatenate([self._run(run, name) for run in runs])
+
+    def _run(self, indices: list[int], name: str) -> np.ndarray:
+        """A column of episodes whose rows are neighbours."""
+        part, first = self._entry(indices[0])
+        commits = [self._entry(index)[1] for index in indices]
+        if len(indices) == 1 or name not in first.crc32c:
+            return np.concatenate([self.column(index, name) for index in indices])
+        array = part.array(first.embodiment, name)
+        num_rows = sum(commit.length for commit in commits)
+        try:
+            raw = array.read_bytes(first.start, num_rows)
+        except StoreError:
+            return np.concatenate([self.column(index, name) for index in indices])  # says which episode
+        begin, row_bytes = 0, len(raw) // num_rows
+        for index, commit in zip(indices, commits, strict=True):
+            end = begin + commit.length * row_bytes
+            if crc32c(raw[begin:end]) != commit.crc32c[name]:
+                self.column(index, name)  # raises, and names it
+            begin = end
         return array.as_array(raw)
 
     def columns(self, index: int) -> list[str]:
@@ -227,12 +268,11 @@ class EpisodeStore:
         }
         if camera not in known:
             raise UnknownNameError(f"camera of episode {index}", camera, known)
-        return FrameReader(
+        return self.codec.frame_reader(
             origin=f"Episode {index} of {self.path}, camera {camera!r}",
             shape=(known[camera].height, known[camera].width),
             index=self.column(index, f"cameras/{camera}/index"),
-            read_bytes=part.frames(commit.embodiment, camera).read_bytes,
-            decode=self._decode,
+            array=part.frames(commit.embodiment, camera),
         )
 
     def index_checksum(self) -> int:
@@ -257,9 +297,10 @@ class EpisodeStore:
                 except StoreError as error:
                     damaged.append(Damage(episode=info.index, column=name, reason=str(error)))
                     continue
+                prefetch((frames, t) for t in range(info.length))
                 for t in range(info.length):
                     try:
-                        frames.jpeg(t)
+                        frames.fetch(t)
                     except StoreError as error:
                         damaged.append(Damage(episode=info.index, column=name, reason=str(error)))
         return damaged
@@ -269,7 +310,7 @@ class EpisodeStore:
         if self._writer is not None and self._writer.pid == os.getpid():
             self._writer.close()
         self._writer = None
-        self._handles.close()
+        self._files.close()
 
     def _entry(self, index: int) -> tuple[PartReader, Commit]:
         if not 0 <= index < len(self._commits):
@@ -281,9 +322,16 @@ class EpisodeStore:
             raise UnknownNameError(f"embodiment of {self.path}", name, self.embodiments)
         return self.embodiments[name]
 
-    def _load_part(self, directory: Path) -> None:
-        part = self._parts[directory] = PartReader(directory, self._handles)
-        log, reasons = part.log, []
+    def _writable(self) -> Path:
+        if not isinstance(self._root, Path):
+            raise StoreError(f"{self.path} is not on this machine: {_READ_ONLY}")
+        if self._tolerant:
+            raise StoreError(f"{self.path} was opened in spite of damage: it can only be read.")
+        return self._root
+
+    def _load_part(self, directory: Path | RemotePath) -> None:
+        part = self._parts[directory] = PartReader(directory, self._files)
+        log, reasons = part.log, list(part.faults)
         if log.torn_bytes:
             self._notice(f"{directory}: ignored a half-written episode (its writer was stopped).")
         if log.damaged_lines:
@@ -303,6 +351,17 @@ class EpisodeStore:
         for commit in log.commits:
             self._embodiment(commit.embodiment)
             self._add(part, commit)
+
+    def _leave_out(self, damages: list[Damage]) -> None:
+        bad = {damage.episode for damage in damages}
+        members = [member for number, member in enumerate(self._commits) if number not in bad]
+        self._commits, self.episodes = [], []
+        for member in members:
+            self._add(*member)
+        self.skipped = tuple(damages)
+        for damage in damages:
+            where = "" if damage.episode is None else f"left out episode {damage.episode}, "
+            self._notice(f"{self.path}: {where}{damage.column}: {damage.reason}")
 
     def _add(self, part: PartReader, commit: Commit) -> int:
         self._commits.append((part, commit))
@@ -335,7 +394,21 @@ def _differences(a: Embodiment, b: Embodiment) -> list[str]:
     return [f"{key} differ: {left[key]} and {right[key]}" for key in left if left[key] != right[key]]
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _part_directories(root: Path | RemotePath) -> list[Path] | list[RemotePath]:
+    """In order; writers number parts one after the other, so that none need be listed."""
+    if isinstance(root, Path):
+        return sorted(path for path in root.iterdir() if _PART.fullmatch(path.name))
+    found: list[RemotePath] = []
+    while True:
+        asked = [root / f"part-{len(found) + i:05d}" for i in range(_PARTS_AT_ONCE)]
+        there = root.files.fetch([str(part / LOG) for part in asked])
+        for part in asked:
+            if str(part / LOG) not in there:
+                return found
+            found.append(part)
+
+
+def _read_header(path: Path | RemotePath) -> dict[str, Any]:
     try:
         header = json.loads((path / "zarr.json").read_text())["attributes"]["vla"]
         version = header["format_version"]
@@ -343,6 +416,8 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is not an episode store: {path / 'zarr.json'} is missing.") from None
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path / 'zarr.json'} is damaged or not an episode store ({error!r}).") from error
-    if version != FORMAT_VERSION:
-        raise StoreError(f"{path} has format version {version}, this package reads {FORMAT_VERSION}.")
+    if version not in _READABLE:
+        raise StoreError(
+            f"{path} has format version {version}, this package reads {_READABLE[0]}..{_READABLE[-1]}."
+        )
     return header

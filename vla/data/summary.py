@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from vla.data.source import EpisodeSource
 from vla.data.store import EpisodeStore
 
 Row = tuple[str, str]
 
 
-def describe(store: EpisodeStore) -> list[Row]:
+def describe(store: EpisodeSource) -> list[Row]:
     """(what, value) rows: totals, then each (task, embodiment) cell, then cameras."""
     episodes = store.episodes
     steps = sum(info.length for info in episodes)
@@ -20,10 +21,11 @@ def describe(store: EpisodeStore) -> list[Row]:
         ("episodes", f"{len(episodes)} ({sum(info.success for info in episodes)} successful)"),
         ("steps", str(steps)),
         ("frames", str(frames)),
-        ("size", _size(store_bytes(store.path), frames)),
+        ("size", _size(store_bytes(Path(store.path)), frames)),
         ("instructions", f"{len({info.instruction for info in episodes})} different"),
-        ("jpeg", f"quality {store.codec.quality}, decoded by {store.codec.backend}"),
     ]
+    if isinstance(store, EpisodeStore):
+        rows.append(("pictures", str(store.codec)))
     cells = Counter((str(info.provenance.get("task", "?")), info.embodiment) for info in episodes)
     for (task, embodiment), count in sorted(cells.items()):
         members = [
@@ -35,7 +37,8 @@ def describe(store: EpisodeStore) -> list[Row]:
     for name, embodiment in store.embodiments.items():
         cameras = ", ".join(f"{c.name} ({c.role}) {c.height}x{c.width}" for c in embodiment.cameras)
         rows.append((f"cameras of {name}", cameras or "none"))
-    return rows + [("note", notice) for notice in store.notices]
+    notices = store.notices if isinstance(store, EpisodeStore) else ()
+    return rows + [("note", notice) for notice in notices]
 
 
 def store_bytes(path: Path) -> int:

@@ -7,18 +7,17 @@ step); frames are decoded on demand. Which windows a step of training sees follo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
-from vla.data.frames import FrameReader
 from vla.data.packing import merge_embodiments, pack_steps
-from vla.data.sampling import WindowSampler
+from vla.data.pictures import PictureReader
+from vla.data.sampling import MixtureSampler, WindowSampler
+from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.data.statistics import Mode, Normalizer, Statistics
-from vla.data.store import EpisodeStore
 from vla.embodiment import Embodiment
-from vla.errors import ConfigError, StoreError, UnknownNameError
+from vla.errors import ConfigError, StoreError
 from vla.interfaces import AUX_KEYS
 from vla.spaces import ACTION_DIM, STATE_DIM, slot_mask
 
@@ -32,10 +31,10 @@ class WindowConfig:
         camera_roles: cameras by role, in the order of ``Batch.images``.
         image_size: height and width of the images, pixels.
         resize: area-resize images of another size (otherwise they raise).
-        state_mode, action_mode: see :class:`~vla.data.statistics.Normalizer`.
+        state_mode, action_mode, modes: see :class:`~vla.data.statistics.Normalizer`.
         approach_share: share of a batch drawn from steps of phase 0, when the target must still be
             found by eye; the rest is uniform over all steps.
-        equal_cells: every (task, embodiment) gets the same share of a batch.
+        equal_cells: every (task, embodiment) of a source gets the same share of that source's windows.
         perturbation: an executed action counts as perturbed when an entry is further than this from
             its label, in units of half the field's range: bursts are, the small Gaussian is not.
     """
@@ -46,6 +45,7 @@ class WindowConfig:
     resize: bool = False
     state_mode: Mode = "mean_std"
     action_mode: Mode = "range"
+    modes: Mapping[str, tuple[Mode, Mode]] = field(default_factory=dict)
     approach_share: float = 0.6
     equal_cells: bool = True
     perturbation: float = 0.3
@@ -68,8 +68,12 @@ class Batch:
         action_mask: bool [B H ACTION_DIM]; false in unused slots, past the episode's end and after
             the first perturbed step (later labels answer a state this window does not lead to).
         aux: key -> float32 [B k], NaN where unknown.
+        other_instructions: what else the scene could be asked for, matching ``aux["other_..."]``; empty
+            where unknown.
+        things: names of what ``aux["..._things_uv"]`` shows; none where unknown.
         tcp_position: float32 [B 3], m, world, not normalised; NaN where the arm has no such field.
         index: int64 [B 2]: episode and step.
+        sources: int64 [B]: place of the source among the dataset's.
     """
 
     images: np.ndarray
@@ -81,8 +85,11 @@ class Batch:
     actions: np.ndarray
     action_mask: np.ndarray
     aux: dict[str, np.ndarray]
+    other_instructions: list[str]
+    things: list[tuple[str, ...]]
     tcp_position: np.ndarray
     index: np.ndarray
+    sources: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,18 +109,26 @@ class _Slots:
 
 
 class WindowDataset:
-    """Random access to the windows of one or more stores.
+    """Random access to the windows of one or more sources.
 
-    Episodes are numbered through the stores in order; ``episode_stores`` and ``starts`` say whose they are.
+    Episodes are numbered through the sources in order.
+
+    Args:
+        stores: where the episodes are, in our format or any other.
+        config: what a window holds.
+        statistics: by embodiment.
+        weights: parts of a batch that the sources make up, relative to one another (None: equal).
     """
 
     def __init__(
         self,
-        stores: EpisodeStore | Sequence[EpisodeStore],
+        stores: EpisodeSource | Sequence[EpisodeSource],
         config: WindowConfig,
         statistics: Mapping[str, Statistics],
+        *,
+        weights: Sequence[float] | None = None,
     ) -> None:
-        self.stores = [stores] if isinstance(stores, EpisodeStore) else list(stores)
+        self.stores = [stores] if isinstance(stores, EpisodeSource) else list(stores)
         self.config = config
         self.embodiments = merge_embodiments(self.stores)
         self._members = [(store, info) for store in self.stores for info in store.episodes]
@@ -122,7 +137,11 @@ class WindowDataset:
                 f"No episodes in {[str(store.path) for store in self.stores]}: nothing to train on."
             )
         self.normalizer = Normalizer(
-            self.embodiments, statistics, state_mode=config.state_mode, action_mode=config.action_mode
+            self.embodiments,
+            statistics,
+            state_mode=config.state_mode,
+            action_mode=config.action_mode,
+            modes=config.modes,
         )
         self.lengths = np.array([info.length for _, info in self._members])
         self._names = sorted({info.embodiment for _, info in self._members})
@@ -141,14 +160,11 @@ class WindowDataset:
             for name in self._names
         ]
         self._slots = [_Slots.of(self.embodiments[name]) for name in self._names]
-        self._cameras = self._find_cameras()
-        self.sampler = WindowSampler(
-            self.lengths,
-            cells=[(str(info.provenance.get("task", "")), info.embodiment) for _, info in self._members],
-            approach=self._approach(),
-            approach_share=config.approach_share,
-            equal_cells=config.equal_cells,
+        self._pictures = PictureReader(
+            self._members, roles=config.camera_roles, image_size=config.image_size, resize=config.resize
         )
+        self._source = np.repeat(np.arange(len(self.stores)), [len(store.episodes) for store in self.stores])
+        self.sampler = self._build_sampler(weights or [1.0] * len(self.stores))
 
     def __len__(self) -> int:
         """Number of windows: one starts at every step."""
@@ -194,8 +210,10 @@ class WindowDataset:
             actions[mine[:, None, None], np.arange(horizon)[:, None], slots.action] = chunk
             action_mask[mine] = valid[:, :, None] & slots.action_mask
             aux[mine], tcp_position[mine] = rows.aux[now], rows.tcp_position[now]
-        images, image_mask = self._images(episodes, steps)
+        images, image_mask = self._pictures.read(episodes, steps)
         bounds = np.cumsum(list(AUX_KEYS.values()))[:-1]
+        quantities = dict(zip(AUX_KEYS, np.split(aux, bounds, axis=1), strict=True))
+        others = quantities["other_instruction"][:, 0].tolist()
         return Batch(
             images=images,
             image_mask=image_mask,
@@ -205,59 +223,59 @@ class WindowDataset:
             embodiments=[self._members[e][1].embodiment for e in episodes],
             actions=actions,
             action_mask=action_mask,
-            aux=dict(zip(AUX_KEYS, np.split(aux, bounds, axis=1), strict=True)),
+            aux=quantities,
+            other_instructions=[
+                _other_instruction(self._members[e][1], number)
+                for e, number in zip(episodes, others, strict=True)
+            ],
+            things=[tuple(self._members[e][1].provenance.get("things", ())) for e in episodes],
             tcp_position=tcp_position,
             index=index,
+            sources=self._source[episodes],
         )
 
-    def _images(self, episodes: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        size, roles = self.config.image_size, self.config.camera_roles
-        images = np.empty((len(episodes), len(roles), size, size, 3), np.uint8)
-        mask = np.zeros((len(episodes), len(roles)), bool)
-        for b, (episode, step) in enumerate(zip(episodes.tolist(), steps.tolist(), strict=True)):
-            for c, frames in enumerate(self._cameras[episode]):
-                if frames is None:
-                    images[b, c] = 0
-                    continue
-                mask[b, c] = True
-                if frames.shape == (size, size):
-                    frames.read(step, images[b, c])
-                else:
-                    full = np.empty((*frames.shape, 3), np.uint8)
-                    frames.read(step, full)
-                    images[b, c] = cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)
-        return images, mask
+    def _build_sampler(self, weights: Sequence[float]) -> MixtureSampler:
+        if len(weights) != len(self.stores):
+            raise ConfigError(f"{len(weights)} weights for {len(self.stores)} sources.")
+        cells = [(str(info.provenance.get("task", "")), info.embodiment) for _, info in self._members]
+        samplers = []
+        for source, store in enumerate(self.stores):
+            mine = np.flatnonzero(self._source == source)
+            if not len(mine):
+                raise StoreError(f"No episodes in {store.path}: nothing to train on.")
+            samplers.append(
+                WindowSampler(
+                    self.lengths[mine],
+                    cells=[cells[episode] for episode in mine],
+                    approach=self._approach(mine),
+                    approach_share=self.config.approach_share,
+                    equal_cells=self.config.equal_cells,
+                )
+            )
+        counts = [len(store.episodes) for store in self.stores]
+        return MixtureSampler(samplers, num_episodes=counts, weights=weights)
 
-    def _find_cameras(self) -> list[list[FrameReader | None]]:
-        """Per episode and role, its frames."""
-        size, found = self.config.image_size, []
-        for store, info in self._members:
-            by_role = {camera.role: camera for camera in store.embodiments[info.embodiment].cameras}
-            row: list[FrameReader | None] = []
-            for role in self.config.camera_roles:
-                camera = by_role.get(role)
-                if camera is None:
-                    row.append(None)
-                    continue
-                if (camera.height, camera.width) != (size, size) and not self.config.resize:
-                    raise ConfigError(
-                        f"Camera {camera.name!r} of {info.embodiment!r} in {store.path} is {camera.height}x"
-                        f"{camera.width}, image_size is {size}: set resize=True, or image_size to match."
-                    )
-                row.append(store.frame_reader(info.index, camera.name))
-            found.append(row)
-        for c, role in enumerate(self.config.camera_roles):
-            if all(row[c] is None for row in found):
-                known = {cam.role for arm in self.embodiments.values() for cam in arm.cameras}
-                raise UnknownNameError("camera role of these stores", role, known)
-        return found
-
-    def _approach(self) -> np.ndarray:
-        """bool [steps]: phase 0, in the order of episodes."""
+    def _approach(self, episodes: np.ndarray) -> np.ndarray:
+        """bool [steps]: phase 0, in the order of ``episodes``; false where the phase is unknown."""
         phase = list(AUX_KEYS).index("phase")
         column = sum(list(AUX_KEYS.values())[:phase])
         parts = [
             self._rows[arm].aux[row : row + length, column] == 0
-            for arm, row, length in zip(self._arm, self._row, self.lengths, strict=True)
+            for arm, row, length in zip(
+                self._arm[episodes], self._row[episodes], self.lengths[episodes], strict=True
+            )
         ]
         return np.concatenate(parts)
+
+
+def _other_instruction(info: EpisodeInfo, number: float) -> str:
+    """The text that the aux quantity ``other_instruction`` points at; empty where it is NaN."""
+    if np.isnan(number):
+        return ""
+    texts = info.provenance.get("other_instructions", ())
+    if not 0 <= number < len(texts):
+        raise StoreError(
+            f"Episode {info.index}: other_instruction is {number:g}, but its provenance lists {len(texts)} "
+            "texts."
+        )
+    return str(texts[int(number)])

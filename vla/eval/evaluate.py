@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from vla import registry
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
+from vla.data.recorder import ensure_store
 from vla.errors import EnvError
 from vla.eval.grid import EvalConfig, Queue, plan, recall_config, remember_config
 from vla.eval.intervals import Rate
@@ -64,6 +65,8 @@ def _evaluate(
         todo = [key for key in keys if key not in file.finished]
         if len(todo) < len(keys):
             LOG.warning("%s: %d of %d episodes are there already.", out, len(keys) - len(todo), len(keys))
+        if todo and config.record:
+            ensure_store(config.record, "vla.eval")
         if todo:
             remember_session(out / PROVENANCE, len(file.records))
         try:

@@ -19,7 +19,7 @@ _WEIGHTS = "policy_weights_sha256"
 _REMEDY = "Remove it and run 'vla eval' again with the settings it held: finished episodes are kept."
 
 #: Fields of the configuration that do not change what an episode does.
-_INCIDENTAL = ("workers", "videos_per_cell", "failure_videos_per_cell", "max_errors")
+_INCIDENTAL = ("workers", "videos_per_cell", "failure_videos_per_cell", "max_errors", "record")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class EvalConfig:
         videos_per_cell: how many first episodes of each cell and condition to film.
         failure_videos_per_cell: how many failures to film besides.
         max_errors: crashed episodes after which something is wrong with the set-up, and the run stops.
+        record: episode store that every episode run is added to (made if missing); empty: none.
     """
 
     suite: str = "tabletop"
@@ -62,6 +63,7 @@ class EvalConfig:
     videos_per_cell: int = 0
     failure_videos_per_cell: int = 1
     max_errors: int = 10
+    record: str = ""
 
     def __post_init__(self) -> None:
         if self.num_seeds < 1 or self.first_seed < 0:

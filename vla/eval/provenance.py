@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from vla.errors import StoreError
 from vla.files import read_json, write_json
+from vla.provenance import git_state, package_versions
 
 PACKAGES = ("vla", "mujoco", "torch", "transformers", "numpy", "gymnasium", "zarr")
 
@@ -25,7 +24,7 @@ def provenance() -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": package_versions(PACKAGES),
         "commit": _commit(),
         "machine": {
             "system": platform.platform(),
@@ -68,28 +67,10 @@ def code_versions(sessions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _commit() -> str:
     """The commit of the source tree, ``+changes`` where it differs; empty outside a repository."""
-    here = Path(__file__).parent
-    try:
-        commit = _git(here, "rev-parse", "--short=12", "HEAD")
-        return commit + ("+changes" if _git(here, "status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    answer = subprocess.run(
-        ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-    )
-    return answer.stdout.strip()
+    state = git_state()
+    return (state["commit"] or "")[:12] + ("+changes" if state["dirty"] else "")
 
 
 def _processor() -> str:

@@ -14,7 +14,8 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import Any
 
 from vla import registry
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec
+from vla.data.recorder import StoreRecorder
+from vla.data.store import EpisodeStore
 from vla.errors import ActionError, ContractError, IncompatibleError, ObservationError, StatisticsError
 from vla.eval.grid import EvalConfig
 from vla.eval.records import EpisodeKey, EpisodeRecord
@@ -53,6 +56,7 @@ class EpisodeRunner:
         self._policy = None if self._spec.is_bound else self._spec.build()
         self._envs: dict[tuple[str, str], tuple[Env, Policy]] = {}
         self._filmed: dict[tuple[str, str, str], int] = {}
+        self._store = EpisodeStore.open(config.record) if config.record else None
 
     def run(self, key: EpisodeKey) -> EpisodeRecord:
         """One episode; a crash of the simulation becomes a record with its error.
@@ -74,6 +78,8 @@ class EpisodeRunner:
         for env, _ in self._envs.values():
             env.close()
         self._envs.clear()
+        if self._store is not None:
+            self._store.close()
 
     def _run(self, key: EpisodeKey) -> EpisodeRecord:
         env, policy = self._env(key)
@@ -81,15 +87,16 @@ class EpisodeRunner:
         place = (key.task, key.embodiment, key.condition)
         may_film = self._filmed.get(place, 0) < self._config.failure_videos_per_cell
         trace = StateTrace(env) if early or may_film else None
-        record = run_episode(
-            env,
-            policy,
-            suite=self._config.suite,
-            key=key,
-            execution_horizon=self._config.execution_horizon or EXECUTION_HORIZON,
-            safety=self._config.safety,
-            hooks=() if trace is None else (trace,),
-        )
+        with self._recorder(env, key) as recorder:
+            record = run_episode(
+                env,
+                policy,
+                suite=self._config.suite,
+                key=key,
+                execution_horizon=self._config.execution_horizon or EXECUTION_HORIZON,
+                safety=self._config.safety,
+                hooks=[hook for hook in (trace, recorder) if hook is not None],
+            )
         if trace is None or (not early and record.success):
             return record
         if not record.success:
@@ -97,6 +104,13 @@ class EpisodeRunner:
         path = self._out / "videos" / f"{key.label}.mp4"
         write_video(path, trace.frames(), fps=env.embodiment.control_hz)
         return replace(record, video=path.name)
+
+    def _recorder(self, env: Env, key: EpisodeKey) -> AbstractContextManager[StoreRecorder | None]:
+        """Adds the episode to the store that the configuration names, if it names one."""
+        if self._store is None:
+            return contextlib.nullcontext()
+        facts = {"suite": self._config.suite, **asdict(key), "source": self._config.policy}
+        return StoreRecorder(self._store, env.embodiment, {**facts, "recorded_by": "vla.eval"})
 
     def _env(self, key: EpisodeKey) -> tuple[Env, Policy]:
         place = (key.task, key.embodiment)

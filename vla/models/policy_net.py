@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vla import spaces
 from vla.errors import ConfigError, UnknownNameError
-from vla.models.auxiliary import keypoint_loss, localisation_loss
+from vla.models.auxiliary import Locator, keypoint_loss, localisation_loss
 from vla.models.backbones import PrefixFeatures, build_backbone
 from vla.models.heads import HeadConfig, build_head
 from vla.models.layers import EncoderBlock
@@ -49,7 +49,9 @@ class PolicyNetConfig:
         state_slots: names in ``vla.spaces.STATE_SLOTS`` that the net may see.
         heads: all are trained, with the sum of their losses; the first is the default.
         horizon, num_head_blocks, num_noise: see :class:`vla.models.heads.HeadConfig`.
-        localisation_weight, keypoint_weight: of the auxiliary losses.
+        locate_by_sight: estimate where target and goal are from the backbone's keypoint tokens and tell the
+            heads, instead of from the state token alone.
+        localisation_weight, keypoint_weight, things_weight: of the auxiliary losses.
         state_dropout: share of training samples whose whole state is hidden.
     """
 
@@ -66,8 +68,10 @@ class PolicyNetConfig:
     horizon: int = 8
     num_head_blocks: int = 2
     num_noise: int = 4
+    locate_by_sight: bool = False
     localisation_weight: float = 1.0
     keypoint_weight: float = 0.3
+    things_weight: float = 0.0
     state_dropout: float = 0.3
 
     def __post_init__(self) -> None:
@@ -119,23 +123,40 @@ class PolicyInputs:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Things:
+    """What is in the pictures, by name: U different names in the batch, M places for names a sample.
+
+    token_ids int64 [U L], token_mask bool [U L]; index int64 [B M] into the names, -1 none; uv float32
+    [B C M 2], x and y in [-1, 1], NaN where it is not in the picture.
+    """
+
+    token_ids: Tensor
+    token_mask: Tensor
+    index: Tensor
+    uv: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PolicyLabels:
     """What it shall learn.
 
     actions float32 [B H ACTION_DIM] normalised, action_mask bool of that shape, location_dm float32
     [B 2 3] (target and goal relative to the tool, dm, world axes, NaN unknown), keypoint_uv float32
-    [B C 2 2] (camera, target and goal, x and y in [-1, 1], NaN unknown).
+    [B C 2 2] (camera, target and goal, x and y in [-1, 1], NaN unknown), things (None: unknown).
     """
 
     actions: Tensor
     action_mask: Tensor
     location_dm: Tensor
     keypoint_uv: Tensor
+    things: Things | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """One encoded observation: prefix, state token [B 1 D], where target and goal seem to be [B 2 3], dm."""
+    """One encoded observation: prefix, state tokens [B 1 D] (with ``locate_by_sight`` a second one, of the
+    estimates), where target and goal seem to be [B 2 3], dm.
+    """
 
     prefix: PrefixFeatures
     state: Tensor
@@ -160,7 +181,11 @@ class PolicyNet(nn.Module):
         self.fusion = nn.ModuleList(
             EncoderBlock(width, config.num_heads, config.feed_ratio) for _ in range(config.num_fusion_blocks)
         )
-        self.locate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 6))
+        if config.locate_by_sight:
+            cameras = len(config.backbone_settings["camera_roles"])
+            self.locate: nn.Module = Locator(width, cameras, self.backbone.width)
+        else:
+            self.locate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 6))
         head = HeadConfig(
             width=width,
             horizon=config.horizon,
@@ -191,9 +216,14 @@ class PolicyNet(nn.Module):
             mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
         for block in self.fusion:
             tokens = block(tokens, mask)
-        state_B1D, features = tokens[:, :1], tokens[:, 1:]
-        location = self.locate(state_B1D[:, 0]).unflatten(-1, (2, 3))
-        return Encoded(PrefixFeatures(features, seen.mask, seen.auxiliary), state_B1D, location)
+        state_BSD, features = tokens[:, :1], tokens[:, 1:]
+        if self.config.locate_by_sight:
+            sight = seen.auxiliary["keypoint_tokens"]
+            location, told = self.locate(state_BSD[:, 0], sight, inputs.image_mask)
+            state_BSD = torch.cat([state_BSD, told], dim=1)
+        else:
+            location = self.locate(state_BSD[:, 0]).unflatten(-1, (2, 3))
+        return Encoded(PrefixFeatures(features, seen.mask, seen.auxiliary), state_BSD, location)
 
     def loss(
         self, inputs: PolicyInputs, labels: PolicyLabels, generator: torch.Generator
@@ -204,8 +234,10 @@ class PolicyNet(nn.Module):
         encoded = self.encode(inputs, keep)
         mask = labels.action_mask[..., self.action_index]
         actions = labels.actions[..., self.action_index].where(mask, 0.0)  # nothing masked reaches a head
+        rows = _acting(mask)  # samples without an action to learn cost the heads nothing
+        prefix, state = encoded.prefix.take(rows), encoded.state[rows]
         losses = {
-            name: self.heads[name].loss(encoded.prefix, encoded.state, actions, mask, generator)  # type: ignore[operator]
+            name: self.heads[name].loss(prefix, state, actions[rows], mask[rows], generator)  # type: ignore[operator]
             for name in self.config.heads
         }
         total = torch.stack(list(losses.values())).sum()
@@ -215,8 +247,18 @@ class PolicyNet(nn.Module):
         if logits is not None:
             losses["keypoint"] = keypoint_loss(logits, labels.keypoint_uv, inputs.image_mask)
             total = total + self.config.keypoint_weight * losses["keypoint"]
+        keys = encoded.prefix.auxiliary.get("thing_keys")
+        if keys is not None and labels.things is not None:
+            losses["things"] = self._things_loss(keys, labels.things, inputs.image_mask)
+            total = total + self.config.things_weight * losses["things"]
         parts = {name: value.detach() for name, value in losses.items()}
         return total, {**parts, "location_dm": encoded.location_dm.detach()}
+
+    def _things_loss(self, keys: Tensor, things: Things, image_mask: Tensor | None) -> Tensor:
+        logits_BCUN = self.backbone.thing_logits(keys, things.token_ids, things.token_mask)  # type: ignore[operator]
+        pick = things.index.clamp(min=0)[:, None, :, None].expand(-1, keys.shape[1], -1, keys.shape[2])
+        uv = things.uv.where((things.index >= 0)[:, None, :, None], torch.nan)
+        return keypoint_loss(logits_BCUN.gather(2, pick), uv, image_mask)
 
     def sample(
         self,
@@ -237,3 +279,9 @@ class PolicyNet(nn.Module):
         chunk = active.new_zeros(*active.shape[:-1], spaces.ACTION_DIM)
         chunk[..., self.action_index] = active
         return chunk, encoded.location_dm
+
+
+def _acting(mask_BHA: Tensor) -> Tensor:
+    """int64 [n], n >= 1: rows with an action that counts."""
+    rows = mask_BHA.flatten(1).any(1).nonzero()[:, 0]
+    return rows if len(rows) else rows.new_zeros(1)

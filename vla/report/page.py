@@ -14,9 +14,8 @@ from vla.eval.grid import EvalConfig
 from vla.eval.provenance import recall_sessions
 from vla.eval.records import EpisodeRecord
 from vla.eval.summary import Group, Row, Summary
-from vla.files import write_text
+from vla.report.document import card, section, table, write_document
 from vla.report.figures import film_strip, interval_chart, jpeg_uri, mp4_uri, phase_chart
-from vla.report.style import CSS
 from vla.report.tables import (
     SAFETY_NOTE,
     cm_text,
@@ -32,7 +31,6 @@ from vla.report.video import CAPTION_PX, read_frames
 MEDIA_BYTES = 8_000_000
 MAX_CLIPS, MAX_FAILURES = 12, 16
 PHASES = {"0": "approach", "1": "at target", "2": "transport", "3": "release"}
-POLICY_OF_NO_REQUESTS = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(run: str | Path) -> Path:
@@ -52,27 +50,18 @@ def write_report(run: str | Path) -> Path:
         for part in (
             _head(config, summary),
             _cards(summary),
-            _section("Success by task and arm", _grids(summary)),
-            _section("With intervals", _charts(summary)),
-            _section("By condition", _facts(summary)),
-            _section("Where it thinks the target is", _localisation(summary)),
-            _section("Safety envelope", _safety(summary)),
-            _section("Episodes", clips),
-            _section("Failures", failures),
-            _section("Made with", _made_with(config, sessions)),
+            section("Success by task and arm", _grids(summary)),
+            section("With intervals", _charts(summary)),
+            section("By condition", _facts(summary)),
+            section("Where it thinks the target is", _localisation(summary)),
+            section("Safety envelope", _safety(summary)),
+            section("Episodes", clips),
+            section("Failures", failures),
+            section("Made with", _made_with(config, sessions)),
         )
         if part
     )
-    title = html.escape(f"{summary.policy} on {summary.suite}")
-    path = run / "report.html"
-    write_text(
-        path,
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY_OF_NO_REQUESTS}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{CSS}</style></head>\n<body><main>\n{body}\n</main></body></html>\n",
-    )
-    return path
+    return write_document(run / "report.html", title=f"{summary.policy} on {summary.suite}", body=body)
 
 
 @dataclass
@@ -103,10 +92,6 @@ class _Media:
         return f'<img class="strip" alt="film strip" src="{uri}">'
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>\n{content}</section>" if content else ""
-
-
 def _head(config: EvalConfig, summary: Summary) -> str:
     last, note = config.first_seed + config.num_seeds - 1, version_note(summary)
     count = f"{summary.num_episodes} of {summary.num_planned} episodes"
@@ -128,22 +113,15 @@ def _cards(summary: Summary) -> str:
         small = f"[{100 * low:.0f}, {100 * high:.0f}] · n={rate.n}"
         if worst is not None:
             small += f" · worst {100 * worst[1].success.value:.0f} % ({' / '.join(worst[0])})"
-        cards.append(_card(condition, f"{100 * rate.value:.1f} %", small))
+        cards.append(card(condition, f"{100 * rate.value:.1f} %", small))
     first = next(iter(summary.overall.values()), None)
     if first is not None:
-        cards.append(_card("wrong goal", f"{100 * first.wrong.value:.1f} %", rate_text(first.wrong)))
+        cards.append(card("wrong goal", f"{100 * first.wrong.value:.1f} %", rate_text(first.wrong)))
         if first.target_error_t0_m is not None:
-            cards.append(_card("target off at t=0", cm_text(first.target_error_t0_m), "median over episodes"))
+            cards.append(card("target off at t=0", cm_text(first.target_error_t0_m), "median over episodes"))
         p95 = f"p95 {1e3 * first.latency_p95_s:.1f} ms"
-        cards.append(_card("policy latency", f"{1e3 * first.latency_mean_s:.1f} ms", p95))
+        cards.append(card("policy latency", f"{1e3 * first.latency_mean_s:.1f} ms", p95))
     return f"<div class='cards'>{''.join(cards)}</div>"
-
-
-def _card(name: str, value: str, small: str) -> str:
-    return (
-        f"<div class='card'><p>{html.escape(name)}</p><strong>{html.escape(value)}</strong>"
-        f"<small>{html.escape(small)}</small></div>"
-    )
 
 
 def _grids(summary: Summary) -> str:
@@ -205,7 +183,7 @@ def _rates(rows: Any, conditions: Sequence[str]) -> list[tuple[str, list[tuple[s
 
 def _facts(summary: Summary) -> str:
     header, rows = condition_facts(summary)
-    return _table(["", *(row[0] for row in rows)], [list(c) for c in zip(header, *rows, strict=True)][1:])
+    return table(["", *(row[0] for row in rows)], [list(c) for c in zip(header, *rows, strict=True)][1:])
 
 
 def _localisation(summary: Summary) -> str:
@@ -221,14 +199,14 @@ def _localisation(summary: Summary) -> str:
         return [cm_text(group.target_error_t0_m), cm_text(group.goal_error_t0_m)] if group else ["-", "-"]
 
     rows = [[f"{task} / {arm}", *t0(row)] for (task, arm), row in summary.by_cell.items()]
-    table = _table([f"before the first step ({first})", "target off", "goal off"], rows)
-    return f"{chart}<details><summary>by cell</summary>{table}</details>"
+    cells = table([f"before the first step ({first})", "target off", "goal off"], rows)
+    return f"{chart}<details><summary>by cell</summary>{cells}</details>"
 
 
 def _safety(summary: Summary) -> str:
     rows = safety_facts(summary)
     note = f"<p class='muted'>{html.escape(SAFETY_NOTE)}</p>"
-    return note + _table(["stage", *summary.conditions], rows) if rows else ""
+    return note + table(["stage", *summary.conditions], rows) if rows else ""
 
 
 def _clips(records: Sequence[EpisodeRecord], media: _Media) -> str:
@@ -250,9 +228,9 @@ def _failures(records: Sequence[EpisodeRecord], media: _Media) -> str:
         [r.key.task, r.key.embodiment, r.key.condition, str(r.key.seed), r.instruction, _fate(r)]
         for r in failed[:200]
     ]
-    table = _table(["task", "arm", "condition", "seed", "instruction", "how"], rows)
+    listing = table(["task", "arm", "condition", "seed", "instruction", "how"], rows)
     count = f"{len(rows)} of {len(failed)}" if len(rows) < len(failed) else str(len(rows))
-    return f"<p>{text}</p>{strips}<details><summary>list ({count})</summary>{table}</details>"
+    return f"<p>{text}</p>{strips}<details><summary>list ({count})</summary>{listing}</details>"
 
 
 def _strip_and_clip(record: EpisodeRecord, media: _Media) -> str:
@@ -298,8 +276,8 @@ def _made_with(config: EvalConfig, sessions: Sequence[dict[str, Any]]) -> str:
         for name, value in _flat(session)
     ]
     settings = html.escape(json.dumps(config.to_json(), indent=2))
-    table = _table(["what", ""], rows) if rows else ""
-    return f"{table}<details><summary>settings</summary><pre>{settings}</pre></details>"
+    facts = table(["what", ""], rows, kind="facts") if rows else ""
+    return f"{facts}<details><summary>settings</summary><pre>{settings}</pre></details>"
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -307,12 +285,3 @@ def _flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for name, value in data.items():
         out += _flat(value, f"{name} ") if isinstance(value, dict) else [(prefix + name, value)]
     return out
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def cells(tag: str, texts: Sequence[str]) -> str:
-        return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
-
-    head = cells("th", header)
-    body = "".join(f"<tr>{cells('th', row[:1])}{cells('td', row[1:])}</tr>" for row in rows)
-    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

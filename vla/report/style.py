@@ -1,10 +1,12 @@
-"""The look of the report: one style sheet, light and dark, without a font or file from elsewhere."""
+"""The look of all pages: one style sheet, light and dark, without a font or file from elsewhere."""
 
 CSS = """
 :root { color-scheme: light dark; --ink: #18181b; --muted: #6b7280; --paper: #fafafa; --card: #fff;
-  --line: #e4e4e7; --s0: #2563eb; --s1: #ea580c; --s2: #7c3aed; --s3: #0d9488; }
+  --line: #e4e4e7; --s0: #2563eb; --s1: #ea580c; --s2: #7c3aed; --s3: #0d9488; --s4: #db2777; --s5: #ca8a04;
+  --s6: #475569; --s7: #65a30d; }
 @media (prefers-color-scheme: dark) { :root { --ink: #f4f4f5; --muted: #9ca3af; --paper: #18181b;
-  --card: #232327; --line: #3f3f46; --s0: #60a5fa; --s1: #fb923c; --s2: #a78bfa; --s3: #2dd4bf; } }
+  --card: #232327; --line: #3f3f46; --s0: #60a5fa; --s1: #fb923c; --s2: #a78bfa; --s3: #2dd4bf;
+  --s4: #f472b6; --s5: #facc15; --s6: #94a3b8; --s7: #a3e635; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -14,7 +16,7 @@ h2 { font-size: 18px; margin: 44px 0 12px; }
 p { margin: 4px 0 12px; }
 .kicker { text-transform: uppercase; letter-spacing: .08em; font-size: 12px; color: var(--muted); margin: 0; }
 .muted, small { color: var(--muted); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 12px;
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 12px;
   margin-top: 20px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
 .card p { margin: 0; color: var(--muted); }
@@ -45,6 +47,27 @@ svg .tick { stroke: var(--line); }
 .series1 { fill: var(--s1); stroke: var(--s1); background: var(--s1); }
 .series2 { fill: var(--s2); stroke: var(--s2); background: var(--s2); }
 .series3 { fill: var(--s3); stroke: var(--s3); background: var(--s3); }
+.series4 { fill: var(--s4); stroke: var(--s4); background: var(--s4); }
+.series5 { fill: var(--s5); stroke: var(--s5); background: var(--s5); }
+.series6 { fill: var(--s6); stroke: var(--s6); background: var(--s6); }
+.series7 { fill: var(--s7); stroke: var(--s7); background: var(--s7); }
+polyline { fill: none !important; stroke-width: 1.6; stroke-linejoin: round; }
+.executed { stroke-dasharray: 3 3; opacity: .7; }
+.band { fill: var(--s1); opacity: .16; }
+.cursor { stroke: var(--ink); stroke-width: 1; opacity: .8; }
+.badge { border-radius: 99px; padding: 2px 10px; font-size: 12px; font-weight: 600; color: #fff;
+  vertical-align: 2px; margin-left: 6px; }
+.badge.error { background: #dc2626; }
+.badge.warning { background: #b45309; }
+.badge.note { background: #6b7280; }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts th { text-align: left; vertical-align: top; }
+.finding { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
+.finding p { margin: 0 0 4px; font-size: 13px; }
+.finding svg.plot { max-width: none; }
+.film { width: auto; max-width: 100%; margin-bottom: 8px; }
+code { font: 13px ui-monospace, SFMono-Regular, Menlo, monospace; background: var(--line); border-radius: 4px;
+  padding: 1px 5px; }
 .legend span { margin-right: 18px; }
 .legend i { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
 .clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 14px; }

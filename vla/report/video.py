@@ -43,12 +43,17 @@ class VideoWriter:
         path: its folder is made.
         fps: frames per second, e.g. the control rate for real time.
         crf: quality, lower is better and larger; 26 keeps a 15 s clip of 480 px well under 1 MB.
+        keyframe_every: frames from one that stands for itself to the next, few where a page is to jump
+            about in the film; None: as the encoder sees fit.
     """
 
-    def __init__(self, path: str | Path, *, fps: float, crf: int = 26) -> None:
+    def __init__(
+        self, path: str | Path, *, fps: float, crf: int = 26, keyframe_every: int | None = None
+    ) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._fps, self._crf = Fraction(fps).limit_denominator(1000), crf
+        self._keyframe_every = keyframe_every
         self.num_frames = 0
         self._container: Any = None
         self._stream: Any = None
@@ -62,6 +67,8 @@ class VideoWriter:
             self._stream = self._container.add_stream("libx264", rate=self._fps)
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
             self._stream.options = {"crf": str(self._crf), "preset": "veryfast", "threads": "1"}
+            if self._keyframe_every is not None:
+                self._stream.options |= {"g": str(self._keyframe_every)}
         if (self._stream.height, self._stream.width) != (height, width):
             raise ValueError(
                 f"Frame of {frame.shape[:2]} in a video of {(self._stream.height, self._stream.width)}."

@@ -5,8 +5,39 @@ Pictures move and change colour. They are never mirrored: "left" would become a 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
+
+from vla.data.windows import Batch
+
+#: Where what was asked for is -> where what else could have been asked for is (``vla.interfaces.AUX_KEYS``).
+_OTHERS = {
+    f"{view}{thing}_{kind}": f"{view}other_{thing}_{kind}"
+    for view, kind in (("", "position"), ("front_", "uv"), ("wrist_", "uv"))
+    for thing in ("target", "goal")
+}
+
+
+def ask_otherwise(batch: Batch, rng: np.random.Generator, share: float) -> Batch:
+    """Give a share of the samples another instruction that their scene could be given.
+
+    Where its target and goal are is known, what to do about it is not: the actions of these samples are
+    masked, and they teach nothing but to look where the words point.
+    """
+    if share == 0:
+        return batch
+    known = np.array([bool(text) for text in batch.other_instructions])
+    chosen = known & (rng.random(len(known)) < share)
+    texts = zip(chosen, batch.other_instructions, batch.instructions, strict=True)
+    aux = {key: np.where(chosen[:, None], batch.aux[other], batch.aux[key]) for key, other in _OTHERS.items()}
+    return replace(
+        batch,
+        instructions=[other if yes else text for yes, other, text in texts],
+        aux={**batch.aux, **aux},
+        action_mask=batch.action_mask & ~chosen[:, None, None],
+    )
 
 
 def shift_images(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from vla.data.windows import Batch
+from vla.interfaces import NUM_THINGS
 from vla.models.auxiliary import KINDS
 from vla.models.backbones import Backbone
-from vla.models.policy_net import PolicyInputs, PolicyLabels
-from vla.train.augment import drop_words, jitter_colours, shift_images
+from vla.models.policy_net import PolicyInputs, PolicyLabels, Things
+from vla.train.augment import ask_otherwise, drop_words, jitter_colours, shift_images
 from vla.train.config import AugmentConfig
 
 DM_PER_M = 10.0
@@ -28,7 +29,10 @@ def prepare_batch(
     device: torch.device,
 ) -> tuple[PolicyInputs, PolicyLabels]:
     """Tokenize, augment (``augment`` None: not), make labels relative to the tool, move to ``device``."""
-    images, uv = batch.images, keypoint_labels(batch, camera_roles)
+    if augment is not None:
+        batch = ask_otherwise(batch, rng, augment.other_share)
+    images = batch.images
+    uv = np.concatenate([keypoint_labels(batch, camera_roles), thing_labels(batch, camera_roles)], axis=2)
     tokens = backbone.tokenize(list(batch.instructions))
     ids = tokens.ids
     if augment is not None:
@@ -53,7 +57,8 @@ def prepare_batch(
         actions=tensor(batch.actions),
         action_mask=tensor(batch.action_mask),
         location_dm=tensor(location_labels(batch)),
-        keypoint_uv=tensor(uv),
+        keypoint_uv=tensor(uv[:, :, : len(KINDS)]),
+        things=_things(batch, backbone, uv[:, :, len(KINDS) :], tensor),
     )
     return inputs, labels
 
@@ -70,6 +75,29 @@ def keypoint_labels(batch: Batch, camera_roles: Sequence[str]) -> np.ndarray:
     missing = np.full((len(batch.instructions), 2), np.nan, np.float32)
     rows = [[batch.aux.get(f"{role}_{kind}_uv", missing) for kind in KINDS] for role in camera_roles]
     return np.stack([np.stack(kinds, axis=1) for kinds in rows], axis=1).astype(np.float32)
+
+
+def thing_labels(batch: Batch, camera_roles: Sequence[str]) -> np.ndarray:
+    """float32 [B C M 2]: where the things of ``batch.things`` are in each picture; NaN where they are not."""
+    missing = np.full((len(batch.instructions), 2 * NUM_THINGS), np.nan, np.float32)
+    uv = [batch.aux.get(f"{role}_things_uv", missing) for role in camera_roles]
+    return np.stack(uv, axis=1).reshape(len(missing), len(uv), NUM_THINGS, 2)
+
+
+def _things(
+    batch: Batch, backbone: Backbone, uv: np.ndarray, tensor: Callable[[np.ndarray], torch.Tensor]
+) -> Things | None:
+    names = sorted({name for row in batch.things for name in row})
+    if not names:
+        return None
+    places = {name: i for i, name in enumerate(names)}
+    index = np.full((len(batch.things), NUM_THINGS), -1, np.int64)
+    for row, mine in zip(index, batch.things, strict=True):
+        row[: len(mine)] = [places[name] for name in mine]
+    tokens = backbone.tokenize(names)
+    return Things(
+        token_ids=tensor(tokens.ids), token_mask=tensor(tokens.mask), index=tensor(index), uv=tensor(uv)
+    )
 
 
 def phase_of(batch: Batch) -> np.ndarray:

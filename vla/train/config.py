@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
+from vla.data.mixture import SourceConfig
+from vla.data.statistics import Mode
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.policy_net import DEFAULT_STATE_SLOTS
 
@@ -36,18 +38,26 @@ class DataConfig:
     """What to learn from.
 
     Args:
-        stores: episode stores to read, mixed by number of frames.
-        generate: fill ``stores[0]`` first by this recipe (resumes; does nothing when complete).
+        sources: demonstrations of any format, each with its weight in the mixture.
+        generate: fill the first source by this recipe (resumes; does nothing when complete).
+        control_hz: resample every source that names no rate of its own to this one (None: none is).
         camera_roles: cameras the policy sees through.
         approach_share: share of every batch drawn from frames where the hand is still on its way to the
-            target. Without it the net learns to find the target from its own hand.
+            target. Without it the net learns to find the target from its own hand. (A source without phases
+            is drawn from uniformly.)
+        equal_cells: every (task, arm) of a source gets the same share of it, else every step.
+        state_mode, action_mode: normalisation, where a source has no other (see ``SourceConfig``).
     """
 
-    stores: tuple[str, ...] = ("outputs/demonstrations/quick.zarr",)
+    sources: tuple[SourceConfig, ...] = (SourceConfig(path="outputs/demonstrations/quick.zarr"),)
     generate: GenerationConfig | None = None
+    control_hz: float | None = None
     camera_roles: tuple[str, ...] = ("front", "wrist")
     image_size: int = 64
     approach_share: float = 0.6
+    equal_cells: bool = True
+    state_mode: Mode = "mean_std"
+    action_mode: Mode = "range"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +93,10 @@ class ModelConfig:
     num_flow_steps: int = 5
     num_head_blocks: int = 2
     num_noise: int = 4
+    locate_by_sight: bool = True
     localisation_weight: float = 1.0
     keypoint_weight: float = 0.3
+    things_weight: float = 1.0
     state_dropout: float = 0.3
 
 
@@ -95,13 +107,16 @@ class AugmentConfig:
     Args:
         shift_px: each picture moves by up to this much in x and y (its labels move with it).
         gain, offset: each colour channel is scaled by 1 +- gain and shifted by +- offset (of full range).
+        other_share: share of samples that are given another instruction of the same scene, to learn to look
+            by (needs a simulator's labels; ``augment.ask_otherwise``).
         word_dropout: share of words replaced by the unknown word, so that unknown words do little harm.
     """
 
-    shift_px: int = 3
+    shift_px: int = 1
     gain: float = 0.15
     offset: float = 0.06
     word_dropout: float = 0.02
+    other_share: float = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,8 +215,13 @@ def _from_json(cls: type, data: Mapping[str, Any]) -> Any:
         if key not in known:
             raise UnknownNameError(f"{cls.__name__} key", key, known)
         inner = next((t for t in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(t)), None)
-        if isinstance(value, Mapping) and isinstance(inner, type):
-            values[key] = _from_json(inner, value)
-        else:
-            values[key] = tuple(value) if isinstance(value, list) else value
+        values[key] = _value(value, inner if isinstance(inner, type) else None)
     return cls(**values)
+
+
+def _value(value: Any, inner: type | None) -> Any:
+    if isinstance(value, list):
+        return tuple(_value(item, inner) for item in value)
+    if isinstance(value, Mapping) and inner is not None:
+        return _from_json(inner, value)
+    return value

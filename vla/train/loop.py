@@ -23,7 +23,6 @@ import torch
 from tqdm import tqdm
 
 from vla.contract import PolicyContract
-from vla.data.store import EpisodeStore
 from vla.errors import CheckpointError
 from vla.files import exclusive, read_json, write_json
 from vla.models.policy_net import PolicyNet, PolicyNetConfig
@@ -36,10 +35,13 @@ from vla.train.record import MetricsLog, start_record
 from vla.train.setup import (
     batch_source,
     check_data,
+    close_data,
+    data_notes,
     describe_data,
     draft_contract,
     ensure_demonstrations,
     load_start,
+    open_data,
 )
 from vla.train.trainer import Trainer
 
@@ -87,18 +89,21 @@ def _prepare(config: TrainConfig, out: Path, resume: bool) -> None:
     began = resume and (out / CONTRACT_FILE).is_file()
     if not began:
         ensure_demonstrations(config.data)
-    stores = [EpisodeStore.open(path) for path in config.data.stores]
+    sources = open_data(config.data)
     try:
         if began:
-            check_data(stores, _read_contract(out))
+            check_data(config.data, sources, _read_contract(out))
             return
-        contract = draft_contract(config, stores, {**described, "data": describe_data(stores)})
+        notes = data_notes(config, sources)
+        for note in notes:
+            tqdm.write(f"note: {note}")
+        facts = {"data": describe_data(config.data, sources), "data_notes": notes}
+        contract = draft_contract(config, sources, {**described, **facts})
         if config.init_from is not None:
             load_start(config.init_from, contract)
         write_json(out / CONTRACT_FILE, contract.to_json())
     finally:
-        for store in stores:
-            store.close()
+        close_data(sources)
 
 
 def _read_contract(out: Path) -> PolicyContract:
@@ -117,8 +122,8 @@ def _work(
     device = pick_device(config.device)
     prepare_process(device)
     contract = _read_contract(out)
-    stores = [EpisodeStore.open(path) for path in config.data.stores]
-    check_data(stores, contract)  # every process must learn from the same
+    sources = open_data(config.data)
+    check_data(config.data, sources, contract)  # every process must learn from the same
     torch.manual_seed(config.seed)  # initial weights: the same in every process
     net = PolicyNet(PolicyNetConfig.from_json(contract.network))
     if config.init_from is not None:
@@ -126,7 +131,7 @@ def _work(
     trainer = Trainer(
         net,
         config,
-        source=batch_source(config, stores, contract, group),
+        source=batch_source(config, sources, contract, group),
         camera_roles=contract.camera_roles,
         embodiments=sorted(contract.embodiments),
         device=device,
@@ -146,8 +151,7 @@ def _work(
             while trainer.share < 1.0 and not trainer.step(share=0.0)["done"]:
                 pass
     finally:
-        for store in stores:
-            store.close()
+        close_data(sources)
     return out / "policy"
 
 

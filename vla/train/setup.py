@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vla.contract import PolicyContract
-from vla.data.statistics import compute_statistics
-from vla.data.store import EpisodeStore
+from vla.data.mixture import (
+    check_pictures,
+    mixture_notes,
+    normalisation_modes,
+    open_sources,
+    shares,
+    source_format,
+    source_names,
+)
+from vla.data.packing import merge_embodiments
+from vla.data.source import EpisodeSource
+from vla.data.statistics import Mode, Normalizer, compute_statistics
 from vla.data.windows import Batch, WindowConfig, WindowDataset
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ConfigError, IncompatibleError
@@ -29,13 +39,13 @@ INSTRUCTION_NORMALISATION = (
     "lower case, split into words at anything that is not a letter, digit or underscore"
 )
 #: Settings of the network that may differ from those of the policy that a run starts from.
-_TRAINING_ONLY = {"num_noise", "localisation_weight", "keypoint_weight", "state_dropout"}
+_TRAINING_ONLY = {"num_noise", "localisation_weight", "keypoint_weight", "things_weight", "state_dropout"}
 
 
 def ensure_demonstrations(config: DataConfig) -> None:
-    """Fill ``stores[0]`` by the recipe, if there is one."""
-    if not config.stores:
-        raise ConfigError("Nothing to learn from: data.stores is empty.")
+    """Fill the first source by the recipe, if there is one."""
+    if not config.sources:
+        raise ConfigError("Nothing to learn from: data.sources is empty.")
     recipe = config.generate
     if recipe is None:
         return
@@ -45,25 +55,39 @@ def ensure_demonstrations(config: DataConfig) -> None:
         recipe.suite,
         [Cell(task=task, embodiment=arm) for arm in recipe.embodiments for task in recipe.tasks],
         recipe.episodes_per_cell,
-        Path(config.stores[0]),
+        Path(config.sources[0].path),
         image_size=recipe.image_size,
         num_workers=recipe.num_workers or auto_num_processes(torch.device("cpu")),
         progress=True,
     )
 
 
+def open_data(config: DataConfig) -> tuple[EpisodeSource, ...]:
+    """The recipe's sources, renamed and resampled as it says; see ``vla.data.mixture.open_sources``."""
+    sources = open_sources(config.sources, control_hz=config.control_hz)
+    check_pictures(config.sources, sources, config.camera_roles, config.image_size)
+    return sources
+
+
+def close_data(sources: Sequence[EpisodeSource]) -> None:
+    for source in sources:
+        source.close()
+
+
 def draft_contract(
-    config: TrainConfig, stores: Sequence[EpisodeStore], provenance: dict[str, Any]
+    config: TrainConfig, sources: Sequence[EpisodeSource], provenance: dict[str, Any]
 ) -> PolicyContract:
     """The contract of the policy to be, complete but for the weights' hash."""
-    statistics = compute_statistics(list(stores))
-    windows = WindowDataset(list(stores), window_config(config), statistics)
-    embodiments = {name: arm for name, arm in windows.embodiments.items() if name in statistics}
-    vocabulary = build_vocabulary(info.instruction for store in stores for info in store.episodes)
+    statistics = compute_statistics(sources)
+    modes = _modes(config.data, sources)
+    merged = merge_embodiments(sources)
+    embodiments = {name: arm for name, arm in merged.items() if name in statistics}
+    normalizer = Normalizer(embodiments, statistics, modes=modes, **_recipe_modes(config.data))
+    vocabulary = build_vocabulary(i.instruction for source in sources for i in source.episodes)
     network = network_config(config.model, config.data, embodiments, vocabulary)
     return PolicyContract(
         embodiments=embodiments,
-        normalisation=windows.normalizer.to_json(),
+        normalisation=normalizer.to_json(),
         camera_roles=config.data.camera_roles,
         image_size=config.data.image_size,
         horizon=config.model.horizon,
@@ -76,33 +100,50 @@ def draft_contract(
     )
 
 
-def describe_data(stores: Sequence[EpisodeStore]) -> list[dict[str, Any]]:
-    """Name, episodes of each cell, and a checksum over all episodes, of each store."""
+def describe_data(config: DataConfig, sources: Sequence[EpisodeSource]) -> list[dict[str, Any]]:
+    """Of each source: name, format, share of a batch, rates, episodes of each cell, a checksum over all."""
     described = []
-    for store in stores:
-        cells = Counter(f"{i.provenance.get('task', '?')}/{i.embodiment}" for i in store.episodes)
+    names, parts = source_names(config.sources), shares(config.sources)
+    for name, share, source in zip(names, parts, sources, strict=True):
+        cells = Counter(f"{i.provenance.get('task', '?')}/{i.embodiment}" for i in source.episodes)
+        arms = sorted({i.embodiment for i in source.episodes})
         described.append(
             {
-                "store": Path(store.path).name,
+                "store": name,
+                "format": source_format(source),
+                "share": round(share, 6),
+                "control_hz": {arm: source.embodiments[arm].control_hz for arm in arms},
                 "episodes": dict(cells),
-                "num_episodes": len(store),
-                "index_crc32c": store.index_checksum(),
+                "num_episodes": len(source),
+                "num_steps": sum(i.length for i in source.episodes),
+                "index_crc32c": source.index_checksum(),
             }
         )
     return described
 
 
-def check_data(stores: Sequence[EpisodeStore], contract: PolicyContract) -> None:
-    """Raise :class:`IncompatibleError` unless the stores hold what the run was started with."""
-    began, now = contract.provenance.get("data", []), describe_data(stores)
-    reasons = [] if len(began) == len(now) else [f"{len(began)} stores then, {len(now)} now"]
+def data_notes(config: TrainConfig, sources: Sequence[EpisodeSource]) -> list[str]:
+    """What training leaves out of these data or changes in them; see ``vla.data.mixture.mixture_notes``."""
+    return mixture_notes(
+        config.data.sources,
+        sources,
+        roles=config.data.camera_roles,
+        image_size=config.data.image_size,
+        state_slots=config.model.state_slots,
+    )
+
+
+def check_data(config: DataConfig, sources: Sequence[EpisodeSource], contract: PolicyContract) -> None:
+    """Raise :class:`IncompatibleError` unless the sources hold what the run was started with."""
+    began, now = contract.provenance.get("data", []), describe_data(config, sources)
+    reasons = [] if len(began) == len(now) else [f"{len(began)} sources then, {len(now)} now"]
     for before, here in zip(began, now, strict=False):
         # a run of an older version pinned fewer facts
         changed = [key for key in before if key in here and before[key] != here[key]]
         reasons += [f"{here['store']}: {key} {before[key]} then, {here[key]} now" for key in changed]
     if reasons:
-        advice = "restore these stores, or start a new run directory"
-        raise IncompatibleError("the run", "what its stores hold now", [*reasons, advice])
+        advice = "restore these sources, or start a new run directory"
+        raise IncompatibleError("the run", "what its sources hold now", [*reasons, advice])
 
 
 def load_start(path: str, contract: PolicyContract) -> dict[str, torch.Tensor]:
@@ -126,9 +167,10 @@ def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
     for name in sorted(set(theirs) & set(ours)):
         answer = compatible(start.embodiments[name], run.embodiments[name])
         reasons += [f"embodiment {name!r}: {reason}" for reason in answer.reasons]
-    for key in ("state_mode", "action_mode"):
-        if start.normalisation[key] != run.normalisation[key]:
-            reasons.append(f"{key} {start.normalisation[key]!r} there, {run.normalisation[key]!r} here")
+    for key in ("state_mode", "action_mode", "modes"):
+        there, here = start.normalisation.get(key, {}), run.normalisation.get(key, {})
+        if there != here:
+            reasons.append(f"{key} {there!r} there, {here!r} here")
     words, known = (list(c.instruction["vocabulary"]) for c in (start, run))
     if words != known:
         only_there, only_here = sorted(set(words) - set(known)), sorted(set(known) - set(words))
@@ -169,6 +211,7 @@ def network_config(
             "num_queries": model.num_queries,
             "num_film_layers": model.num_film_layers,
             "num_frequencies": model.num_frequencies,
+            "find_things": model.things_weight > 0,
             "num_heads": model.num_heads,
             "feed_ratio": model.feed_ratio,
         },
@@ -182,30 +225,42 @@ def network_config(
         horizon=model.horizon,
         num_head_blocks=model.num_head_blocks,
         num_noise=model.num_noise,
+        locate_by_sight=model.locate_by_sight,
         localisation_weight=model.localisation_weight,
         keypoint_weight=model.keypoint_weight,
+        things_weight=model.things_weight,
         state_dropout=model.state_dropout,
     )
 
 
-def window_config(config: TrainConfig) -> WindowConfig:
+def window_config(config: TrainConfig, modes: Mapping[str, tuple[Mode, Mode]]) -> WindowConfig:
+    """Pictures were checked when the data were opened (:func:`open_data`); here all may be resized."""
     return WindowConfig(
         horizon=config.model.horizon,
         camera_roles=config.data.camera_roles,
         image_size=config.data.image_size,
+        resize=True,
+        modes=modes,
         approach_share=config.data.approach_share,
+        equal_cells=config.data.equal_cells,
+        **_recipe_modes(config.data),
     )
 
 
 def batch_source(
-    config: TrainConfig, stores: Sequence[EpisodeStore], contract: PolicyContract, group: ProcessGroup
+    config: TrainConfig, sources: Sequence[EpisodeSource], contract: PolicyContract, group: ProcessGroup
 ) -> BatchSource:
     """This process's windows at each step: its share of one draw that all processes make alike."""
     if config.optim.batch_size % group.size:
         raise ConfigError(
             f"batch_size {config.optim.batch_size} does not divide among {group.size} processes."
         )
-    windows = WindowDataset(list(stores), window_config(config), contract.normalizer().statistics)
+    windows = WindowDataset(
+        sources,
+        window_config(config, _modes(config.data, sources)),
+        contract.normalizer().statistics,
+        weights=[source.weight for source in config.data.sources],
+    )
     size = config.optim.batch_size // group.size
 
     def source(step: int) -> Batch:
@@ -214,3 +269,11 @@ def batch_source(
         )
 
     return source
+
+
+def _recipe_modes(config: DataConfig) -> dict[str, Mode]:
+    return {"state_mode": config.state_mode, "action_mode": config.action_mode}
+
+
+def _modes(config: DataConfig, sources: Sequence[EpisodeSource]) -> dict[str, tuple[Mode, Mode]]:
+    return normalisation_modes(config.sources, sources, config.state_mode, config.action_mode)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vla.data.mixture import source_names
 from vla.data.windows import Batch
 from vla.errors import DivergenceError
 from vla.models.policy_net import PolicyNet
@@ -82,7 +83,14 @@ class Trainer:
         total.backward()
         error = (parts.pop("location_dm").cpu() - labels.location_dm.cpu()).norm(dim=-1) / DM_PER_M * 100
         losses = {"loss": total.detach(), **parts}
-        return self._update(losses, _localisation(error.numpy(), phase_of(batch)), share, stop)
+        known = _localisation(error.numpy(), phase_of(batch))
+        return self._update(losses, {**known, **self._counts(batch)}, share, stop)
+
+    def _counts(self, batch: Batch) -> dict[str, float]:
+        """Windows of each source in the whole batch (this process's, as if all had drawn alike)."""
+        names = source_names(self.config.data.sources)
+        counts = np.bincount(batch.sources, minlength=len(names)) * self.group.size
+        return {f"windows/{name}": float(n) for name, n in zip(names, counts, strict=True)}
 
     def _update(
         self, losses: dict[str, Any], located: dict[str, float], share: float, stop: bool

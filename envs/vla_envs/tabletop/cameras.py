@@ -7,6 +7,8 @@ import math
 import mujoco
 import numpy as np
 
+from vla_envs.tabletop.scene import ARM_PREFIX
+
 _MAX_GEOMS = 400
 PEOPLE_SIZE = 200
 
@@ -39,6 +41,11 @@ class SceneRenderer:
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+
+
+def camera_name(role: str) -> str:
+    """Name in the compiled scene of the camera of that role."""
+    return ARM_PREFIX + "wrist" if role == "wrist" else role
 
 
 def camera_uv(model: mujoco.MjModel, data: mujoco.MjData, camera: str, point: np.ndarray) -> np.ndarray:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import gymnasium
 import mujoco
 import numpy as np
 
 from vla.embodiment import Embodiment
-from vla.errors import EnvError, UnknownNameError
-from vla.interfaces import Variant, Wording
-from vla_envs.tabletop import snapshot
+from vla.errors import EnvError
+from vla.interfaces import Wording
+from vla_envs.tabletop import labels, snapshot
 from vla_envs.tabletop.arms import ArmModel, load_arm, open_gripper
 from vla_envs.tabletop.arms.ik import ToolIK
-from vla_envs.tabletop.cameras import SceneRenderer, camera_uv
+from vla_envs.tabletop.cameras import SceneRenderer, camera_name
 from vla_envs.tabletop.embodiments import tabletop_embodiment
+from vla_envs.tabletop.gym_spaces import observation_space, reset_options
 from vla_envs.tabletop.instructions import phrase
 from vla_envs.tabletop.names import COLORS
 from vla_envs.tabletop.scene import ARM_PREFIX, TABLE_RGBA, TIMESTEP_S, compose
@@ -86,10 +87,13 @@ class TabletopEnv(gymnasium.Env):
         self._gripper_command = -1.0
         self._q_command = self.arm.home_q.astype(float)
         self._already: list[tuple[str, str, str | None]] = []
+        self._others: list[Goal] = []  # what else the scene was asked to do at reset
+        self._first_other = 0
+        self._things: dict[str, Callable[[World], np.ndarray]] = {}
         self.layout: Layout | None = None
         self.instruction = ""
         self.action_space = gymnasium.spaces.Box(self.embodiment.action_low, self.embodiment.action_high)
-        self.observation_space = _observation_space(self.embodiment, render)
+        self.observation_space = observation_space(self.embodiment, render)
 
     # --- gymnasium
 
@@ -98,7 +102,7 @@ class TabletopEnv(gymnasium.Env):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """A scene drawn from ``seed``; see :class:`vla.interfaces.Env` for ``options``."""
         super().reset(seed=seed)
-        variant, wording = _reset_options(options)
+        variant, wording = reset_options(options)
         if seed is None:
             seed = int(self.np_random.integers(1 << 31))
         rng = self.draw(seed)
@@ -109,9 +113,16 @@ class TabletopEnv(gymnasium.Env):
         if not others:
             raise EnvError(f"Scene {seed} of {self.task.name!r} admits one goal only: nothing to swap to.")
         swapped = others[int(rng.integers(len(others)))]
-        self._set_goal(swapped if variant == "swapped" else base, np.random.default_rng([seed, 1]), wording)
+        asked = swapped if variant == "swapped" else base
+        self._set_goal(asked, np.random.default_rng([seed, 1]), wording)
+        self._others = [goal for goal in goals if goal != asked]
+        self._things = labels.name_things(self.task, goals)
+        words = np.random.default_rng([seed, 2])
+        self._first_other = int(words.integers(len(self._others)))
+        others = [_phrase(goal, words, wording) for goal in self._others]
         self._start_pose(rng)
-        return self._observe(), self._info(clipped=0)
+        info = {"other_instructions": others, "things": list(self._things), **self._info(clipped=0)}
+        return self._observe(), info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """One control step of 0.1 s.
@@ -144,7 +155,7 @@ class TabletopEnv(gymnasium.Env):
         """uint8 [size size 3] from ``overview``, ``front`` or ``wrist``."""
         if self._renderer is None:
             self._renderer = SceneRenderer(self.model)
-        return self._renderer.render(self.data, _camera_name(camera), size)
+        return self._renderer.render(self.data, camera_name(camera), size)
 
     def close(self) -> None:
         if self._renderer is not None:
@@ -172,6 +183,7 @@ class TabletopEnv(gymnasium.Env):
         self.goal = match_goal(text, goals)
         self.instruction = text
         self._held_steps = 0
+        self._others = []
         self._already = self._achieved_goals()
 
     def current_info(self) -> dict[str, Any]:
@@ -200,6 +212,8 @@ class TabletopEnv(gymnasium.Env):
                 "already": [list(goal) for goal in self._already],
                 "goal": dataclasses.asdict(self.goal),
                 "layout": dataclasses.asdict(self.layout),
+                "others": [dataclasses.asdict(goal) for goal in self._others],
+                "first_other": self._first_other,
             },
         }
 
@@ -216,6 +230,9 @@ class TabletopEnv(gymnasium.Env):
         self._already = [(verb, target, place) for verb, target, place in scalars["already"]]
         self.goal = Goal(**scalars["goal"])
         self.layout = Layout.from_json(scalars["layout"])
+        self._others = [Goal(**goal) for goal in scalars["others"]]
+        self._first_other = scalars["first_other"]
+        self._things = labels.name_things(self.task, self.task.goals(self.layout, self.arm))
         return self._observe()
 
     @property
@@ -295,9 +312,7 @@ class TabletopEnv(gymnasium.Env):
 
     def _set_goal(self, goal: Goal, rng: np.random.Generator, wording: Wording) -> None:
         self.goal = goal
-        self.instruction = phrase(
-            goal.verb, goal.target_words, goal.destination_words, rng, wording, goal.prep
-        )
+        self.instruction = _phrase(goal, rng, wording)
 
     def _layout_now(self) -> Layout:
         """The layout as it stands now: things may have been moved."""
@@ -323,28 +338,27 @@ class TabletopEnv(gymnasium.Env):
             "wrong": bool(wrong),
             "instruction": self.instruction,
             "clipped": clipped,
-            "aux": self._aux(),
+            "aux": self._labels(),
         }
 
-    def _aux(self) -> dict[str, np.ndarray]:
+    def _labels(self) -> dict[str, np.ndarray]:
         assert self.goal is not None
-        target = np.asarray(self.task.target_position(self.goal, self.world), np.float32)
-        goal = np.asarray(self.task.goal_position(self.goal, self.world), np.float32)
-        aux = {"target_position": target, "goal_position": goal}
-        for view in ("front", "wrist"):
-            for name, point in (("target", target), ("goal", goal)):
-                aux[f"{view}_{name}_uv"] = camera_uv(self.model, self.data, _camera_name(view), point)
-        aux["phase"] = np.array([self._phase(target, goal)], np.float32)
-        return aux
-
-    def _phase(self, target: np.ndarray, goal: np.ndarray) -> int:
-        assert self.goal is not None
-        if self.task.achieved(self.goal, self.world):
-            return 3
-        if self.world.held(self.goal.target):
-            at_goal = np.isfinite(goal).all() and np.linalg.norm(target[:2] - goal[:2]) < 0.03
-            return 3 if at_goal else 2
-        return 0 if np.linalg.norm(self.world.tcp - target) > 0.04 else 1
+        asked, phase = (
+            labels.where(self.task, self.goal, self.world),
+            labels.phase(self.task, self.goal, self.world),
+        )
+        other = labels.NOWHERE
+        number = np.nan
+        if self._others:
+            number = float((self._first_other + self._steps) % len(self._others))
+            other = labels.where(self.task, self._others[int(number)], self.world)
+        return {
+            **labels.locate(asked, self.world, ""),
+            "phase": np.array([phase], np.float32),
+            "other_instruction": np.array([number], np.float32),
+            **labels.locate(other, self.world, "other_"),
+            **labels.locate_things(self._things, self.world),
+        }
 
     def _observe(self) -> dict[str, Any]:
         world = self.world
@@ -360,7 +374,7 @@ class TabletopEnv(gymnasium.Env):
         images = {}
         if self._renderer is not None:
             images = {
-                c.name: self._renderer.render(self.data, _camera_name(c.name), c.height)
+                c.name: self._renderer.render(self.data, camera_name(c.name), c.height)
                 for c in self.embodiment.cameras
             }
         return {
@@ -377,40 +391,10 @@ def _fingerprint(model: mujoco.MjModel, max_steps: int) -> str:
     return hashlib.sha256(buffer.tobytes() + repr(constants).encode()).hexdigest()[:16]
 
 
+def _phrase(goal: Goal, rng: np.random.Generator, wording: Wording) -> str:
+    return phrase(goal.verb, goal.target_words, goal.destination_words, rng, wording, goal.prep)
+
+
 def make_env(**kwargs: Any) -> TabletopEnv:
     """Gymnasium's entry point."""
     return TabletopEnv(**kwargs)
-
-
-def _camera_name(role: str) -> str:
-    return ARM_PREFIX + "wrist" if role == "wrist" else role
-
-
-def _reset_options(options: Mapping[str, Any] | None) -> tuple[Variant, Wording]:
-    options = dict(options or {})
-    variant: Variant = options.pop("variant", "base")
-    wording: Wording = options.pop("wording", "train")
-    for value, allowed, what in ((variant, Variant, "variant"), (wording, Wording, "wording")):
-        if value not in get_args(allowed):
-            raise UnknownNameError(what, str(value), get_args(allowed))
-    if options:
-        raise UnknownNameError("reset option", sorted(options)[0], ("variant", "wording"))
-    return variant, wording
-
-
-def _observation_space(embodiment: Embodiment, render: bool) -> gymnasium.spaces.Dict:
-    images: dict[str, gymnasium.Space[Any]] = {
-        c.name: gymnasium.spaces.Box(0, 255, (c.height, c.width, 3), np.uint8) for c in embodiment.cameras
-    }
-    state: dict[str, gymnasium.Space[Any]] = {
-        f.name: gymnasium.spaces.Box(np.array(f.low, np.float32), np.array(f.high, np.float32))
-        for f in embodiment.state
-    }
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,.!?'-"
-    return gymnasium.spaces.Dict(
-        {
-            "images": gymnasium.spaces.Dict(images if render else {}),
-            "state": gymnasium.spaces.Dict(state),
-            "instruction": gymnasium.spaces.Text(max_length=256, min_length=0, charset=letters),
-        }
-    )

@@ -19,11 +19,17 @@ class PrefixFeatures:
         mask: bool [b p], true where a token is real; None when all are.
         auxiliary: what auxiliary losses read. ``keypoint_logits`` [b c k n]: attention logits of the
             queries of each camera over a square map of n cells, row by row (absent: no such loss).
+            ``keypoint_tokens`` [b c k d]: what these queries read, and where.
+            ``thing_keys`` [b c n f]: the map before it knows the instruction, for ``thing_logits``.
     """
 
     features: Tensor
     mask: Tensor | None
     auxiliary: dict[str, Tensor] = field(default_factory=dict)
+
+    def take(self, rows: Tensor) -> PrefixFeatures:
+        """What heads read, of some samples: ``rows`` int64 [n]."""
+        return PrefixFeatures(self.features[rows], None if self.mask is None else self.mask[rows])
 
 
 @runtime_checkable

@@ -1,11 +1,10 @@
-"""``vla data``: what is in an episode store, whether it is whole, and its statistics."""
+"""``vla data info|verify|stats``: what is in a set of demonstrations, whether it is whole, its statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
@@ -13,31 +12,51 @@ from vla.cli.flags import parse
 
 
 @dataclass(frozen=True)
-class Data:
-    """Look into an episode store.
+class Look:
+    """Look into demonstrations.
 
     Args:
-        action: info (what is in it), verify (read everything against its checksums; exit code 1 on
-            damage), stats (mean, deviation and quantiles of every state and action entry).
+        path: directory or file; our store, or (info, stats) any format that 'vla data import' reads.
+        description: embodiment file that says what the columns mean (default: the one beside the data).
+    """
+
+    path: tyro.conf.Positional[Path]
+    description: Path | None = None
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Read an episode store against its checksums; exit code 1 on damage.
+
+    Args:
         path: directory of the store.
     """
 
-    action: tyro.conf.Positional[Literal["info", "verify", "stats"]]
     path: tyro.conf.Positional[Path]
 
 
-def run(argv: Sequence[str]) -> int:
-    flags = parse(Data, "data", argv)
-    return {"info": info, "verify": verify, "stats": stats}[flags.action](flags.path)
+def run_info(argv: Sequence[str]) -> int:
+    flags = parse(Look, "data info", argv)
+    return info(flags.path, flags.description)
 
 
-def info(path: Path) -> int:
+def run_verify(argv: Sequence[str]) -> int:
+    return verify(parse(Verify, "data verify", argv).path)
+
+
+def run_stats(argv: Sequence[str]) -> int:
+    flags = parse(Look, "data stats", argv)
+    return stats(flags.path, flags.description)
+
+
+def info(path: Path, description: Path | None) -> int:
     """Totals, cells and cameras."""
-    from vla.data.store import EpisodeStore
+    from vla.data.readers import open_source
     from vla.data.summary import describe
 
-    with EpisodeStore.open(path) as store:
-        rows = describe(store)
+    source = open_source(path, description)
+    rows = describe(source)
+    source.close()
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
     return 0
@@ -56,14 +75,15 @@ def verify(path: Path) -> int:
     return int(bool(damages))
 
 
-def stats(path: Path) -> int:
+def stats(path: Path, description: Path | None) -> int:
     """A row for every entry of state and action, by embodiment, in the fields' units."""
+    from vla.data.readers import open_source
     from vla.data.statistics import compute_statistics
-    from vla.data.store import EpisodeStore
     from vla.report.tables import text_table
 
-    with EpisodeStore.open(path) as store:
-        statistics, embodiments = compute_statistics(store), store.embodiments
+    source = open_source(path, description)
+    statistics, embodiments = compute_statistics(source), source.embodiments
+    source.close()
     for name, values in statistics.items():
         print(f"{name}: {values.num_episodes} episodes, {values.num_steps} steps")
         arm, rows = embodiments[name], []

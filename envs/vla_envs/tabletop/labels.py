@@ -1,0 +1,70 @@
+"""Privileged quantities: where what was asked for is, in space and in both pictures, and the phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from vla.interfaces import NUM_THINGS
+from vla_envs.tabletop.cameras import camera_name, camera_uv
+from vla_envs.tabletop.names import COLORS
+from vla_envs.tabletop.tasks import Goal, Task
+from vla_envs.tabletop.tasks.base import NOWHERE as NO_POINT
+from vla_envs.tabletop.world import World
+
+#: Target and goal position, m, world; NaN where there is none.
+Where = tuple[np.ndarray, np.ndarray]
+NOWHERE: Where = (NO_POINT, NO_POINT)
+
+
+def where(task: Task, goal: Goal, world: World) -> Where:
+    """Positions of the thing to act on and of where it shall go, now."""
+    points = task.target_position(goal, world), task.goal_position(goal, world)
+    return np.asarray(points[0], np.float32), np.asarray(points[1], np.float32)
+
+
+def locate(points: Where, world: World, prefix: str) -> dict[str, np.ndarray]:
+    """The entries of ``vla.interfaces.AUX_KEYS`` for these points; ``prefix`` is empty or ``other_``."""
+    aux = {}
+    for name, point in zip(("target", "goal"), points, strict=True):
+        aux[f"{prefix}{name}_position"] = np.asarray(point, np.float32)
+        for view in ("front", "wrist"):
+            uv = camera_uv(world.model, world.data, camera_name(view), point)
+            aux[f"{view}_{prefix}{name}_uv"] = uv
+    return aux
+
+
+def name_things(task: Task, goals: Sequence[Goal]) -> dict[str, Callable[[World], np.ndarray]]:
+    """Everything in the scene that a colour and a kind name, and where it is, m, world."""
+    things: dict[str, Callable[[World], np.ndarray]] = {}
+    for goal in goals:
+        things.setdefault(goal.target_words, partial(task.target_position, goal))
+        if goal.destination_words is not None:
+            things.setdefault(goal.destination_words, partial(task.goal_position, goal))
+    named = {words: place for words, place in things.items() if words.split()[0] in COLORS}
+    return dict(list(named.items())[:NUM_THINGS])
+
+
+def locate_things(things: Mapping[str, Callable[[World], np.ndarray]], world: World) -> dict[str, np.ndarray]:
+    """Where things are in both pictures, padded with NaN."""
+    aux = {}
+    points = [place(world) for place in things.values()]
+    for view in ("front", "wrist"):
+        uv = np.full((NUM_THINGS, 2), np.nan, np.float32)
+        for i, point in enumerate(points):
+            uv[i] = camera_uv(world.model, world.data, camera_name(view), point)
+        aux[f"{view}_things_uv"] = uv.reshape(-1)
+    return aux
+
+
+def phase(task: Task, goal: Goal, world: World) -> int:
+    """0 approach the target, 1 at it, 2 transport, 3 release and retreat."""
+    target, destination = where(task, goal, world)
+    if task.achieved(goal, world):
+        return 3
+    if world.held(goal.target):
+        at_goal = np.isfinite(destination).all() and np.linalg.norm(target[:2] - destination[:2]) < 0.03
+        return 3 if at_goal else 2
+    return 0 if np.linalg.norm(world.tcp - target) > 0.04 else 1

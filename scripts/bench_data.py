@@ -1,0 +1,443 @@
+"""How fast training windows come out of our store, side by side with lerobot 0.6.1's own loader.
+
+usage: python scripts/bench_data.py [--episodes 48] [--seconds 5] [--memory-minutes 1] [--check]
+
+The same rendered tabletop frames (two cameras of 128 px, two of 256 px), state, action and text are written
+by lerobot itself, in our store and in our archive (video), once with all four cameras and once with the two
+of 128 px. Then windows are drawn at random from each, in one run: with 0, 1 and 2 workers, every picture
+at its full size. Without workers either side decodes in a few threads, as it does by itself. lerobot runs
+in an environment of its own (scripts/lerobot_peer.py makes it: minutes).
+
+Prints a table and, as its last line, everything as JSON. ``--check`` exits with 1 where a target is missed.
+``--memory-minutes 60`` watches the memory for an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+for _variable, _value in (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"), ("LP_NUM_THREADS", "0")):
+    os.environ.setdefault(_variable, _value)
+
+import numpy as np
+import psutil
+import simplejpeg
+import tyro
+
+sys.path.insert(0, str(Path(__file__).parent))
+from lerobot_peer import run_in_peer
+
+from vla import registry
+from vla.data.archive import VideoCodec, write_archive
+from vla.data.codec import Codec
+from vla.data.loader import BatchLoader
+from vla.data.pictures import PictureReader
+from vla.data.record import record_episode
+from vla.data.source import read_frames
+from vla.data.statistics import compute_statistics
+from vla.data.store import EpisodeStore
+from vla.data.summary import store_bytes
+from vla.data.windows import Batch, WindowConfig, WindowDataset
+from vla.embodiment import Camera, Embodiment
+from vla.report.tables import text_table
+from vla.types import Episode, Observation, Step
+
+PEER = Path(__file__).with_name("bench_data_peer.py")
+TASKS = ("place", "drawer", "stack", "push")
+SEED = 1_000_000
+CAMERAS = {  # camera -> its role (free ones for the larger pictures), the env's camera, pixels
+    "front": ("front", "front", 128),
+    "wrist": ("wrist", "wrist", 128),
+    "front_256": ("side", "front", 256),
+    "wrist_256": ("top", "wrist", 256),
+}
+CONTENTS = {"128 px": ("front", "wrist"), "four cameras": tuple(CAMERAS)}
+WORKERS = (0, 1, 2)
+HORIZON, BATCH = 16, 32
+MANY_EPISODES = 1000
+TARGETS = {
+    "speed over lerobot, 0 workers": (">=", 20.0),
+    "speed over lerobot's best, 128 px": (">=", 10.0),
+    "bytes of lerobot's, 128 px": ("<=", 3.5),
+    "archive: bytes of lerobot's": ("<=", 1.05),
+    "archive: speed over lerobot, 0 workers": (">=", 2.0),
+    "share of decoding alone": (">=", 0.5),
+    "first batch of 1000 episodes, s": ("<=", 2.0),
+    "memory growth while sampling, MB": ("<=", 8.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """How fast training windows come out of our store, side by side with lerobot's own loader.
+
+    Args:
+        arm: whose demonstrations.
+        episodes: demonstrations, over several tasks.
+        seconds: wall seconds spent on each figure.
+        memory_minutes: how long memory is watched while sampling.
+        work: directory for frames and stores (default: a temporary one); frames there are used again.
+        out: JSON file to write besides.
+        check: exit with 1 where a target is missed.
+    """
+
+    arm: str = "panda"
+    episodes: int = 48
+    seconds: float = 5.0
+    memory_minutes: float = 1.0
+    work: Path | None = None
+    out: Path | None = None
+    check: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FullBatch:
+    """A batch with the larger pictures beside it: uint8 [B 2 256 256 3]."""
+
+    batch: Batch
+    large: np.ndarray | None
+
+
+class FullWindows:
+    """Windows with every camera at its full size."""
+
+    def __init__(self, store: EpisodeStore, cameras: tuple[str, ...]) -> None:
+        roles = [CAMERAS[name][0] for name in cameras]
+        small = [role for role, name in zip(roles, cameras, strict=True) if CAMERAS[name][2] == 128]
+        config = WindowConfig(horizon=HORIZON, camera_roles=tuple(small), image_size=128)
+        self.windows = WindowDataset(store, config, compute_statistics(store))
+        large = [role for role in roles if role not in small]
+        self._large = None
+        if large:
+            members = [(store, info) for store in self.windows.stores for info in store.episodes]
+            self._large = PictureReader(members, roles=large, image_size=256, resize=False)
+
+    def step_batch(
+        self, *, seed: int, step: int, batch_size: int, rank: int = 0, world: int = 1
+    ) -> FullBatch:
+        batch = self.windows.step_batch(seed=seed, step=step, batch_size=batch_size, rank=rank, world=world)
+        large = None if self._large is None else self._large.read(batch.index[:, 0], batch.index[:, 1])[0]
+        return FullBatch(batch=batch, large=large)
+
+
+def render(arm_name: str, count: int) -> tuple[Embodiment, list[Episode]]:
+    """Expert demonstrations seen at both sizes: the scene is stepped twice with the same actions."""
+    suite, episodes = registry.suite("tabletop"), []
+    for number in range(count):
+        task = TASKS[number % len(TASKS)]
+        large = suite.make(task, arm_name, image_size=256)
+        small = suite.make(task, arm_name, image_size=128)
+        seed = SEED + number // len(TASKS)
+        episode, steps = record_episode(large, suite.expert(large), seed=seed), []
+        seen, _ = small.reset(seed=seed, options={})
+        for step in episode.steps:
+            images = {
+                name: np.array((seen["images"] if size == 128 else step.observation.images)[camera])
+                for name, (_, camera, size) in CAMERAS.items()
+            }
+            steps.append(replace(step, observation=replace(step.observation, images=images, aux={})))
+            seen = small.step(step.executed)[0]
+        provenance = {"task": task, "seed": seed}
+        episodes.append(replace(episode, steps=tuple(steps), provenance=provenance))
+        arm = large.embodiment
+        large.close()
+        small.close()
+    return replace(arm, cameras=cameras_of(tuple(CAMERAS))), episodes
+
+
+def cameras_of(names: tuple[str, ...]) -> tuple[Camera, ...]:
+    return tuple(
+        Camera(name=name, role=CAMERAS[name][0], height=CAMERAS[name][2], width=CAMERAS[name][2])
+        for name in names
+    )
+
+
+def with_cameras(episode: Episode, names: tuple[str, ...]) -> Episode:
+    def keep(seen: Observation) -> Observation:
+        return replace(seen, images={name: seen.images[name] for name in names})
+
+    steps = (
+        Step(observation=keep(s.observation), action=s.action, executed=s.executed) for s in episode.steps
+    )
+    return replace(episode, steps=tuple(steps))
+
+
+def save_raw(arm: Embodiment, episodes: list[Episode], path: Path) -> None:
+    """Frames and numbers as they are, for lerobot's writer and for the next run."""
+    seen = [step.observation for episode in episodes for step in episode.steps]
+    arrays: dict[str, Any] = {name: np.stack([o.images[name] for o in seen]) for name in CAMERAS}
+    arrays["state"] = np.stack([arm.pack_state(o.state) for o in seen])
+    arrays["action"] = np.stack([step.action for episode in episodes for step in episode.steps])
+    arrays["lengths"] = np.array([len(episode) for episode in episodes])
+    arrays["instructions"] = np.array([episode.instruction for episode in episodes])
+    arrays["tasks"] = np.array([str(episode.provenance["task"]) for episode in episodes])
+    arrays["fps"], arrays["arm"] = np.array(arm.control_hz), np.array(json.dumps(arm.to_json()))
+    np.savez(path, **arrays)
+
+
+def load_raw(path: Path) -> tuple[Embodiment, list[Episode]]:
+    data = dict(np.load(path))
+    arm, start, episodes = Embodiment.from_json(json.loads(str(data["arm"]))), 0, []
+    for number, length in enumerate(data["lengths"].tolist()):
+        steps = tuple(
+            Step(
+                observation=Observation(
+                    images={name: data[name][t] for name in CAMERAS},
+                    state=arm.unpack_state(data["state"][t]),
+                    instruction=str(data["instructions"][number]),
+                    embodiment=arm.name,
+                    time_s=(t - start) / arm.control_hz,
+                ),
+                action=data["action"][t],
+                executed=data["action"][t],
+            )
+            for t in range(start, start + length)
+        )
+        provenance = {"task": str(data["tasks"][number])}
+        episodes.append(
+            Episode(
+                steps=steps,
+                instruction=steps[0].observation.instruction,
+                embodiment=arm.name,
+                success=True,
+                provenance=provenance,
+            )
+        )
+        start += length
+    return arm, episodes
+
+
+def fill(
+    path: Path,
+    arm: Embodiment,
+    episodes: list[Episode],
+    cameras: tuple[str, ...],
+    codec: Codec | None = None,
+) -> EpisodeStore:
+    arm = replace(arm, cameras=cameras_of(cameras))
+    with EpisodeStore.create(path, embodiments=[arm], codec=codec) as store:
+        for episode in episodes:
+            store.append(with_cameras(episode, cameras))
+    return EpisodeStore.open(path)
+
+
+def rate(
+    batches: Iterator[Any], seconds: float, warm_up: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Windows a second of a clock; what was ready before is not counted."""
+    for _ in range(warm_up):
+        next(batches)
+    begin, count = clock(), 0
+    while (spent := clock() - begin) < seconds:
+        next(batches)
+        count += BATCH
+    return count / spent
+
+
+def our_rate(store: EpisodeStore, cameras: tuple[str, ...], workers: int, seconds: float) -> float:
+    windows = FullWindows(store, cameras)
+    with BatchLoader(windows, batch_size=BATCH, seed=0, num_workers=workers) as loader:
+        return rate(loader, seconds, 3 + 3 * workers)
+
+
+def decode_rate(
+    store: EpisodeStore,
+    cameras: tuple[str, ...],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """The decode library alone, one thread: the same bytes, in memory, into one buffer."""
+    frames = [
+        [store.frame_reader(info.index, name).stored(t) for name in cameras]
+        for info in store.episodes
+        for t in range(info.length)
+    ]
+    buffers = [np.empty((CAMERAS[name][2], CAMERAS[name][2], 3), np.uint8) for name in cameras]
+    rng = np.random.default_rng(0)
+
+    def batches() -> Iterator[None]:
+        while True:
+            for number in rng.integers(len(frames), size=BATCH).tolist():
+                for jpeg, buffer in zip(frames[number], buffers, strict=True):
+                    simplejpeg.decode_jpeg(jpeg, "RGB", buffer=buffer)
+            yield
+
+    return rate(batches(), seconds, 3, clock)
+
+
+def share_of_limit(store: EpisodeStore, cameras: tuple[str, ...], seconds: float) -> float:
+    """Our windows over decoding alone, by CPU time (all threads), in turns."""
+    pairs = []
+    for _ in range(5):
+        with BatchLoader(FullWindows(store, cameras), batch_size=BATCH, seed=0) as loader:
+            ours = rate(loader, seconds / 4, 3, time.process_time)
+        pairs.append(ours / decode_rate(store, cameras, seconds / 4, time.process_time))
+    return float(np.median(pairs))
+
+
+def picture_error(store: EpisodeStore, episodes: list[Episode], cameras: tuple[str, ...]) -> dict[str, float]:
+    """Mean absolute error of the stored pictures, grey levels."""
+    found = {}
+    for name in cameras:
+        errors = []
+        for number in range(0, len(episodes), 4):
+            wanted = np.stack([step.observation.images[name] for step in episodes[number].steps])
+            got = read_frames(store.frame_reader(number, name), range(len(wanted)))
+            errors.append(np.abs(got.astype(int) - wanted).mean())
+        found[name] = float(np.mean(errors))
+    return found
+
+
+def first_batch_s(path: Path) -> float:
+    """From nothing open to a batch, statistics included."""
+    begin = time.perf_counter()
+    with EpisodeStore.open(path) as store:
+        next(BatchLoader(FullWindows(store, CONTENTS["128 px"]), batch_size=BATCH, seed=0))
+    return time.perf_counter() - begin
+
+
+def memory_growth_mb(store: EpisodeStore, minutes: float) -> tuple[float, float]:
+    """Growth over the second half of the run and resident size, MB: (a line through the samples, last)."""
+    loader = BatchLoader(FullWindows(store, CONTENTS["128 px"]), batch_size=BATCH, seed=0)
+    process, samples, begin = psutil.Process(), [], time.perf_counter()
+    while (now := time.perf_counter() - begin) < 60 * minutes:
+        next(loader)
+        samples.append((now, process.memory_info().rss / 1e6))
+    late = np.array(samples[len(samples) // 2 :])
+    slope = np.polyfit(late[:, 0], late[:, 1], 1)[0]
+    return float(slope * (late[-1, 0] - late[0, 0])), float(late[-1, 1])
+
+
+def timed(text: str, call: Callable[[], Any]) -> Any:
+    begin = time.perf_counter()
+    result = call()
+    print(f"  {text}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def measure(work: Path, arm: Embodiment, episodes: list[Episode], flags: Bench, raw: Path) -> dict[str, Any]:
+    """Everything for both contents."""
+    found: dict[str, Any] = {}
+    for content, cameras in CONTENTS.items():
+        root = work / ("two" if len(cameras) == 2 else "four")
+        store = timed("our store", lambda: fill(root.with_suffix(".zarr"), arm, episodes, cameras))  # noqa: B023
+        video = root.with_suffix(".archive")
+        archive = timed("our archive", lambda: fill(video, arm, episodes, cameras, VideoCodec()))  # noqa: B023
+        again = root.with_suffix(".again")  # what an archive made of our JPEG store takes
+        timed("archive of our store", lambda: write_archive(store, again, VideoCodec()))  # noqa: B023
+        peer = root.with_suffix(".lerobot")
+        wrote = ["write", str(raw), str(peer), *cameras]
+        timed("lerobot's data set", lambda: run_in_peer(PEER, wrote, timeout_s=1800))  # noqa: B023
+        sizes = {
+            "ours": store_bytes(root.with_suffix(".zarr")),
+            "archive": store_bytes(video),
+            "archive of our store": store_bytes(again),
+            "lerobot": store_bytes(peer),
+        }
+        seconds = flags.seconds
+        rates: dict[str, Any] = {}
+        for backend in ("pyav", "torchcodec"):
+            ask = ["time", str(peer), backend, str(seconds), str(BATCH), str(HORIZON)]
+            rates[f"lerobot {backend}"] = timed(backend, lambda: run_in_peer(PEER, ask, timeout_s=1800))  # noqa: B023
+            rates[f"ours, beside {backend}"] = {str(w): our_rate(store, cameras, w, seconds) for w in WORKERS}
+        rates["archive"] = {str(w): our_rate(archive, cameras, w, seconds) for w in WORKERS}
+        rates["decoding alone"] = {"0": decode_rate(store, cameras, seconds)}
+        found[content] = {
+            "bytes": sizes,
+            "windows_per_s": rates,
+            "share_of_decoding": share_of_limit(store, cameras, seconds),
+            "error_grey_levels": {
+                "ours": picture_error(store, episodes, cameras),
+                "archive": picture_error(archive, episodes, cameras),
+            },
+        }
+    many = [episodes[number % len(episodes)] for number in range(MANY_EPISODES)]
+    path = work / "many.zarr"
+    store = timed("1000 episodes", lambda: fill(path, arm, many, CONTENTS["128 px"]))
+    found["first_batch_s"] = first_batch_s(path)
+    growth, size = timed("memory", lambda: memory_growth_mb(store, flags.memory_minutes))
+    found["memory"] = {"minutes": flags.memory_minutes, "growth_mb": growth, "resident_mb": size}
+    return found
+
+
+def judge(found: dict[str, Any]) -> dict[str, float]:
+    """The figures that have targets; of several, the worst for us."""
+    at_zero, best, archive, sizes, shares = [], 0.0, [], [], []
+    for content in CONTENTS:
+        rates = found[content]["windows_per_s"]
+        theirs = {name: row for name, row in rates.items() if name.startswith("lerobot")}
+        numbers = [row["0"] for row in theirs.values() if isinstance(row["0"], float)]
+        ours = min(row["0"] for name, row in rates.items() if name.startswith("ours"))
+        at_zero.append(ours / max(numbers))
+        archive.append(rates["archive"]["0"] / max(numbers))
+        sizes.append(found[content]["bytes"]["archive"] / found[content]["bytes"]["lerobot"])
+        shares.append(found[content]["share_of_decoding"])
+        if content == "128 px":
+            best = ours / max(x for row in theirs.values() for x in row.values() if isinstance(x, float))
+    small = found["128 px"]["bytes"]
+    values = (
+        min(at_zero),
+        best,
+        small["ours"] / small["lerobot"],
+        max(sizes),
+        min(archive),
+        min(shares),
+        found["first_batch_s"],
+        found["memory"]["growth_mb"],
+    )
+    return dict(zip(TARGETS, values, strict=True))
+
+
+def report(found: dict[str, Any], results: dict[str, float]) -> bool:
+    """Print the tables; whether every target is met."""
+    rows = []
+    for content in CONTENTS:
+        for name, row in found[content]["windows_per_s"].items():
+            cells = [row.get(str(w), "") for w in WORKERS]
+            rows.append([content, name, *(f"{x:.0f}" if isinstance(x, float) else x[:40] for x in cells)])
+    print(text_table(["content", "windows/s, batch of 32", *(f"{w} workers" for w in WORKERS)], rows) + "\n")
+    rows = [
+        [content, *(f"{size / 1e6:.2f} MB" for size in found[content]["bytes"].values())]
+        for content in CONTENTS
+    ]
+    print(text_table(["content", "our store", "our archive", "archive of our store", "lerobot"], rows) + "\n")
+    met, rows = True, []
+    for name, (sign, target) in TARGETS.items():
+        good = results[name] >= target if sign == ">=" else results[name] <= target
+        met = met and good
+        rows.append([name, f"{results[name]:.2f}", f"{sign} {target:g}", "met" if good else "MISSED"])
+    print(text_table(["figure (worst of both contents)", "here", "target", ""], rows))
+    return met
+
+
+def main() -> int:
+    flags = tyro.cli(Bench, description=__doc__)
+    with tempfile.TemporaryDirectory(prefix="bench_data_") as temporary:
+        work = Path(temporary)
+        raw = (flags.work or work) / "content.npz"
+        if not raw.exists():
+            raw.parent.mkdir(parents=True, exist_ok=True)
+            save_raw(*timed("rendering", lambda: render(flags.arm, flags.episodes)), raw)
+        arm, episodes = load_raw(raw)
+        found = measure(work, arm, episodes, flags, raw)
+    results = judge(found)
+    met = report(found, results)
+    facts = {"cpus": os.cpu_count(), "python": platform.python_version(), "episodes": len(episodes)}
+    line = json.dumps({"results": results, "met": met, **facts, **found})
+    if flags.out is not None:
+        flags.out.write_text(line + "\n")
+    print(line)
+    return int(flags.check and not met)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

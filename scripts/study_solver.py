@@ -1,0 +1,373 @@
+"""Whether the convention solver finds planted errors, and invents none, on every arm of a suite.
+
+    python scripts/study_solver.py --store demos.zarr --check --out docs/results/solver.json
+
+Demonstrations of each arm are written as raw columns in one plain convention ("clean") and then with one
+error planted at a time. An answer counts as found when every question that the error concerns is answered
+rightly, and as invented when an answer that was given (not refused) is false. Ends with one JSON line;
+``--check`` exits 1 unless 20 kinds are found on every arm and nothing is invented anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from vla import registry
+from vla.data.conversion import flip_image
+from vla.data.generate import generate
+from vla.data.readers.memory import MemoryDataset, MemoryEpisode
+from vla.data.solve import Solution, solve
+from vla.data.solve.robot import MujocoRobot, suite_robot
+from vla.data.source import read_frames
+from vla.data.store import EpisodeStore
+from vla.interfaces import Cell
+from vla.report.tables import text_table
+
+SUITE, TASKS = "tabletop", ("pick", "place")
+STATE, ACTION = "observation.state", "action"
+WANTED_KINDS = 20
+HZ = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Demo:
+    """One demonstration, metres and radians; ``turned`` follows from the joints."""
+
+    position: np.ndarray
+    turned: Rotation
+    joints: np.ndarray
+    opening: np.ndarray
+    move: np.ndarray
+    turn: np.ndarray
+    target: np.ndarray
+    command: np.ndarray
+    pictures: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How demonstrations are written; the defaults are the clean convention."""
+
+    position_unit: str = "m"
+    axes: tuple[int, int, int] = (0, 1, 2)
+    mirror: int = 1  # sign of the second position entry
+    rotation: str = "quat_xyzw"
+    rotation_unit: str = "rad"
+    sign_flips: bool = False
+    joint_unit: str = "rad"
+    opening: tuple[float, float] = (1.0, 0.0)  # stored value of open, of closed
+    command: tuple[float, float] = (-1.0, 1.0)
+    mode: str = "delta"  # of the action; "joint" for joint targets
+    frame: str = "world"
+    action_unit: str = "m"
+    turn_unit: str = "rad"
+    yaw_only: bool = False
+    lag: int = 0
+    stated_hz: float = HZ
+    stamp_hz: float = HZ
+    joints_first: bool = False
+    flip: str = ""  # "" : without pictures
+    bgr: bool = False
+    swapped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A planted error and the questions it concerns."""
+
+    name: str
+    plan: Plan
+    questions: tuple[str, ...]
+
+
+def kinds() -> list[Kind]:
+    """Every planted error; the first is none."""
+    rotation = ("rotation", "rotation_unit")
+    table: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
+        ("clean", {}, ("position", "rotation", "action_mode", "gripper_action")),
+        ("clean with pictures", {"flip": "none"}, ("camera.front", "camera.wrist")),
+        ("quaternion wxyz", {"rotation": "quat_wxyz"}, rotation),
+        ("quaternion sign flips", {"sign_flips": True}, ("rotation_sign_flips",)),
+        *((f"rotation {f}", {"rotation": f}, rotation)
+          for f in ("euler_xyz", "euler_zyx", "euler_XYZ", "euler_ZYX", "rotvec", "matrix", "matrix_6d")),
+        ("euler in degrees", {"rotation": "euler_xyz", "rotation_unit": "deg"}, rotation),
+        ("joints in degrees", {"joint_unit": "deg"}, ("joint_unit",)),
+        ("position in mm", {"position_unit": "mm"}, ("position_unit",)),
+        ("position in cm", {"position_unit": "cm"}, ("position_unit",)),
+        ("position x and y swapped", {"axes": (1, 0, 2)}, ("position",)),
+        ("position y mirrored", {"mirror": -1}, ("position",)),
+        ("joints before position", {"joints_first": True}, ("position", "joints", "rotation")),
+        ("gripper state inverted", {"opening": (0.0, 1.0)}, ("gripper_state",)),
+        ("gripper state a width in m", {"opening": (0.08, 0.0)}, ("gripper_state",)),
+        ("gripper action inverted", {"command": (1.0, -1.0)}, ("gripper_action",)),
+        ("gripper action 0 open 1 closed", {"command": (0.0, 1.0)}, ("gripper_action",)),
+        ("gripper action 1 open 0 closed", {"command": (1.0, 0.0)}, ("gripper_action",)),
+        ("absolute for delta", {"mode": "absolute"}, ("action_mode", "action_rotation")),
+        ("absolute in mm", {"mode": "absolute", "action_unit": "mm"}, ("action_mode", "action_unit")),
+        ("velocity for delta", {"mode": "velocity"}, ("action_mode", "action_unit")),
+        ("joint targets for delta", {"mode": "joint"}, ("joint_action",)),
+        ("tool frame for world", {"frame": "tool"}, ("action_frame",)),
+        ("action in mm", {"action_unit": "mm"}, ("action_unit",)),
+        ("action turns in degrees", {"turn_unit": "deg"}, ("action_rotation_unit",)),
+        ("action with yaw only", {"yaw_only": True}, ("action_rotation",)),
+        *((f"action {n} late", {"lag": n}, ("action_lag",)) for n in (1, 2, 3)),
+        ("stated rate doubled", {"stated_hz": 2 * HZ}, ("control_hz",)),
+        ("time stamps half as far apart", {"stamp_hz": 2 * HZ}, ("control_hz",)),
+        ("pictures upside down", {"flip": "vertical"}, ("camera.front", "camera.wrist")),
+        ("pictures mirrored", {"flip": "horizontal"}, ("camera.front", "camera.wrist")),
+        ("pictures turned by 180", {"flip": "rotate_180"}, ("camera.front", "camera.wrist")),
+        ("red and blue swapped", {"flip": "none", "bgr": True}, ("camera.front", "camera.wrist")),
+        ("camera columns swapped", {"flip": "none", "swapped": True}, ("camera.front", "camera.wrist")),
+    ]  # fmt: skip
+    return [Kind(name=name, plan=Plan(**changes), questions=asked) for name, changes, asked in table]
+
+
+def load_demos(store: EpisodeStore, arm: str, count: int, robot: MujocoRobot) -> list[Demo]:
+    """The first demonstrations of the grasping tasks, as they were executed."""
+    numbers = [
+        e.index
+        for e in store.episodes
+        if e.embodiment == arm and e.provenance.get("task") in TASKS and e.length > 6
+    ]
+    picked = [numbers[i] for i in np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int)]
+    return [_demo(store, arm, number, robot) for number in picked]
+
+
+def _demo(store: EpisodeStore, arm: str, number: int, robot: MujocoRobot) -> Demo:
+    embodiment = store.embodiments[arm]
+    state = np.asarray(store.column(number, "state"), np.float64)
+    action = np.asarray(store.column(number, "executed"), np.float64)
+
+    def part(name: str) -> np.ndarray:
+        return state[:, embodiment.field_slice(name, of="state")]
+
+    joints, position = part("joint_position"), part("tcp_position")
+    pictures = {
+        name: read_frames(store.frame_reader(number, name), range(len(state))) for name in ("front", "wrist")
+    }
+    return Demo(
+        position=position,
+        turned=robot.forward(joints)[1],
+        joints=joints,
+        opening=part("gripper_opening")[:, 0],
+        move=action[:, :3],
+        turn=action[:, 3],
+        target=position + part("tcp_error") + action[:, :3],
+        command=action[:, 4],
+        pictures=pictures,
+    )
+
+
+def write(demos: list[Demo], plan: Plan, seed: int) -> MemoryDataset:
+    """The demonstrations as a raw data set with the plan's conventions."""
+    rng = np.random.default_rng(seed)
+    episodes = []
+    for demo in demos:
+        state, action = _state(demo, plan, rng), _action(demo, plan)
+        late = np.concatenate([np.repeat(action[:1], plan.lag, axis=0), action])[: len(action)]
+        columns = {STATE: state.astype(np.float32), ACTION: late.astype(np.float32)}
+        times = np.arange(len(state)) / plan.stamp_hz
+        episodes.append(
+            MemoryEpisode(columns=columns, pictures=_pictures(demo, plan), time_s=times, instruction="pick")
+        )
+    return MemoryDataset(episodes, control_hz=plan.stated_hz)
+
+
+def _state(demo: Demo, plan: Plan, rng: np.random.Generator) -> np.ndarray:
+    position = demo.position[:, list(plan.axes)] * [1, plan.mirror, 1] / _LENGTH[plan.position_unit]
+    rotation = _written(demo.turned, plan.rotation) / _ANGLE[plan.rotation_unit]
+    if plan.sign_flips:
+        rotation = rotation * rng.choice([-1.0, 1.0], (len(rotation), 1))
+    joints = demo.joints / _ANGLE[plan.joint_unit]
+    opened, closed = plan.opening
+    gripper = (closed + demo.opening * (opened - closed))[:, None]
+    parts = [position, rotation, joints, gripper]
+    return np.hstack([joints, gripper, position, rotation] if plan.joints_first else parts)
+
+
+def _action(demo: Demo, plan: Plan) -> np.ndarray:
+    opened, closed = plan.command
+    gripper = (opened + (demo.command + 1) / 2 * (closed - opened))[:, None]
+    last = np.minimum(np.arange(len(demo.move)) + 1, len(demo.move) - 1)
+    if plan.mode == "joint":
+        return np.hstack([demo.joints[last], gripper])
+    if plan.mode == "absolute":
+        turned = _written(Rotation.from_quat(demo.turned.as_quat()[last]), "quat_xyzw")
+        return np.hstack([demo.target / _LENGTH[plan.action_unit], turned, gripper])
+    move, turn = demo.move, np.column_stack([0 * demo.turn, 0 * demo.turn, demo.turn])
+    if plan.frame == "tool":
+        move, turn = demo.turned.inv().apply(move), demo.turned.inv().apply(turn)
+    rate = HZ if plan.mode == "velocity" else 1.0
+    turn = (turn[:, 2:] if plan.yaw_only else turn) / _ANGLE[plan.turn_unit]
+    return np.hstack([move / _LENGTH[plan.action_unit] * rate, turn * rate, gripper])
+
+
+def _pictures(demo: Demo, plan: Plan) -> dict[str, np.ndarray]:
+    if not plan.flip:
+        return {}
+    shown = {"front": "wrist", "wrist": "front"} if plan.swapped else {"front": "front", "wrist": "wrist"}
+    out = {}
+    for name, source in shown.items():
+        pictures = np.stack([flip_image(p, plan.flip) for p in demo.pictures[source]])  # type: ignore[arg-type]
+        out[name] = np.ascontiguousarray(pictures[..., ::-1] if plan.bgr else pictures)
+    return out
+
+
+def truth(plan: Plan, robot: MujocoRobot) -> dict[str, Callable[[Any], bool]]:
+    """For each question, whether a value is right."""
+    sizes = {"quat_xyzw": 4, "quat_wxyz": 4, "matrix": 9, "matrix_6d": 6}
+    size, n = sizes.get(plan.rotation, 3), robot.num_joints
+    first = n + 1 if plan.joints_first else 0
+    axes = [plan.axes.index(i) for i in range(3)]
+    signs = [plan.mirror if axes[i] == 1 else 1 for i in range(3)]
+    turn = {"start": 3, "format": "yaw" if plan.yaw_only else "rotvec"}
+    per = "/s" if plan.mode == "velocity" else "/step"
+    absolute = plan.mode == "absolute"
+
+    def holds(**wanted: Any) -> Callable[[Any], bool]:
+        return lambda value: all(value[key] == item for key, item in wanted.items())
+
+    def ends(opened: float, closed: float, slack: float) -> Callable[[Any], bool]:
+        room = slack * abs(opened - closed)
+        return lambda v: abs(v["open"] - opened) <= room and abs(v["closed"] - closed) <= room
+
+    shown = {"front": "wrist", "wrist": "front"} if plan.swapped else {"front": "front", "wrist": "wrist"}
+    cameras = {f"camera.{n}": holds(camera=c, flip=plan.flip, bgr=plan.bgr) for n, c in shown.items()}
+    return {
+        "position": holds(column=STATE, start=first, axes=axes, signs=signs),
+        "position_unit": plan.position_unit.__eq__,
+        "rotation": holds(column=STATE, start=first + 3, format=plan.rotation),
+        "rotation_unit": plan.rotation_unit.__eq__,
+        "rotation_sign_flips": lambda v: (v > 0) == plan.sign_flips,
+        "joints": holds(column=STATE, start=0 if plan.joints_first else 3 + size, size=n),
+        "joint_unit": plan.joint_unit.__eq__,
+        "action_position": holds(column=ACTION, start=0),
+        "action_mode": plan.mode.__eq__,
+        "action_frame": plan.frame.__eq__,
+        "action_lag": plan.lag.__eq__,
+        "action_unit": lambda v: v == (plan.action_unit if absolute else plan.action_unit + per),
+        "action_rotation": holds(**({"start": 3, "format": "quat_xyzw"} if absolute else turn)),
+        "action_rotation_unit": lambda v: v == ("rad" if absolute else plan.turn_unit + per),
+        "joint_action": lambda v: plan.mode == "joint" and v["start"] == 0 and v["mode"] == "absolute",
+        "gripper_action": ends(*plan.command, slack=0.05),
+        "gripper_state": ends(*plan.opening, slack=0.6),
+        "control_hz": lambda v: abs(v - HZ) < 0.1,
+        **cameras,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the solver made of one kind on one arm."""
+
+    kind: str
+    arm: str
+    found: bool
+    invented: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+def judge(kind: Kind, arm: str, solution: Solution, robot: MujocoRobot) -> Outcome:
+    right = truth(kind.plan, robot)
+    given = {q: a for q, a in solution.answers.items() if not a.refused}
+    false = tuple(q for q, a in given.items() if not (q in right and right[q](a.value)))
+    found = all(q in given and q not in false for q in kind.questions)
+    return Outcome(kind=kind.name, arm=arm, found=found, invented=false, refused=solution.refused)
+
+
+def run(store: EpisodeStore, arms: list[str], episodes: int, verbose: str) -> list[Outcome]:
+    outcomes = []
+    for arm in arms:
+        robot = suite_robot(SUITE, arm)
+        demos = load_demos(store, arm, episodes, robot)
+        for kind in kinds():
+            solution = solve(write(demos, kind.plan, seed=0), model=robot)
+            outcome = judge(kind, arm, solution, robot)
+            outcomes.append(outcome)
+            if verbose and verbose in kind.name:
+                print(f"{arm}: {kind.name}\n{solution.table()}\n")
+            if not outcome.found or outcome.invented:
+                print(f"{arm}: {kind.name}: found {outcome.found}, false {outcome.invented}", file=sys.stderr)
+                for question in (*outcome.invented, *kind.questions):
+                    print(f"    {solution.answers.get(question)}", file=sys.stderr)
+    return outcomes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--store", type=Path, help="demonstrations of the suite; default: generate some")
+    parser.add_argument("--arms", nargs="*", default=[])
+    parser.add_argument("--episodes", type=int, default=40, help="demonstrations an arm")
+    parser.add_argument("--show", default="", help="print the tables of kinds with this in their name")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--check", action="store_true")
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = flags.arms or list(registry.suite(SUITE).embodiments)
+        path = flags.store or _generated(Path(scratch) / "demos.zarr", wanted, flags.episodes)
+        store = EpisodeStore.open(path)
+        arms = flags.arms or list(store.embodiments)
+        outcomes = run(store, arms, flags.episodes, flags.show)
+    rows = []
+    for kind in kinds():
+        mine = [o for o in outcomes if o.kind == kind.name]
+        marks = ["found" if o.found else "not found" for o in mine]
+        rows.append([kind.name, *marks, str(sum(len(o.invented) for o in mine))])
+    print(text_table(["planted", *arms, "invented"], rows))
+    planted = [k.name for k in kinds() if not k.name.startswith("clean")]
+    everywhere = [k for k in planted if all(o.found for o in outcomes if o.kind == k)]
+    invented_clean = sum(len(o.invented) for o in outcomes if o.kind.startswith("clean"))
+    result = {
+        "arms": arms,
+        "kinds": len(planted),
+        "found_on_every_arm": len(everywhere),
+        "not_found": sorted(f"{o.arm}: {o.kind}" for o in outcomes if not o.found),
+        "invented_on_clean": invented_clean,
+        "invented": sum(len(o.invented) for o in outcomes),
+        "found_by_arm": {a: sum(o.found for o in outcomes if o.arm == a and o.kind in planted) for a in arms},
+    }
+    if flags.out:
+        flags.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+    passed = len(everywhere) >= WANTED_KINDS and result["invented"] == 0
+    return int(flags.check and not passed)
+
+
+def _generated(path: Path, arms: list[str], episodes: int) -> Path:
+    cells = [Cell(task=task, embodiment=arm) for arm in arms for task in TASKS]
+    generate(SUITE, cells, -(-episodes // len(TASKS)), path)
+    return path
+
+
+def _written(rotation: Rotation, written: str) -> np.ndarray:
+    if written.startswith("quat"):
+        return rotation.as_quat(scalar_first=written == "quat_wxyz")
+    if written.startswith("euler"):
+        return rotation.as_euler(written.removeprefix("euler_"))
+    if written == "rotvec":
+        return rotation.as_rotvec()
+    matrix = rotation.as_matrix()
+    if written == "matrix":
+        return matrix.reshape(-1, 9)
+    return np.swapaxes(matrix[:, :, :2], 1, 2).reshape(-1, 6)
+
+
+_LENGTH = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
+_ANGLE = {"rad": 1.0, "deg": np.pi / 180}
+
+if __name__ == "__main__":
+    sys.exit(main())

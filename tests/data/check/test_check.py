@@ -1,0 +1,326 @@
+"""Every kind of fault is found where it was planted, and none is where none is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.data.check.made import LENGTH, MadeSource
+from vla.data.check import KINDS, CheckConfig, Finding, Report, check, expand_kinds
+from vla.errors import ConfigError, UnknownNameError
+
+ALL = CheckConfig(frames="all")
+
+
+NUMBERS = CheckConfig(frames="none")
+
+
+def found(source: MadeSource, kind: str, config: CheckConfig | None = None) -> list[Finding]:
+    seen = ALL if "frame" in kind or kind == "ragged" else NUMBERS
+    return check(source, config or seen).kinds.get(kind, [])
+
+
+@pytest.mark.parametrize("frames", ["sampled", "all", "none"])
+def test_clean_demonstrations_give_no_finding(frames: str) -> None:
+    report = check(MadeSource(), CheckConfig(frames=frames))
+    assert report.findings == ()
+    assert report.num_episodes == 24
+    assert report.num_frames_read == {"sampled": 24 * 2 * 8, "all": 24 * 2 * LENGTH, "none": 0}[frames]
+
+
+def nan(s: MadeSource) -> None:
+    s.values[5]["state"][7:9, 2] = np.nan
+
+
+def ragged(s: MadeSource) -> None:
+    s.values[5]["action"] = s.values[5]["action"][:-1]
+
+
+def gone(s: MadeSource) -> None:
+    del s.values[5]["state"]
+
+
+def undecodable(s: MadeSource) -> None:
+    s.pictures[5]["front"][20] = None
+
+
+def black(s: MadeSource) -> None:
+    s.pictures[5]["front"][20] = np.zeros((48, 48, 3), np.uint8)
+
+
+def torn(s: MadeSource) -> None:
+    picture = s.pictures[5]["front"][20].copy()  # type: ignore[union-attr]
+    picture[24:] = 128
+    s.pictures[5]["front"][20] = picture
+
+
+def frozen(s: MadeSource) -> None:
+    s.pictures[5]["front"][10:25] = [s.pictures[5]["front"][10]] * 15
+
+
+def odd(s: MadeSource) -> None:
+    s.pictures[5]["front"][20] = 255 - s.pictures[5]["front"][20]  # type: ignore[operator]
+
+
+def jump(s: MadeSource) -> None:
+    s.values[5]["state"][20:, 0] += 0.4
+
+
+def outlier(s: MadeSource) -> None:
+    s.values[5]["state"][20, 4] = 2.9
+
+
+def other_unit(s: MadeSource) -> None:
+    s.values[5]["state"][:, :3] += 2.0
+
+
+def state_range(s: MadeSource) -> None:
+    s.values[5]["state"][20, 1] = 0.6
+
+
+def action_range(s: MadeSource) -> None:
+    s.values[5]["action"][20, 1] = 0.05
+
+
+def constant_action(s: MadeSource) -> None:
+    for values in s.values:
+        values["action"][:, 3] = 0.0
+
+
+def constant_state(s: MadeSource) -> None:
+    for values in s.values:
+        values["state"][:, 9] = 0.5
+
+
+def clipped(s: MadeSource) -> None:
+    for values in s.values:
+        values["action"][:, 3] = np.clip(100 * values["action"][:, 3], -0.15, 0.15)
+
+
+def waits_first(s: MadeSource) -> None:
+    s.stand_still(5, 0, 14)
+
+
+def waits_last(s: MadeSource) -> None:
+    s.stand_still(5, 25, LENGTH - 1)
+
+
+def waits_between(s: MadeSource) -> None:
+    s.stand_still(5, 8, 29)
+
+
+def back_in_time(s: MadeSource) -> None:
+    s.values[5]["time_s"][20] = s.values[5]["time_s"][18]
+
+
+def gap(s: MadeSource) -> None:
+    s.values[5]["time_s"][20:] += 0.3
+
+
+def rate(s: MadeSource) -> None:
+    s.values[5]["time_s"] *= 2
+
+
+def silent(s: MadeSource) -> None:
+    s.rename(5, "")
+
+
+def blank_text(s: MadeSource) -> None:
+    s.rename(5, " \n")
+
+
+def file_name(s: MadeSource) -> None:
+    s.rename(5, "KITCHEN_SCENE3_put_the_bowl_demo.hdf5")
+
+
+def identifier(s: MadeSource) -> None:
+    s.rename(5, "pick_cube_v2")
+
+
+def slip(s: MadeSource) -> None:
+    s.rename(5, "reach the red sqaure")
+
+
+def twice(s: MadeSource) -> None:
+    s.repeat(9, of=5)
+
+
+def almost_twice(s: MadeSource) -> None:
+    s.repeat(9, of=5)
+    s.values[9]["state"] = s.values[9]["state"] + np.float32(1e-4)
+
+
+def contradiction(s: MadeSource) -> None:
+    s.repeat(9, of=5)
+    s.rename(9, "push the drawer shut")
+
+
+def short(s: MadeSource) -> None:
+    s.cut(5, 2)
+
+
+def late(s: MadeSource) -> None:
+    for values in s.values:
+        for name in ("action", "executed"):
+            values[name] = np.roll(values[name], 3, axis=0)
+
+
+def early(s: MadeSource) -> None:
+    for values in s.values:
+        for name in ("action", "executed"):
+            values[name] = np.roll(values[name], -7, axis=0)
+
+
+def opposite(s: MadeSource) -> None:
+    for values in s.values:
+        for name in ("action", "executed"):
+            values[name][:, 1] *= -1
+
+
+def scale(s: MadeSource) -> None:
+    for values in s.values:
+        values["state"][:, :3] *= 0.1
+
+
+def mismatch(s: MadeSource) -> None:
+    for name in ("action", "executed"):
+        s.values[5][name] = np.roll(s.values[5][name], LENGTH // 2, axis=0)
+
+
+PLANTED: dict[str, list[tuple[Callable[[MadeSource], None], int | None]]] = {
+    "unreadable": [(gone, 5)],
+    "ragged": [(ragged, 5)],
+    "not_finite": [(nan, 5)],
+    "unreadable_frame": [(undecodable, 5)],
+    "blank_frame": [(black, 5)],
+    "torn_frame": [(torn, 5)],
+    "frozen_frames": [(frozen, 5)],
+    "odd_frame": [(odd, 5)],
+    "jump": [(jump, 5)],
+    "outlier": [(outlier, 5)],
+    "episode_outlier": [(other_unit, 5)],
+    "constant_action": [(constant_action, None)],
+    "constant_state": [(constant_state, None)],
+    "state_out_of_range": [(state_range, 5)],
+    "action_out_of_range": [(action_range, 5)],
+    "saturated_action": [(clipped, None)],
+    "idle_start": [(waits_first, 5)],
+    "idle_end": [(waits_last, 5)],
+    "idle_middle": [(waits_between, 5)],
+    "time_backwards": [(back_in_time, 5)],
+    "time_gap": [(gap, 5)],
+    "wrong_rate": [(rate, 5)],
+    "empty_instruction": [(silent, 5), (blank_text, 5)],
+    "odd_instruction": [(file_name, 5), (identifier, 5)],
+    "misspelt_instruction": [(slip, 5)],
+    "contradicting_instruction": [(contradiction, 9)],
+    "duplicate": [(twice, 9)],
+    "near_duplicate": [(almost_twice, 9)],
+    "short_episode": [(short, 5)],
+    "long_episode": [(lambda s: [s.cut(i, 5) for i in range(len(s)) if i != 5] and None, 5)],
+    "action_late": [(late, None)],
+    "action_early": [(early, None)],
+    "opposite_sign": [(opposite, None)],
+    "wrong_scale": [(scale, None)],
+    "mismatch": [(mismatch, 5)],
+}
+
+
+def test_every_kind_is_planted() -> None:
+    assert set(PLANTED) == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [(k, i) for k, faults in PLANTED.items() for i in range(len(faults))]
+)
+def test_a_planted_fault_is_found_where_it_is(kind: str, number: int) -> None:
+    plant, episode = PLANTED[kind][number]
+    source = MadeSource()
+    plant(source)
+    findings = found(source, kind)
+    assert {f.episode for f in findings} == {episode}
+    assert all(f.message for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind", "first", "last"),
+    [
+        (nan, "not_finite", 7, 8),
+        (black, "blank_frame", 20, 20),
+        (frozen, "frozen_frames", 10, 24),
+        (jump, "jump", 19, 20),
+        (gap, "time_gap", 19, 20),
+        (outlier, "outlier", 20, 20),
+        (waits_first, "idle_start", 0, 13),
+    ],
+)
+def test_the_steps_are_those_concerned(
+    plant: Callable[[MadeSource], None], kind: str, first: int, last: int
+) -> None:
+    source = MadeSource()
+    plant(source)
+    (finding,) = found(source, kind)
+    assert (finding.first, finding.last) == (first, last)
+
+
+def test_a_film_that_stands_still_is_found_among_few_pictures() -> None:
+    source = MadeSource()
+    frozen(source)
+    (finding,) = found(source, "frozen_frames", CheckConfig())
+    assert (finding.first, finding.last, finding.where) == (10, 24, "front")
+
+
+def test_a_film_that_stands_still_with_the_arm_is_no_fault() -> None:
+    source = MadeSource()
+    waits_between(source)
+    assert not found(source, "frozen_frames")
+
+
+def test_a_gripper_that_closes_at_once_is_no_jump() -> None:
+    source = MadeSource()
+    for values in source.values:
+        values["state"][:, -1] = 1.0
+    source.values[5]["state"][20:, -1] = 0.0
+    assert not found(source, "jump")
+
+
+def test_an_angle_that_wraps_is_no_jump(rng: np.random.Generator) -> None:
+    from dataclasses import replace
+
+    source = MadeSource()
+    yaw = replace(source.arm.state[1], name="yaw", rotation_format="yaw", size=1, low=(-4.0,), high=(4.0,))
+    source.arm = replace(source.arm, state=(yaw,))
+    for values in source.values:
+        turn = rng.uniform(-3, 3) + 0.1 * np.arange(LENGTH)
+        values["state"] = ((turn + np.pi) % (2 * np.pi) - np.pi)[:, None].astype(np.float32)
+    assert not found(source, "jump")
+
+
+def test_noise_in_what_is_executed_is_no_fault(rng: np.random.Generator) -> None:
+    """Injected noise moves the arm: the label beside it need not explain the motion."""
+    source = MadeSource()
+    for values in source.values:
+        burst = rng.random((LENGTH, 1)) < 0.2
+        values["action"][:, :3] = np.where(burst, -values["action"][:, :3], values["action"][:, :3])
+    assert check(source, NUMBERS).findings == ()
+
+
+def test_a_report_counts_and_orders_by_severity() -> None:
+    source = MadeSource()
+    nan(source)
+    source.rename(7, "reach the red sqaure")
+    source.repeat(9, of=6)
+    report = check(source, NUMBERS)
+    assert [KINDS[kind].severity for kind in report.kinds] == ["error", "warning", "note"]
+    assert [len(report.at_least(s)) for s in ("error", "warning", "note")] == [1, 2, 3]
+    assert report.to_json()["counts"] == {"error": 1, "warning": 1, "note": 1}
+    assert isinstance(report, Report)
+
+
+def test_unknown_kinds_and_settings_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="duplicate"):
+        expand_kinds(["duplicat"])
+    with pytest.raises(ConfigError, match="sampled, all or none"):
+        CheckConfig(frames="some")  # type: ignore[arg-type]

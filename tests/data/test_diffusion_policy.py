@@ -1,0 +1,66 @@
+"""Replay buffers of diffusion-policy: zarr v2, as a directory and zipped."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from vla.data.readers import open_raw
+from vla.data.source import read_frames
+from vla.errors import DatasetError
+
+ENDS = [3, 8]
+
+
+def write(path: Path, *, ends: list[int] | None = None, dtype: str = "uint8") -> np.ndarray:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (8, 6, 5, 3)).astype(dtype)
+    root = zarr.open_group(str(path), mode="w", zarr_format=2)
+    arrays = {
+        "data/action": np.arange(16, dtype=np.float32).reshape(8, 2),
+        "data/img": pictures,
+        "meta/episode_ends": np.array(ENDS if ends is None else ends, np.int64),
+    }
+    for name, values in arrays.items():
+        root.create_array(name, data=values, chunks=(3, *values.shape[1:]))
+    return pictures
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_episodes_are_read_as_written(tmp_path: Path, dtype: str, zipped: bool) -> None:
+    path, pictures = tmp_path / "pusht.zarr", write(tmp_path / "pusht.zarr", dtype=dtype)
+    if zipped:
+        path = Path(shutil.make_archive(str(path), "zip", path))
+    raw = open_raw(path)
+    assert [episode.length for episode in raw.episodes] == [3, 5]
+    np.testing.assert_array_equal(raw.column(1, "action")[:, 0], [6, 8, 10, 12, 14])
+    np.testing.assert_array_equal(read_frames(raw.frame_reader(1, "img"), range(5)), pictures[3:])
+    raw.close()
+
+
+@pytest.mark.parametrize("ends", [[3, 3, 8], [3, 9], [3, 7], []])
+def test_ends_that_do_not_fit_are_refused(tmp_path: Path, ends: list[int]) -> None:
+    write(tmp_path / "a.zarr", ends=ends)
+    with pytest.raises(DatasetError, match="episode_ends"):
+        open_raw(tmp_path / "a.zarr")
+
+
+def test_float_pictures_of_another_range_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.zarr", dtype="float32")
+    array = zarr.open_group(str(tmp_path / "a.zarr"), mode="a")["data/img"]
+    array[:] = array[:] / 255  # type: ignore[index, operator]
+    raw = open_raw(tmp_path / "a.zarr")
+    with pytest.raises(DatasetError, match=r"expected 0\.\.255"):
+        read_frames(raw.frame_reader(0, "img"), [0])
+
+
+def test_damaged_chunk_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr/data/action/1.0").write_bytes(b"nonsense")
+    with pytest.raises(DatasetError, match="data/action"):
+        open_raw(tmp_path / "a.zarr").column(1, "action")

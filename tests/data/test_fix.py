@@ -1,0 +1,109 @@
+"""Repairs go into a new store, say what they did, and what they repaired is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.check.made import LENGTH, MadeSource
+from vla.data.check import CheckConfig, check
+from vla.data.fix import FixConfig, Fixed, Stretches, fix
+from vla.data.store import EpisodeStore
+from vla.errors import ConfigError, StoreError, UnknownNameError
+
+NUMBERS = CheckConfig(frames="none")
+
+
+def repaired(source: MadeSource, out: Path, **settings: object) -> tuple[Fixed, EpisodeStore]:
+    config = FixConfig(**{"check": NUMBERS, **settings})  # type: ignore[arg-type]
+    return fix(source, out, config), EpisodeStore.open(out)
+
+
+def test_idle_ends_are_trimmed_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    source.stand_still(5, 0, 14)
+    before = source.index_checksum()
+    fixed, store = repaired(source, tmp_path / "out", trim_idle=True)
+    (change,) = fixed.changes
+    assert change.kept == (12, LENGTH - 1)  # two of the idle steps are kept
+    assert np.array_equal(store.column(5, "state"), source.values[5]["state"][12:])
+    assert store.column(5, "time_s")[0] == 0
+    assert not {"idle_start", "idle_end"} & set(check(store, NUMBERS).kinds)
+    assert source.index_checksum() == before
+
+
+def test_duplicates_are_left_out_but_for_the_first(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    source.repeat(9, of=5)
+    fixed, store = repaired(source, tmp_path / "out", drop=("duplicates",))
+    assert [(c.episode, c.kept) for c in fixed.changes] == [(9, None)]
+    assert len(store) == 9
+    assert not check(store, NUMBERS).findings
+
+
+def test_damage_is_cut_to_the_longest_sound_stretch(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    source.pictures[2]["front"][10] = None
+    source.values[4]["state"][30:, 0] += 0.4
+    config = {"cut": ("frames", "jump"), "check": CheckConfig(frames="all")}
+    fixed, store = repaired(source, tmp_path / "out", **config)
+    assert {c.episode: c.kept for c in fixed.changes} == {2: (11, LENGTH - 1), 4: (0, 29)}
+    assert not {"unreadable_frame", "jump"} & set(check(store, CheckConfig(frames="all")).kinds)
+
+
+def test_another_rate_is_reached_by_resampling(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    _, store = repaired(source, tmp_path / "out", retime_hz=5.0)
+    assert store.embodiments["alpha"].control_hz == 5
+    assert store.episodes[0].length == LENGTH // 2
+    assert "wrong_rate" not in check(store, NUMBERS).kinds
+
+
+def test_provenance_says_what_was_done(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    source.stand_still(5, 0, 14)
+    _, store = repaired(source, tmp_path / "out", trim_idle=True)
+    assert store.provenance["fixed_from"] == "made"
+    assert "episode 5: steps 12-39 of 40 kept" in store.provenance["changes"][0]
+    facts = store.episodes[5].provenance["fixed"]
+    assert (facts["episode"], facts["kept_steps"], facts["of"]) == (5, [12, 39], 40)
+    assert store.episodes[5].provenance["seed"] == 5
+
+
+def test_damage_that_would_be_kept_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    source.values[3]["state"][7, 0] = np.nan
+    with pytest.raises(ConfigError, match=r"episode 3, step 7.*--drop damaged"):
+        repaired(source, tmp_path / "out", trim_idle=True)
+    assert not (tmp_path / "out").exists()
+    fixed, store = repaired(source, tmp_path / "out", drop=("damaged",))
+    assert [c.episode for c in fixed.changes] == [3]
+    assert len(store) == 9
+
+
+def test_nothing_to_do_unknown_kinds_and_an_occupied_place_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Nothing to repair"):
+        FixConfig()
+    with pytest.raises(UnknownNameError, match="idle_middle"):
+        FixConfig(drop=("idle_midle",))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("")
+    with pytest.raises(StoreError, match="not empty"):
+        repaired(MadeSource(count=3), tmp_path / "out", trim_idle=True)
+
+
+def test_nothing_left_is_refused(tmp_path: Path) -> None:
+    source = MadeSource(count=3)
+    for i in range(3):
+        source.rename(i, "")
+    with pytest.raises(ConfigError, match="would be left"):
+        repaired(source, tmp_path / "out", drop=("empty_instruction",))
+
+
+def test_stretches_without_changes_are_the_source() -> None:
+    source = MadeSource(count=3)
+    same = Stretches(source, {})
+    assert [i.length for i in same.episodes] == [LENGTH] * 3
+    assert np.array_equal(same.column(1, "action"), source.column(1, "action"))

@@ -1,0 +1,134 @@
+"""HDF5 of robomimic, LIBERO and ALOHA: what is read, how layouts are known, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from vla.data.readers import open_raw, open_source
+from vla.data.readers.hdf5_layouts import flat_state_names
+from vla.data.source import read_frames
+from vla.errors import DatasetError
+
+CONTROLLER = {
+    "type": "OSC_POSE", "control_delta": True, "input_max": 1, "input_min": -1,
+    "output_max": [0.05] * 3 + [0.5] * 3, "output_min": [-0.05] * 3 + [-0.5] * 3,
+}  # fmt: skip
+KWARGS = {"robots": ["Panda"], "control_freq": 20, "controller_configs": CONTROLLER}
+
+
+def write_robomimic(path: Path, lengths: tuple[int, ...] = (5, 4), *, libero: bool = False) -> Path:
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps({"env_name": "Lift", "env_kwargs": KWARGS})
+        if libero:
+            data.attrs["problem_info"] = json.dumps({"language_instruction": "put the bowl away"})
+        for number, length in zip((2, 10), lengths, strict=False):
+            demo = data.create_group(f"demo_{number}")
+            demo["actions"] = rng.uniform(-1, 1, (length, 7))
+            demo["obs/agentview_rgb"] = rng.integers(0, 255, (length, 8, 8, 3), np.uint8)
+            demo["obs/ee_pos" if libero else "obs/robot0_eef_pos"] = rng.normal(size=(length, 3))
+            demo["rewards"] = np.zeros(length)
+    return path
+
+
+def write_aloha(folder: Path, *, compress: bool = False) -> np.ndarray:
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[:, :, 0] = 200
+    folder.mkdir()
+    for number in (1, 0, 10):
+        with h5py.File(folder / f"episode_{number}.hdf5", "w") as file:
+            file.attrs["sim"], file.attrs["compress"] = False, compress
+            file["action"], file["observations/qpos"] = np.full((3, 14), number / 10), np.ones((3, 14))
+            pictures = np.stack([picture] * 3)
+            if compress:
+                code = cv2.imencode(".jpg", picture[:, :, ::-1])[1].ravel()
+                pictures = np.stack([np.pad(code, (0, 50))] * 3)
+            file["observations/images/cam_high"] = pictures
+    return picture
+
+
+def test_robomimic_is_read_in_the_order_of_its_numbers(tmp_path: Path) -> None:
+    raw = open_raw(write_robomimic(tmp_path / "low.hdf5"))
+    assert (raw.format, raw.control_hz, raw.robot) == ("robomimic", 20.0, "Panda")
+    assert [e.length for e in raw.episodes] == [5, 4]
+    assert raw.columns["rewards"].size == 1
+    assert raw.column(0, "actions").shape == (5, 7)
+    assert read_frames(raw.frame_reader(1, "obs/agentview_rgb"), [3]).any()
+
+
+def test_controller_range_scales_known_actions(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "low.hdf5")
+    source, raw = open_source(path, instruction="lift the cube"), open_raw(path)
+    expected = raw.column(0, "actions") * ([0.05] * 3 + [0.5] * 3 + [1.0])
+    np.testing.assert_allclose(source.column(0, "action"), expected, rtol=1e-6)
+    assert source.episodes[0].instruction == "lift the cube"
+
+
+def test_libero_takes_instruction_from_the_file_and_turns_pictures(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "other_name_demo.hdf5", libero=True)
+    source, raw = open_source(path), open_raw(path)
+    assert raw.format == "libero"
+    assert source.episodes[0].instruction == "put the bowl away"
+    stored = read_frames(raw.frame_reader(0, "obs/agentview_rgb"), [2])
+    upright = read_frames(source.frame_reader(0, "agentview_rgb"), [2])
+    np.testing.assert_array_equal(upright, stored[:, ::-1])
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_aloha_pictures_and_order(tmp_path: Path, compress: bool) -> None:
+    picture = write_aloha(tmp_path / "aloha", compress=compress)
+    raw = open_raw(tmp_path / "aloha")
+    assert [float(raw.column(i, "action")[0, 0]) for i in range(3)] == [0.0, 0.1, 1.0]
+    seen = read_frames(raw.frame_reader(0, "observations/images/cam_high"), [1])[0]
+    assert np.abs(seen.astype(int) - picture).max() < 8
+
+
+def test_aloha_arms_are_known_and_grippers_close_upwards(tmp_path: Path) -> None:
+    write_aloha(tmp_path / "aloha")
+    source = open_source(tmp_path / "aloha", instruction="fold it")
+    action = source.column(2, "action")
+    assert source.embodiments["aloha"].control_hz == 50.0
+    np.testing.assert_allclose(action[0, [0, 6, 13]], [1.0, -1.0, -1.0])
+
+
+def test_missing_instruction_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="has no instruction"):
+        open_source(write_robomimic(tmp_path / "low.hdf5"))
+
+
+def test_truncated_file_is_named_or_skipped(tmp_path: Path) -> None:
+    write_robomimic(tmp_path / "a.hdf5")
+    whole = write_robomimic(tmp_path / "b.hdf5").read_bytes()
+    (tmp_path / "b.hdf5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetError, match=r"b\.hdf5 is no whole HDF5 file"):
+        open_raw(tmp_path)
+    raw = open_raw(tmp_path, skip_damaged=True)
+    assert len(raw.episodes) == 2
+
+
+def test_ragged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        file["data/demo_2/dones"] = np.zeros(3)
+    with pytest.raises(DatasetError, match="ragged"):
+        open_raw(path)
+    with h5py.File(tmp_path / "b.hdf5", "w") as file:
+        file["weights"] = np.zeros(3)
+    with pytest.raises(DatasetError, match="weights"):
+        open_raw(tmp_path / "b.hdf5")
+
+
+def test_flat_state_is_named_by_the_model() -> None:
+    bodies = '<body><joint name="a"/><body><freejoint name="f"/></body></body>'
+    model = f"<mujoco><worldbody>{bodies}</worldbody></mujoco>"
+    names = flat_state_names(model)
+    assert names[:3] == ("time", "a", "f[0]")
+    assert len(names) == 1 + 8 + 7
+    assert flat_state_names("model_1.xml") == ()

@@ -1,0 +1,164 @@
+"""Mixtures: shares are exact, ranks disjoint, and what a source lacks or has too much is said or refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.data.memory import memory_source
+from tests.data.worlds import make_arm, make_episode
+from vla.data.mixture import (
+    AdaptedSource,
+    SourceConfig,
+    check_pictures,
+    mixture_notes,
+    normalisation_modes,
+    open_sources,
+    source_format,
+    source_names,
+)
+from vla.data.resample import ResampledSource
+from vla.data.sampling import MixtureSampler, WindowSampler
+from vla.data.statistics import compute_statistics
+from vla.data.store import EpisodeStore
+from vla.data.windows import WindowConfig, WindowDataset
+from vla.errors import ConfigError, DatasetError, IncompatibleError, UnknownNameError
+
+ROLES = ("front", "wrist")
+
+
+def sampler(num_steps: int, cells: int = 1, phases: bool = True) -> WindowSampler:
+    lengths = np.full(cells, num_steps // cells)
+    approach = np.zeros(int(lengths.sum()), bool)
+    approach[::2] = phases
+    names = [(str(i), "arm") for i in range(cells)]
+    return WindowSampler(lengths, cells=names, approach=approach, approach_share=0.5, equal_cells=True)
+
+
+def mixture(weights=(3.0, 1.0, 0.5)) -> MixtureSampler:
+    parts = [sampler(4000, 4), sampler(3000, 3), sampler(2000, 2, phases=False)]
+    return MixtureSampler(parts, num_episodes=[4, 3, 2], weights=weights)
+
+
+def test_shares_are_exact_up_to_rounding_in_every_batch_and_in_expectation():
+    drawn = [mixture().at(seed=1, step=step, batch_size=10) for step in range(300)]
+    counts = np.stack([np.histogram(batch[:, 0], [0, 4, 7, 9])[0] for batch in drawn])
+    expected = np.array([3.0, 1.0, 0.5]) / 4.5 * 10
+    assert (np.abs(counts - expected) < 1).all()
+    np.testing.assert_allclose(counts.mean(axis=0), expected, atol=0.1)
+
+
+def test_one_source_draws_exactly_as_it_does_alone():
+    alone = sampler(4000, 4)
+    whole = MixtureSampler([alone], num_episodes=[4], weights=[7.0])
+    np.testing.assert_array_equal(
+        whole.at(seed=5, step=3, batch_size=16), alone.draw(np.random.default_rng([5, 3]), 16)
+    )
+
+
+def test_ranks_of_a_mixture_are_disjoint_and_make_the_whole_draw():
+    ranks = [mixture().at(seed=0, step=4, batch_size=8, rank=r, world=4) for r in range(4)]
+    whole = mixture().at(seed=0, step=4, batch_size=32)
+    np.testing.assert_array_equal(np.concatenate(ranks), whole)
+    assert len({tuple(row) for row in whole}) == 32
+
+
+def test_a_source_without_phases_is_drawn_from_uniformly():
+    drawn = np.concatenate([mixture((1, 1, 6)).at(seed=2, step=s, batch_size=64) for s in range(40)])
+    steps = drawn[drawn[:, 0] >= 7][:, 1]
+    assert (steps % 2 == 0).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_foreign_windows_share_a_batch_with_ours(filled):
+    with EpisodeStore.open(filled) as store:
+        sources = [store, memory_source()]
+        config = WindowConfig(horizon=4, resize=True, modes={"gamma": ("mean_std", "quantile")})
+        dataset = WindowDataset(sources, config, compute_statistics(sources), weights=[1.0, 1.0])
+        batch = dataset.step_batch(seed=0, step=0, batch_size=8)
+    foreign = batch.sources == 1
+    assert foreign.sum() == 4
+    assert [name == "gamma" for name in batch.embodiments] == foreign.tolist()
+    assert batch.images.shape == (8, 2, 64, 64, 3)
+    assert (batch.image_mask[:, 0]).all()
+    assert not batch.image_mask[foreign, 1].any()
+    assert np.isnan(batch.aux["target_position"][foreign]).all()
+    assert np.isfinite(batch.aux["target_position"][~foreign]).all()
+
+
+def test_quantiles_may_be_asked_for_one_arm_only(filled):
+    source = memory_source()
+    config = WindowConfig(image_size=20, camera_roles=("front",), modes={"gamma": ("range", "quantile")})
+    dataset = WindowDataset(source, config, compute_statistics(source))
+    actions = np.concatenate([source.column(i, "action") for i in range(3)])
+    normalised = dataset.normalizer.normalise_action("gamma", actions)
+    np.testing.assert_allclose(np.quantile(normalised, 0.99, axis=0), 1, atol=0.1)
+    configs = [SourceConfig(path="a", action_mode="quantile"), SourceConfig(path="b")]
+    assert normalisation_modes(configs[:1], [source], "mean_std", "range") == {
+        "gamma": ("mean_std", "quantile")
+    }
+    with pytest.raises(ConfigError, match="'gamma' would be normalised by"):
+        normalisation_modes(configs, [source, source], "mean_std", "range")
+
+
+def test_a_source_without_any_camera_has_all_pictures_masked():
+    source = memory_source(replace(make_arm("blind"), cameras=()))
+    batch = WindowDataset(source, WindowConfig(), compute_statistics(source)).batch([[0, 0], [2, 5]])
+    assert not batch.image_mask.any()
+    assert not batch.images.any()
+
+
+def test_opening_leaves_failures_out_renames_and_resamples(filled, rng):
+    arm = make_arm("alpha")
+    with EpisodeStore.open(filled) as store:
+        failed = make_episode(rng, arm, length=6, provenance={"task": "reach", "seed": 3, "suite": "s"})
+        store.append(replace(failed, success=False))
+        store.append(failed)
+    config = SourceConfig(path=str(filled), rename={"alpha": "other"}, hz=5.0)
+    (source,) = open_sources([config])
+    assert isinstance(source, ResampledSource)
+    assert set(source.embodiments) == {"other", "beta"}
+    assert len(source) == 9
+    assert {arm.control_hz for arm in source.embodiments.values()} == {5.0}
+    assert source_format(source) == "store"
+    source.close()
+    (whole,) = open_sources([replace(config, failures=True, hz=None)])
+    assert len(whole) == 10
+    (chosen,) = open_sources([replace(config, hz=None)])
+    assert isinstance(chosen, AdaptedSource)
+    notes = "\n".join(
+        mixture_notes([config], [chosen], roles=("front",), image_size=64, state_slots=("arm0.tcp_position",))
+    )
+    for text in (
+        "1 unsuccessful episodes left out",
+        "1 episodes are of evaluation seeds",
+        "cameras the recipe does not look through: wrist",
+        "does not read (state_slots): joint_position, gripper_opening",
+    ):
+        assert text in notes
+    whole.close()
+    chosen.close()
+
+
+def test_bad_sources_are_named_with_what_to_do(filled, tmp_path, rng):
+    path = str(filled)
+    with pytest.raises(UnknownNameError, match="Did you mean 'alpha'"):
+        open_sources([SourceConfig(path=path, rename={"alfa": "x"})])
+    with pytest.raises(ConfigError, match=r"two arms of .* one name"):
+        open_sources([SourceConfig(path=path, rename={"alpha": "beta"})])
+    with pytest.raises(ConfigError, match="weight is 0"):
+        SourceConfig(path=path, weight=0)
+    with EpisodeStore.create(tmp_path / "f.zarr", embodiments=[make_arm()]) as store:
+        store.append(replace(make_episode(rng, make_arm()), success=False))
+    with pytest.raises(DatasetError, match="failures=True"):
+        open_sources([SourceConfig(path=str(tmp_path / "f.zarr"))])
+    configs = [SourceConfig(path=path)]
+    sources = open_sources(configs)
+    with pytest.raises(ConfigError, match="64x64, image_size is 32: set resize=True of this source"):
+        check_pictures(configs, sources, ROLES, 32)
+    check_pictures([replace(configs[0], resize=True)], sources, ROLES, 32)
+    other = memory_source(make_arm("alpha", joints=6))
+    with pytest.raises(IncompatibleError, match="rename="):
+        WindowDataset([*sources, other], WindowConfig(), {})
+    assert source_names([*configs, SourceConfig(path="x/demos.zarr")]) == ("demos.zarr#0", "demos.zarr#1")

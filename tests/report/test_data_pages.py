@@ -1,0 +1,107 @@
+"""Pages of checks and of episodes: whole, self-contained, and saying what they are about."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.check.made import LENGTH, MadeSource
+from vla.data.check import CheckConfig, check
+from vla.errors import MissingExtraError
+from vla.report.data_page import write_check_page
+from vla.report.data_view import write_episode_page
+from vla.report.plots import bar_plot, line_plot
+from vla.report.recording import write_recording
+
+
+@pytest.fixture
+def source() -> MadeSource:
+    return MadeSource(count=10)
+
+
+def test_the_page_of_a_check_pictures_every_kind_and_asks_nothing_of_the_network(
+    source: MadeSource, tmp_path: Path
+) -> None:
+    source.pictures[2]["front"][10] = None
+    source.values[4]["state"][30:, 0] += 0.4
+    source.rename(7, "<b>pick_cube</b>")
+    source.repeat(9, of=8)
+    report = check(source, CheckConfig(frames="all"))
+    page = write_check_page(report, source, tmp_path / "c.html").read_text()
+    assert {"unreadable_frame", "jump", "odd_instruction", "duplicate"} <= set(report.kinds)
+    for kind, found in report.kinds.items():
+        assert f"<h2>{kind} " in page
+        assert found[0].place in page
+    assert page.count("<figure") == len(report.findings)
+    assert page.count("data:image/jpeg") == 4  # one of each, of the duplicate both episodes
+    assert "<b>pick_cube" not in page
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="http', page)
+
+
+def test_the_page_of_a_clean_check_says_so(source: MadeSource, tmp_path: Path) -> None:
+    page = write_check_page(
+        check(source, CheckConfig(frames="none")), source, tmp_path / "c.html"
+    ).read_text()
+    assert "Nothing found." in page
+
+
+def test_the_page_of_an_episode_holds_its_film_numbers_and_words(source: MadeSource, tmp_path: Path) -> None:
+    source.rename(1, "reach </script> the <square>")
+    source.values[1]["executed"][5] = 0
+    page = write_episode_page(source, 1, tmp_path / "e.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page).group(1))  # type: ignore[union-attr]
+    assert len(data["time_s"]) == LENGTH
+    assert [len(plot) for plot in data["values"]] == [3, 7, 1, 3, 1, 1]
+    assert np.allclose(data["values"][0], source.values[1]["state"][:, :3].T, rtol=1e-4)
+    assert page.count("data:video/mp4") == 1
+    assert "reach &lt;/script&gt; the &lt;square&gt;" in page
+    assert "dashed: executed" in page
+
+
+def test_the_film_has_a_picture_a_step_and_all_cameras(source: MadeSource, tmp_path: Path) -> None:
+    import base64
+
+    from vla.report.video import read_frames
+
+    page = write_episode_page(source, 1, tmp_path / "e.html").read_text()
+    encoded = re.search(r"data:video/mp4;base64,([^\"]+)", page).group(1)  # type: ignore[union-attr]
+    (tmp_path / "film.mp4").write_bytes(base64.b64decode(encoded))
+    frames = read_frames(tmp_path / "film.mp4")
+    assert len(frames) == LENGTH
+    assert frames[0].shape == (240, 2 * 240 + 6, 3)
+    shown = frames[20][:, :240].reshape(48, 5, 48, 5, 3).mean(axis=(1, 3))
+    stored = source.pictures[1]["front"][20]
+    assert np.abs(shown - np.asarray(stored, float)).mean() < 4
+
+
+def test_a_plot_has_a_line_an_entry_broken_at_nan_and_shades_the_place() -> None:
+    values = np.array([0.0, 1.0, np.nan, 1.0, 2.0])
+    text = line_plot([("a", values), ("b", -values)], band=(1, 2))
+    assert text.count("<polyline") == 4
+    assert 'class="band"' in text
+    assert "nan" not in text.lower()
+
+
+def test_plots_of_constants_and_of_nothing_are_drawn() -> None:
+    assert "<polyline" in line_plot([("a", np.zeros(1))])
+    assert "<svg" in line_plot([("a", np.full(3, np.nan))])
+    assert bar_plot(["-1", "0"], [0.5, -0.2], marked=0).count("series1") == 1
+
+
+def test_without_rerun_the_extra_is_named(
+    source: MadeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(MissingExtraError, match=r"vla\[rerun\]"):
+        write_recording(source, 0, tmp_path / "e.rrd")
+
+
+def test_a_recording_is_written(source: MadeSource, tmp_path: Path) -> None:
+    pytest.importorskip("rerun")
+    assert write_recording(source, 0, tmp_path / "e.rrd").read_bytes()[:4] in (b"RRF2", b"RRIO")

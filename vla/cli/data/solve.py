@@ -1,0 +1,84 @@
+"""``vla data solve``: find out what the columns of a data set mean, say why, and write it down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from vla.cli.flags import parse
+
+if TYPE_CHECKING:
+    from vla.data.solve.robot import RobotModel
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Infer the conventions of a data set; nothing is guessed: what the data do not show is refused.
+
+    Args:
+        path: directory or file in any format that 'vla data import' reads.
+        write: save the embodiment file beside the data (all that it needs must be answered or given).
+        description: JSON file {question: answer} with what you know; null: the data have no such thing.
+        suite: simulated suite that has the arm, for kinematics and pictures; with --arm.
+        arm: name of the arm in the suite.
+        mjcf: robot model (MJCF) of the arm, for kinematics.
+        site: name of the tool site in --mjcf, where it is not called tcp.
+    """
+
+    path: tyro.conf.Positional[Path]
+    write: bool = False
+    description: Path | None = None
+    suite: str | None = None
+    arm: str | None = None
+    mjcf: Path | None = None
+    site: str = ""
+
+
+def run_solve(argv: Sequence[str]) -> int:
+    return solve_path(parse(Solve, "data solve", argv))
+
+
+def solve_path(flags: Solve) -> int:
+    """Print the table; 0 when the embodiment file could be written (or was), else 1."""
+    from vla.data.description import description_path
+    from vla.data.readers import is_store, open_raw
+    from vla.data.solve import solve
+    from vla.errors import DatasetError
+    from vla.files import read_json
+
+    if is_store(flags.path):
+        raise DatasetError(f"{flags.path} is our own store and carries its embodiments: nothing to solve.")
+    given = {}
+    if flags.description is not None:
+        given = read_json(flags.description, DatasetError, "It holds {question: answer}.")
+    raw = open_raw(flags.path)
+    solution = solve(raw, model=_model(flags), given=given)
+    print(f"{flags.path}: {raw.format}, {len(raw.episodes)} episodes\n{solution.table()}\n")
+    try:
+        description = solution.description()
+    except DatasetError as error:
+        if flags.write:
+            raise
+        print(error)
+        return 1
+    finally:
+        raw.close()
+    if flags.write:
+        description.save(description_path(flags.path))
+        print(f"wrote {description_path(flags.path)}")
+    return 0
+
+
+def _model(flags: Solve) -> RobotModel | None:
+    from vla.data.solve.robot import MujocoRobot, suite_robot
+    from vla.errors import ConfigError
+
+    if (flags.suite is None) != (flags.arm is None) or (flags.suite and flags.mjcf):
+        raise ConfigError("Give --suite together with --arm, or --mjcf alone, or none of them.")
+    if flags.suite and flags.arm:
+        return suite_robot(flags.suite, flags.arm)
+    return MujocoRobot.from_mjcf(flags.mjcf, flags.site) if flags.mjcf else None

@@ -1,0 +1,64 @@
+"""``vla data view``: episodes as self-contained pages, or as a Rerun recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from vla.cli.flags import parse
+from vla.errors import ConfigError, DatasetError
+
+
+@dataclass(frozen=True)
+class View:
+    """Write a page of an episode: cameras, plots of state and action, instruction, provenance.
+
+    Args:
+        path: directory or file, in any format that 'vla data import' reads.
+        episode: numbers, e.g. 0 or 0,4,7.
+        out: the page; of several episodes a folder (default: episode_<number>.html here).
+        rerun: write a Rerun recording to this file instead (the 'rerun' extra); of one episode.
+        description: embodiment file that says what the columns mean (default: the one beside the data).
+    """
+
+    path: tyro.conf.Positional[Path]
+    episode: str = "0"
+    out: Path | None = None
+    rerun: Path | None = None
+    description: Path | None = None
+
+
+def run_view(argv: Sequence[str]) -> int:
+    flags = parse(View, "data view", argv)
+    from vla.data.readers import open_source
+    from vla.report.data_view import write_episode_page
+    from vla.report.recording import write_recording
+
+    numbers = _numbers(flags.episode)
+    source = open_source(flags.path, flags.description)
+    for number in numbers:
+        if not 0 <= number < len(source):
+            raise DatasetError(f"{flags.path} has the episodes 0 to {len(source) - 1}, not {number}.")
+    if flags.rerun is not None:
+        if len(numbers) > 1 or flags.out is not None:
+            raise ConfigError("--rerun writes one recording of one episode, and no page beside it.")
+        print(f"recording: {write_recording(source, numbers[0], flags.rerun)}")
+        return 0
+    for number in numbers:
+        path = Path(f"episode_{number}.html")
+        if flags.out is not None:
+            path = flags.out if len(numbers) == 1 else flags.out / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print(f"page: {write_episode_page(source, number, path)} ({path.stat().st_size / 1e3:.0f} kB)")
+    source.close()
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--episode is {text!r}, expected numbers: 0 or 0,4,7.") from None

@@ -1,0 +1,95 @@
+"""Quality of demonstrations: what would cost success in training, found before it does.
+
+``check`` reads every number and a sample of the pictures of any :class:`~vla.data.source.EpisodeSource`. What
+it cannot read is a finding, not a crash. ``vla.data.fix`` repairs what can be repaired.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tqdm import tqdm
+
+from vla.data.check.agreement import Agreement
+from vla.data.check.config import CheckConfig
+from vla.data.check.findings import GROUPS, KINDS, SEVERITIES, Finding, Report, Severity, expand_kinds
+from vla.data.check.motion import (
+    check_idle,
+    check_jumps,
+    check_length,
+    check_time,
+    check_values,
+    still_steps,
+)
+from vla.data.check.pictures import check_pictures
+from vla.data.check.sentences import Sentences
+from vla.data.check.signals import Signals, Typical, learn_typical, read_signals
+from vla.data.check.whole import Population
+from vla.data.source import EpisodeSource
+
+__all__ = [
+    "GROUPS",
+    "KINDS",
+    "SEVERITIES",
+    "CheckConfig",
+    "Finding",
+    "Report",
+    "Severity",
+    "check",
+    "expand_kinds",
+]
+
+
+def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress: bool = False) -> Report:
+    """Look at all episodes, one at a time.
+
+    Args:
+        source: demonstrations in any format; for those that do not open because something in them is
+            damaged, ``open_source(path, tolerate_damage=True)``.
+        config: thresholds.
+        progress: show a bar.
+    """
+    config = config or CheckConfig()
+    usual = learn_typical(source, config)
+    populations = {
+        name: Population(arm=source.embodiments[name], usual=typical, config=config)
+        for name, typical in usual.items()
+    }
+    agreements = {name: Agreement(arm=source.embodiments[name], config=config) for name in usual}
+    sentences, found, num_frames = Sentences(), [], 0
+    for info in tqdm(source.episodes, desc="checking", unit="episode", disable=not progress):
+        found += sentences.check(info.index, info.instruction)
+        signals, damage = read_signals(source, info.index)
+        found += damage
+        moved = None
+        if signals is not None and info.embodiment in usual:
+            found += _check_numbers(signals, usual[info.embodiment], config)
+            populations[info.embodiment].add(signals)
+            agreements[info.embodiment].add(signals)
+            if signals.arm.state_dim:
+                moved = ~still_steps(signals, usual[info.embodiment], config)
+        if config.frames != "none":
+            pictures, num_read = check_pictures(source, info.index, moved, config)
+            found += pictures
+            num_frames += num_read
+    found += sentences.conclude()
+    for name in usual:
+        found += [*populations[name].conclude(), *agreements[name].conclude()]
+    return Report(
+        path=str(source.path),
+        num_episodes=len(source.episodes),
+        num_steps=sum(info.length for info in source.episodes),
+        num_frames_read=num_frames,
+        findings=tuple(found),
+    )
+
+
+def _check_numbers(signals: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
+    if not np.size(signals.action):
+        return []
+    return [
+        *check_time(signals, config),
+        *check_length(signals, usual, config),
+        *check_jumps(signals, usual, config),
+        *check_values(signals, usual, config),
+        *check_idle(signals, usual, config),
+    ]

@@ -1,0 +1,215 @@
+"""Checks of one episode's numbers: time stamps, jumps, outliers, ranges, clipping, idle stretches, length."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla.data.check.config import CheckConfig
+from vla.data.check.findings import Finding
+from vla.data.check.signals import (
+    Signals,
+    Typical,
+    change,
+    entry_names,
+    is_gripper,
+    moving_fields,
+    runs,
+    slices,
+)
+
+
+def check_time(s: Signals, config: CheckConfig) -> list[Finding]:
+    """Time stamps that go back, leave steps out, or tell another rate."""
+    if len(s) < 2:
+        return []
+    index, gaps, period = s.info.index, np.diff(s.time_s), 1 / s.arm.control_hz
+    found = []
+    back = np.flatnonzero(gaps <= 0)
+    if len(back):
+        found.append(
+            Finding(
+                kind="time_backwards",
+                episode=index,
+                first=int(back[0]),
+                last=int(back[-1]) + 1,
+                where="time_s",
+                value=float(gaps[back[0]]),
+                threshold=0.0,
+                message=f"{len(back)} of {len(gaps)} steps do not go forward in time",
+            )
+        )
+    usual = float(np.median(gaps))
+    if usual <= 0:
+        return found
+    returns = np.append(False, gaps[:-1] <= 0)  # the way back up from a step into the past is no gap
+    for at in np.flatnonzero((gaps > config.gap_factor * usual) & ~returns):
+        found.append(
+            Finding(
+                kind="time_gap",
+                episode=index,
+                first=int(at),
+                last=int(at) + 1,
+                where="time_s",
+                value=float(gaps[at]),
+                threshold=config.gap_factor * usual,
+                message=f"{gaps[at]:.3f} s between two steps that are usually {usual:.3f} s apart",
+            )
+        )
+    if abs(usual / period - 1) > config.rate_tolerance:
+        found.append(
+            Finding(
+                kind="wrong_rate",
+                episode=index,
+                where="time_s",
+                value=1 / usual,
+                threshold=s.arm.control_hz,
+                message=f"{1 / usual:.4g} Hz by its time stamps, control_hz is {s.arm.control_hz:g}",
+            )
+        )
+    return found
+
+
+def check_jumps(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
+    """Steps in which a state field moves much farther than it ever does."""
+    found = []
+    for member, place in moving_fields(s.arm):
+        limit = config.jump_factor * usual.step_q99[member.name]
+        moved = change(s.state[:, place], member)
+        if limit <= 0 or not (moved > limit).any():
+            continue
+        far = np.flatnonzero(moved > limit)
+        worst = int(np.argmax(moved))
+        found.append(
+            Finding(
+                kind="jump",
+                episode=s.info.index,
+                first=int(far[0]),
+                last=int(far[-1]) + 1,
+                where=f"state/{member.name}",
+                value=float(moved[worst]),
+                threshold=limit,
+                message=f"{moved[worst]:.4g} {member.unit} from step {worst} to {worst + 1}; 99 % of steps "
+                f"stay below {usual.step_q99[member.name]:.4g}",
+            )
+        )
+    return found
+
+
+def check_values(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
+    """Numbers outside the declared range, or far from all others of their entry."""
+    found = []
+    for column, fields in (("state", s.arm.state), ("action", s.arm.action)):
+        values, names = getattr(s, column), entry_names(s.arm, column)
+        low = np.array([x for f in fields for x in f.low])
+        high = np.array([x for f in fields for x in f.high])
+        beyond = np.maximum(values - high, low - values) / (high - low)
+        spread = usual.high[column] - usual.low[column]
+        away = np.maximum(values - usual.high[column], usual.low[column] - values)
+        limit = np.maximum(config.outlier_factor * spread, config.outlier_range * (high - low))
+        for i, name in enumerate(names):
+            outside = np.flatnonzero(beyond[:, i] > config.range_tolerance)
+            if len(outside):
+                worst = outside[np.argmax(beyond[outside, i])]
+                found.append(
+                    Finding(
+                        kind=f"{column}_out_of_range",
+                        episode=s.info.index,
+                        first=int(outside[0]),
+                        last=int(outside[-1]),
+                        where=name,
+                        value=float(values[worst, i]),
+                        threshold=float(high[i] if values[worst, i] > high[i] else low[i]),
+                        message=f"{values[worst, i]:.4g} at step {worst}, declared {low[i]:g} to {high[i]:g} "
+                        f"({len(outside)} of {len(s)} steps)",
+                    )
+                )
+            odd = np.flatnonzero(away[:, i] > limit[i])
+            if 0 < len(odd) < len(s):  # where all of it is far off, the episode as a whole is reported
+                worst = odd[np.argmax(away[odd, i])]
+                found.append(
+                    Finding(
+                        kind="outlier",
+                        episode=s.info.index,
+                        first=int(odd[0]),
+                        last=int(odd[-1]),
+                        where=name,
+                        value=float(values[worst, i]),
+                        threshold=float(limit[i]),
+                        message=f"{values[worst, i]:.4g} at step {worst}; 98 % of all lie in "
+                        f"{usual.low[column][i]:.4g} to {usual.high[column][i]:.4g}",
+                    )
+                )
+    return found
+
+
+def at_limits(s: Signals) -> np.ndarray:
+    """Steps at the low and at the high end of each action entry's range, [2 A]."""
+    low, high = s.arm.action_low.astype(float), s.arm.action_high.astype(float)
+    near = 1e-3 * (high - low)
+    return np.stack([(s.action <= low + near).sum(axis=0), (s.action >= high - near).sum(axis=0)])
+
+
+def check_idle(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
+    """Stretches in which the arm neither moves nor is asked to."""
+    if not s.arm.state_dim or len(s) < config.idle_steps:
+        return []
+    still = still_steps(s, usual, config) & _quiet_actions(s, config)
+    found, hz, last = [], s.arm.control_hz, len(s) - 1
+    for a, b in runs(still):
+        length = b - a + 1
+        kind = "idle_start" if a == 0 else "idle_end" if b == last else "idle_middle"
+        needed = config.idle_middle_s if kind == "idle_middle" else config.idle_edge_s
+        if length < max(config.idle_steps, needed * hz):
+            continue
+        found.append(
+            Finding(
+                kind=kind,
+                episode=s.info.index,
+                first=a,
+                last=b,
+                where=f"state/{moving_fields(s.arm)[0][0].name}" if moving_fields(s.arm) else "state",
+                value=length / hz,
+                threshold=needed,
+                message=f"{length / hz:.1f} s ({length} of {len(s)} steps) without a motion or a command",
+            )
+        )
+    return found
+
+
+def still_steps(s: Signals, usual: Typical, config: CheckConfig) -> np.ndarray:
+    """bool [T]: from this step to the next no state field moves; the last step is like the one before."""
+    still = np.ones(max(len(s) - 1, 1), bool)
+    for member, place in moving_fields(s.arm):
+        still &= change(s.state[:, place], member) <= config.moving * usual.step_q75[member.name]
+    for member, place in slices(s.arm.state):
+        if is_gripper(member):
+            span = np.subtract(member.high, member.low)
+            still &= (np.abs(np.diff(s.state[:, place], axis=0)) <= 0.01 * span).all(axis=1)
+    return np.append(still, still[-1])
+
+
+def _quiet_actions(s: Signals, config: CheckConfig) -> np.ndarray:
+    """bool [T]: the action asks for no motion (a change near 0, or the same target as before)."""
+    quiet = np.ones(len(s), bool)
+    for member, place in slices(s.arm.action):
+        values, span = s.action[:, place], np.subtract(member.high, member.low)
+        asked = values if member.mode != "absolute" else np.diff(values, axis=0, prepend=values[:1])
+        quiet &= (np.abs(asked) <= config.quiet_action * span).all(axis=1)
+    return quiet
+
+
+def check_length(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
+    """Episodes far shorter or longer than the others of their embodiment."""
+    short = max(config.min_steps, config.short_factor * usual.median_length)
+    long = config.long_factor * usual.median_length
+    if short <= len(s) <= long:
+        return []
+    return [
+        Finding(
+            kind="short_episode" if len(s) < short else "long_episode",
+            episode=s.info.index,
+            value=float(len(s)),
+            threshold=short if len(s) < short else long,
+            message=f"{len(s)} steps; the median is {usual.median_length:g}",
+        )
+    ]

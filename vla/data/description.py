@@ -1,0 +1,189 @@
+"""What the columns of a foreign data set mean: the embodiment file that is read beside it.
+
+``<dataset>/embodiment.json`` (a directory) or ``<dataset>.embodiment.json`` (a file)::
+
+    {"format_version": 1,
+     "embodiment": {...},                       what the data become: vla.embodiment.Embodiment
+     "state":  [{"field": "tcp_position", "column": "observation.state", "start": 0, "unit": "mm"}, ...],
+     "action": [{"field": "gripper", "column": "action", "start": 6, "scale": -2.0, "offset": 1.0}, ...],
+     "cameras": [{"camera": "front", "column": "observation.images.top", "flip": "vertical", "bgr": false}],
+     "action_lag": 0,
+     "instruction": "",
+     "executed": [], "aux": {}, "time_column": "",   where the data set has more than this
+     "evidence": {...}}                         what vla data solve found, for people
+
+Nothing is guessed when data are read: without such a file, and for a layout this package does not know
+(``vla.data.readers.known``), reading is refused and ``vla data solve`` is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from vla.embodiment import Embodiment
+from vla.errors import EmbodimentError, UnknownNameError
+from vla.files import read_json, write_json
+
+FORMAT_VERSION = 1
+
+#: How a data set writes rotations. ``euler_xyz``: angles about the fixed x, y, z axes in that order (roll,
+#: pitch, yaw; scipy's "xyz"); ``euler_zyx``: the same about the fixed z, y, x axes (scipy's "zyx");
+#: ``euler_XYZ``, ``euler_ZYX``: about the moving axes. ``matrix``: 9 numbers, row by row; ``matrix_6d``: its
+#: first two columns.
+SourceRotation = Literal[
+    "", "yaw", "rotvec", "quat_xyzw", "quat_wxyz", "matrix", "matrix_6d",
+    "euler_xyz", "euler_zyx", "euler_XYZ", "euler_ZYX",
+]  # fmt: skip
+ROTATION_SIZES: Mapping[str, int] = {
+    "yaw": 1, "cos_sin_2yaw": 2, "rotvec": 3, "euler_xyz": 3, "euler_zyx": 3, "euler_XYZ": 3, "euler_ZYX": 3,
+    "quat_xyzw": 4, "quat_wxyz": 4, "matrix_6d": 6, "matrix": 9,
+}  # fmt: skip
+Flip = Literal["none", "vertical", "horizontal", "rotate_180"]
+SourceFrame = Literal["", "tool"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnRule:
+    """Where one field of the embodiment comes from, and how it is written there.
+
+    The field's value is ``convert(column[:, start : start + n]) * scale + offset``; ``convert`` goes from
+    ``unit`` and ``rotation`` to those of the field, and ``n`` follows from them.
+
+    Args:
+        field: name of a state or action field of the embodiment.
+        column: name in the data set.
+        start: first entry in the column.
+        unit: as stored (``mm``, ``deg``, ``m/s`` ...); empty: the field's own.
+        rotation: as stored; empty: the field's own.
+        scale, offset: applied last, to every entry (a gripper 0 open .. 1 closed becomes -1 .. +1 by 2, -1).
+        frame: ``tool`` where a change of pose is stored in the tool's own frame and the field is in a fixed
+            one: it is turned by the orientation in the state. Empty: as the field says.
+    """
+
+    field: str
+    column: str
+    start: int = 0
+    unit: str = ""
+    rotation: SourceRotation = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    frame: SourceFrame = ""
+
+    def __post_init__(self) -> None:
+        for value, allowed, what in (
+            (self.rotation, SourceRotation, "rotation"),
+            (self.frame, SourceFrame, "frame"),
+        ):
+            if value not in get_args(allowed):
+                raise UnknownNameError(f"{what} of rule {self.field!r}", value, get_args(allowed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraRule:
+    """Which stored pictures are those of a camera, and how they are turned and coloured there."""
+
+    camera: str
+    column: str
+    flip: Flip = "none"
+    bgr: bool = False
+
+    def __post_init__(self) -> None:
+        if self.flip not in get_args(Flip):
+            raise UnknownNameError(f"flip of camera {self.camera!r}", self.flip, get_args(Flip))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetDescription:
+    """An embodiment, and a rule for each of its fields and cameras.
+
+    Args:
+        action_lag: the action of step t is stored in row t + action_lag; the last rows are dropped.
+        instruction: said of every episode that has none of its own; empty: there must be one.
+        executed: rules for the action fields where what was sent to the arm is stored beside the label;
+            empty: the label was sent.
+        aux: privileged quantities (``vla.interfaces.AUX_KEYS``) by key: the column that holds them.
+        time_column: holds the time stamps, seconds; empty: those that the format defines.
+        evidence: how this was found out, for people.
+    """
+
+    embodiment: Embodiment
+    state: tuple[ColumnRule, ...]
+    action: tuple[ColumnRule, ...]
+    cameras: tuple[CameraRule, ...] = ()
+    action_lag: int = 0
+    instruction: str = ""
+    executed: tuple[ColumnRule, ...] = ()
+    aux: Mapping[str, str] = field(default_factory=dict)
+    time_column: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, rules, members in (
+            ("state", self.state, self.embodiment.state),
+            ("action", self.action, self.embodiment.action),
+            ("executed action", self.executed, self.embodiment.action if self.executed else ()),
+        ):
+            _match(f"{kind} field", [r.field for r in rules], [f.name for f in members], self.embodiment.name)
+        cameras = [c.name for c in self.embodiment.cameras]
+        _match("camera", [r.camera for r in self.cameras], cameras, self.embodiment.name)
+        if self.action_lag < 0:
+            raise EmbodimentError(f"action_lag is {self.action_lag}: labels cannot lie in the past.")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DatasetDescription:
+        """Strict inverse of :meth:`to_json`."""
+        data = dict(data)
+        version = data.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise EmbodimentError(
+                f"A dataset description of format version {version}, this package reads {FORMAT_VERSION}."
+            )
+        _check_keys(cls, data)
+        rules = {
+            key: tuple(_rule(ColumnRule, rule) for rule in data.get(key, ()))
+            for key in ("state", "action", "executed")
+        }
+        cameras = tuple(_rule(CameraRule, rule) for rule in data.get("cameras", ()))
+        embodiment = Embodiment.from_json(data["embodiment"])
+        return cls(**{**data, **rules, "cameras": cameras, "embodiment": embodiment})
+
+    @classmethod
+    def load(cls, path: str | Path) -> DatasetDescription:
+        return cls.from_json(read_json(Path(path), EmbodimentError, "Make one with 'vla data solve'."))
+
+    def save(self, path: str | Path) -> None:
+        write_json(Path(path), self.to_json())
+
+
+def description_path(dataset: Path) -> Path:
+    """Where the description of a data set is looked for."""
+    if dataset.is_dir():
+        return dataset / "embodiment.json"
+    return dataset.with_name(dataset.name + ".embodiment.json")
+
+
+def _match(kind: str, given: list[str], wanted: list[str], owner: str) -> None:
+    for name in given:
+        if name not in wanted:
+            raise UnknownNameError(f"{kind} of {owner!r}", name, wanted)
+    if sorted(given) != sorted(wanted):
+        missing = sorted(set(wanted) - set(given)) or [n for n in wanted if given.count(n) > 1]
+        raise EmbodimentError(f"{owner!r}: exactly one rule for each {kind} is needed; look at {missing}.")
+
+
+def _rule(cls: type, data: Mapping[str, Any]) -> Any:
+    _check_keys(cls, data)
+    return cls(**data)
+
+
+def _check_keys(cls: type, data: Mapping[str, Any]) -> None:
+    known = [f.name for f in fields(cls)]
+    for key in data:
+        if key not in known:
+            raise UnknownNameError(f"{cls.__name__} key", key, known)

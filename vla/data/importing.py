@@ -1,0 +1,136 @@
+"""Any demonstrations -> our episode store, an episode at a time; what was begun goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from vla.data.codec import JpegCodec
+from vla.data.source import EpisodeSource, read_episode
+from vla.data.store import EpisodeStore
+from vla.embodiment import Embodiment
+from vla.errors import DatasetError, ObservationError, StoreError
+from vla.files import exclusive
+from vla.types import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an import left behind; ``skipped`` says of each episode that is not in the store why."""
+
+    path: Path
+    num_episodes: int
+    num_steps: int
+    skipped: tuple[str, ...]
+
+
+def import_dataset(
+    source: EpisodeSource,
+    out: str | Path,
+    *,
+    episodes: Sequence[int] | None = None,
+    jpeg_quality: int = 95,
+    image_size: int | None = None,
+    skip_damaged: bool = False,
+    progress: bool = False,
+) -> Imported:
+    """Append the episodes of ``source`` that are not there yet to the store ``out``, made if need be.
+
+    Args:
+        source: not closed.
+        out: directory of the store; one that holds an import of the same data with the same settings is
+            completed, anything else there is refused.
+        episodes: numbers in the source (None: all).
+        jpeg_quality: 1..100 of the pictures.
+        image_size: area-resize pictures to this many pixels a side, squeezed to a square; None: as they are.
+        skip_damaged: leave episodes that cannot be read out and report them.
+        progress: show a bar.
+
+    Raises:
+        DatasetError: a damaged episode (unless skipped), or ``out`` holds something else.
+    """
+    out = Path(out)
+    facts = {
+        "dataset": Path(source.path).name,
+        "index_crc32c": source.index_checksum(),
+        "jpeg_quality": jpeg_quality,
+        "image_size": image_size,
+    }
+    arms = {name: _resized(arm, image_size) for name, arm in source.embodiments.items()}
+    skipped: list[str] = []
+    with exclusive(out, "importing"), _store(out, facts, arms, jpeg_quality) as store:
+        there = {info.provenance.get("source_episode") for info in store.episodes}
+        wanted = range(len(source)) if episodes is None else episodes
+        for index in tqdm([i for i in wanted if i not in there], disable=not progress, unit="episode"):
+            try:
+                episode = _read(source, index)
+            except (DatasetError, StoreError, ObservationError) as error:
+                if not skip_damaged:
+                    raise DatasetError(
+                        f"Episode {index} of {source.path} cannot be imported: {error} --skip-damaged leaves "
+                        "such episodes out; those before it are in the store."
+                    ) from error
+                skipped.append(f"episode {index}: {error}")
+                continue
+            store.append(_shrunk(episode, image_size))
+        return Imported(
+            path=out,
+            num_episodes=len(store),
+            num_steps=sum(info.length for info in store.episodes),
+            skipped=tuple(skipped),
+        )
+
+
+def _store(out: Path, facts: dict[str, Any], arms: dict[str, Embodiment], quality: int) -> EpisodeStore:
+    if not (out / "zarr.json").exists():
+        return EpisodeStore.create(
+            out, embodiments=arms.values(), provenance={"import": facts}, codec=JpegCodec(quality=quality)
+        )
+    store = EpisodeStore.open(out)
+    began = store.provenance.get("import")
+    if began != facts:
+        store.close()
+        raise DatasetError(
+            f"{out} holds {'an import with ' + str(began) if began else 'other demonstrations'}, this one is "
+            f"{facts}: give another path, or remove it."
+        )
+    return store
+
+
+def _read(source: EpisodeSource, index: int) -> Episode:
+    times = source.column(index, "time_s")
+    wrong = np.flatnonzero(~(np.diff(times) > 0))
+    if len(wrong):
+        step = int(wrong[0]) + 1
+        raise DatasetError(
+            f"time goes from {times[step - 1]:.4f} s to {times[step]:.4f} s at step {step}: it must rise. "
+            "'vla data fix' can re-time it."
+        )
+    episode = read_episode(source, index)
+    return replace(episode, provenance={**episode.provenance, "source_episode": index})
+
+
+def _resized(arm: Embodiment, image_size: int | None) -> Embodiment:
+    if image_size is None:
+        return arm
+    cameras = tuple(replace(camera, height=image_size, width=image_size) for camera in arm.cameras)
+    return replace(arm, cameras=cameras)
+
+
+def _shrunk(episode: Episode, image_size: int | None) -> Episode:
+    if image_size is None:
+        return episode
+    steps = []
+    for step in episode.steps:
+        images = {
+            name: cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
+            for name, image in step.observation.images.items()
+        }
+        steps.append(replace(step, observation=replace(step.observation, images=images)))
+    return replace(episode, steps=tuple(steps))

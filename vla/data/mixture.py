@@ -1,0 +1,289 @@
+"""Demonstrations of any format, arm and rate as the sources of one training mixture.
+
+::
+
+    path ─► open_source ─► successes ─► resampled ─► renamed ─► EpisodeSource ─► WindowDataset (weights)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from vla.data.readers import open_source
+from vla.data.resample import ResampledSource
+from vla.data.shards import crc32c
+from vla.data.source import EpisodeInfo, EpisodeSource, Frames, stacked_column
+from vla.data.statistics import MODES, Mode
+from vla.data.store import EpisodeStore
+from vla.embodiment import Camera, Embodiment
+from vla.errors import ConfigError, DatasetError, UnknownNameError
+from vla.interfaces import TRAIN_SEED
+from vla.spaces import STATE_SLOTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One set of demonstrations in a mixture.
+
+    Args:
+        path: of any format that ``vla.data.readers.open_source`` knows.
+        weight: its part of every batch, relative to the other sources' weights.
+        description: embodiment file of a foreign format; None: the one beside the data.
+        rename: arm in the data -> its name in this run, where one name means two arms.
+        hz: resample to this control rate; None: that of the whole mixture, or as it is.
+        resize: area-resize pictures to the recipe's size, squeezed to a square; otherwise another size is
+            refused. None: do so in foreign formats, whose cameras nobody chose for this recipe.
+        state_mode, action_mode: normalisation of its arms (see ``vla.data.statistics.Normalizer``); None:
+            the recipe's. ``quantile`` suits actions whose declared range is a guess.
+        failures: learn from unsuccessful episodes too.
+    """
+
+    path: str
+    weight: float = 1.0
+    description: str | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
+    hz: float | None = None
+    resize: bool | None = None
+    state_mode: Mode | None = None
+    action_mode: Mode | None = None
+    failures: bool = False
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.weight) and self.weight > 0):
+            raise ConfigError(f"Source {self.path}: weight is {self.weight}, expected more than 0.")
+        if self.hz is not None and not self.hz > 0:
+            raise ConfigError(f"Source {self.path}: hz is {self.hz}, expected more than 0.")
+        for mode in (self.state_mode, self.action_mode):
+            if mode is not None and mode not in MODES:
+                raise UnknownNameError(f"normalisation mode of {self.path}", mode, MODES)
+
+
+def open_sources(
+    configs: Sequence[SourceConfig], *, control_hz: float | None = None
+) -> tuple[EpisodeSource, ...]:
+    """Open every source and bring it into the form the mixture wants; all are closed again if one fails.
+
+    Args:
+        configs: of the sources.
+        control_hz: resample those that name no rate of their own to this one.
+
+    Raises:
+        DatasetError, StoreError: data that cannot be read, or of which no episode is left.
+    """
+    with ExitStack() as opened:
+        sources = []
+        for config in configs:
+            source = open_source(config.path, config.description)
+            opened.callback(source.close)
+            sources.append(_adapt(source, config, config.hz or control_hz))
+        opened.pop_all()
+    return tuple(sources)
+
+
+def source_names(configs: Sequence[SourceConfig]) -> tuple[str, ...]:
+    """A short, distinct name for each source: of its file, numbered where two have the same."""
+    names = [Path(config.path).name for config in configs]
+    return tuple(f"{name}#{i}" if names.count(name) > 1 else name for i, name in enumerate(names))
+
+
+def shares(configs: Sequence[SourceConfig]) -> tuple[float, ...]:
+    """Part of a batch that each source makes up, in expectation."""
+    total = sum(config.weight for config in configs)
+    return tuple(config.weight / total for config in configs)
+
+
+def normalisation_modes(
+    configs: Sequence[SourceConfig], sources: Sequence[EpisodeSource], state_mode: Mode, action_mode: Mode
+) -> dict[str, tuple[Mode, Mode]]:
+    """Modes of the arms that a source has its own for, by arm; sources that disagree raise."""
+    found: dict[str, tuple[Mode, Mode]] = {}
+    for config, source in zip(configs, sources, strict=True):
+        pair = (config.state_mode or state_mode, config.action_mode or action_mode)
+        for name in sorted({info.embodiment for info in source.episodes}):
+            if found.setdefault(name, pair) != pair:
+                raise ConfigError(
+                    f"Arm {name!r} would be normalised by {found[name]} and, for {config.path}, by {pair}: "
+                    "give its sources the same state_mode and action_mode, or rename one."
+                )
+    return {name: pair for name, pair in found.items() if pair != (state_mode, action_mode)}
+
+
+def check_pictures(
+    configs: Sequence[SourceConfig], sources: Sequence[EpisodeSource], roles: Sequence[str], image_size: int
+) -> None:
+    """Raise :class:`ConfigError` where pictures have another size and the source does not say resize."""
+    for config, source in zip(configs, sources, strict=True):
+        for arm, camera in _cameras(source, roles):
+            if (camera.height, camera.width) != (image_size, image_size) and not _resizes(config, source):
+                raise ConfigError(
+                    f"Camera {camera.name!r} of {arm!r} in {config.path} is {camera.height}x{camera.width}, "
+                    f"image_size is {image_size}: set resize=True of this source, or image_size to match."
+                )
+
+
+def mixture_notes(
+    configs: Sequence[SourceConfig],
+    sources: Sequence[EpisodeSource],
+    *,
+    roles: Sequence[str],
+    image_size: int,
+    state_slots: Sequence[str],
+) -> list[str]:
+    """What a person should know of a mixture: all in the data that training leaves out or changes."""
+    notes: list[str] = []
+    rates: dict[float, list[str]] = {}
+    for name, opened in zip(source_names(configs), sources, strict=True):
+        source = opened
+        arms = {arm: source.embodiments[arm] for arm in sorted({i.embodiment for i in source.episodes})}
+        for arm in arms.values():
+            rates.setdefault(arm.control_hz, []).append(arm.name)
+            notes += [f"{name}: {text}" for text in _arm_notes(arm, roles, image_size, state_slots)]
+        if isinstance(source, ResampledSource):
+            before = sorted({arm.control_hz for arm in source.source.embodiments.values()})
+            notes.append(
+                f"{name}: resampled from {', '.join(f'{hz:g}' for hz in before)} to {source.hz:g} Hz"
+            )
+            source = source.source
+        if isinstance(source, AdaptedSource) and source.left_out:
+            notes.append(
+                f"{name}: {source.left_out} unsuccessful episodes left out (failures=True takes them)"
+            )
+        held = sum(
+            "suite" in i.provenance and 0 <= int(i.provenance.get("seed", TRAIN_SEED)) < TRAIN_SEED
+            for i in source.episodes
+        )
+        if held:
+            notes.append(
+                f"{name}: {held} episodes are of evaluation seeds (below {TRAIN_SEED}): a policy that learns "
+                "from them must not be judged on these scenes"
+            )
+    if len(rates) > 1:
+        listing = "; ".join(
+            f"{hz:g} Hz: {', '.join(sorted(set(arms)))}" for hz, arms in sorted(rates.items())
+        )
+        notes.append(f"control rates differ, a chunk is not equally long for all ({listing})")
+    return list(dict.fromkeys(notes))
+
+
+def _arm_notes(
+    arm: Embodiment, roles: Sequence[str], image_size: int, state_slots: Sequence[str]
+) -> list[str]:
+    notes = []
+    unused = [camera.role for camera in arm.cameras if camera.role not in roles]
+    if unused:
+        notes.append(f"{arm.name!r} has cameras the recipe does not look through: {', '.join(unused)}")
+    missing = [role for role in roles if role not in {camera.role for camera in arm.cameras}]
+    if missing:
+        notes.append(f"{arm.name!r} has no {', '.join(missing)} camera (masked)")
+    for camera in arm.cameras:
+        if camera.role in roles and (camera.height, camera.width) != (image_size, image_size):
+            notes.append(
+                f"camera {camera.name!r} of {arm.name!r} is resized from {camera.height}x{camera.width} to "
+                f"{image_size}x{image_size}"
+            )
+    unread = [member.name for member in arm.state if member.slot not in state_slots]
+    if unread:
+        notes.append(f"state of {arm.name!r} that the net does not read (state_slots): {', '.join(unread)}")
+    if len(unread) == len(arm.state):
+        known = ", ".join(sorted({member.slot for member in arm.state} & set(STATE_SLOTS))) or "none"
+        notes.append(f"the net reads no state of {arm.name!r} at all; its slots: {known}")
+    return notes
+
+
+def _cameras(source: EpisodeSource, roles: Sequence[str]) -> Iterator[tuple[str, Camera]]:
+    for name in sorted({info.embodiment for info in source.episodes}):
+        for camera in source.embodiments[name].cameras:
+            if camera.role in roles:
+                yield name, camera
+
+
+def _resizes(config: SourceConfig, source: EpisodeSource) -> bool:
+    return config.resize if config.resize is not None else source_format(source) != "store"
+
+
+def _adapt(source: EpisodeSource, config: SourceConfig, hz: float | None) -> EpisodeSource:
+    for name in config.rename:
+        if name not in source.embodiments:
+            raise UnknownNameError(f"arm to rename in {config.path}", name, source.embodiments)
+    kept = [info.index for info in source.episodes if info.success or config.failures]
+    if not kept:
+        raise DatasetError(
+            f"{config.path} has {len(source.episodes)} episodes, none of them successful: nothing to learn "
+            "from. Set failures=True of this source to learn from them all the same."
+        )
+    if config.rename or len(kept) < len(source.episodes):
+        source = AdaptedSource(source, episodes=kept, rename=config.rename)
+    differs = any(arm.control_hz != hz for arm in source.embodiments.values())
+    if hz is not None and (config.hz is not None or differs):  # asked for by name: time stamps made even too
+        source = ResampledSource(source, hz)
+    return source
+
+
+class AdaptedSource:
+    """Some episodes of a source, its arms under other names.
+
+    Args:
+        source: closed with this one.
+        episodes: which of its episodes, in order.
+        rename: arm there -> arm here.
+    """
+
+    def __init__(
+        self, source: EpisodeSource, *, episodes: Sequence[int], rename: Mapping[str, str] | None = None
+    ) -> None:
+        names = {name: (rename or {}).get(name, name) for name in source.embodiments}
+        if len(set(names.values())) < len(names):
+            raise ConfigError(f"Renaming {dict(rename or {})} gives two arms of {source.path} one name.")
+        self.source, self._places, self._names = source, list(episodes), names
+        self.left_out = len(source.episodes) - len(self._places)
+        self.embodiments: Mapping[str, Embodiment] = {
+            names[name]: replace(arm, name=names[name]) for name, arm in source.embodiments.items()
+        }
+        self.episodes: Sequence[EpisodeInfo] = [
+            replace(info, index=index, embodiment=names[info.embodiment])
+            for index, info in enumerate(source.episodes[place] for place in self._places)
+        ]
+
+    @property
+    def path(self) -> Path | str:
+        return self.source.path
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def columns(self, index: int) -> list[str]:
+        return self.source.columns(self._places[index])
+
+    def column(self, index: int, name: str) -> np.ndarray:
+        return self.source.column(self._places[index], name)
+
+    def stacked_column(self, indices: Sequence[int], name: str) -> np.ndarray:
+        return stacked_column(self.source, [self._places[index] for index in indices], name)
+
+    def cameras(self, index: int) -> list[str]:
+        return self.source.cameras(self._places[index])
+
+    def frame_reader(self, index: int, camera: str) -> Frames:
+        return self.source.frame_reader(self._places[index], camera)
+
+    def index_checksum(self) -> int:
+        facts = [self.source.index_checksum(), self._places, self._names]
+        return crc32c(json.dumps(facts).encode())
+
+    def close(self) -> None:
+        self.source.close()
+
+
+def source_format(source: EpisodeSource) -> str:
+    """``store`` for our own, else what the reader calls it."""
+    while isinstance(source, AdaptedSource | ResampledSource):
+        source = source.source
+    if isinstance(source, EpisodeStore):
+        return "store"
+    return str(source.episodes[0].provenance.get("format", type(source).__name__))

@@ -1,0 +1,113 @@
+"""Readers of foreign formats, one a file, and the one door to all of them.
+
+A reader is found by looking at the files, never at the name of the folder. It imports what it needs (pyarrow,
+h5py) when it is used: the ``formats`` extra.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from vla.data.description import DatasetDescription, description_path
+from vla.data.mapped import MappedSource
+from vla.data.readers.known import known_description
+from vla.data.remote import RemoteFiles, is_url, local_copy
+from vla.data.source import EpisodeSource, RawDataset
+from vla.data.store import EpisodeStore
+from vla.errors import DatasetError
+
+#: Modules with ``recognise(path) -> bool`` (cheap, looks at files, never raises on foreign data) and
+#: ``open_raw(path) -> RawDataset``; the first that recognises a path reads it.
+READERS = ("lerobot", "rlds", "hdf5", "diffusion_policy")
+#: Those whose ``open_raw`` takes ``skip_damaged``.
+SKIPPING = ("rlds", "hdf5")
+
+
+def open_raw(path: str | Path, *, skip_damaged: bool = False) -> RawDataset:
+    """A data set in its own format.
+
+    Args:
+        path: directory or file.
+        skip_damaged: leave damaged records, files and episodes out where the format lets them be told apart
+            on opening (RLDS, HDF5); they are listed in ``damaged`` of the data set.
+
+    Raises:
+        DatasetError: nothing there, or no reader knows it.
+        MissingExtraError: the library that reads this format is not installed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"There is nothing at {path}.")
+    for name in READERS:
+        module = importlib.import_module(f"vla.data.readers.{name}")
+        if module.recognise(path):
+            options = {"skip_damaged": True} if skip_damaged and name in SKIPPING else {}
+            return cast(Callable[..., RawDataset], module.open_raw)(path, **options)
+    raise DatasetError(
+        f"{path} is none of the known formats: our zarr (zarr.json), LeRobotDataset v2.1 or v3.0 "
+        "(meta/info.json), RLDS (*.tfrecord* and features.json), HDF5 of robomimic, LIBERO or ALOHA "
+        "(*.hdf5, *.h5), diffusion-policy zarr (data/ and meta/episode_ends). Give the folder with these."
+    )
+
+
+def open_source(
+    path: str | Path,
+    description: str | Path | DatasetDescription | None = None,
+    *,
+    tolerate_damage: bool = False,
+    instruction: str = "",
+    skip_damaged: bool = False,
+) -> EpisodeSource:
+    """Demonstrations at ``path``, in our zarr or any format that a reader knows.
+
+    Args:
+        path: a directory or file, or a URL that fsspec knows (``s3://...``). Our own store is read where it
+            is, range by range; other formats are fetched once, see :func:`~vla.data.remote.local_copy`.
+        description: what its columns mean; None: the file beside the data
+            (``vla.data.description.description_path``), else what is known of this layout.
+        tolerate_damage: open what can be read, for checks and repairs: parts of a store that are damaged
+            are left out, instructions may be empty and numbers may not be finite.
+        instruction: said of every episode of a foreign format that has none of its own.
+        skip_damaged: leave damaged episodes out; see :func:`open_raw` and :meth:`EpisodeStore.open`.
+
+    Raises:
+        DatasetError: the data cannot be read, or nobody says what the columns mean.
+    """
+    if is_store(path):
+        if description is not None:
+            raise DatasetError(f"{path} is our own store and carries its embodiments: give no description.")
+        return EpisodeStore.open(path, tolerate_damage=tolerate_damage, skip_damaged=skip_damaged)
+    path = local_copy(str(path)) if is_url(path) else Path(path)
+    raw = open_raw(path, skip_damaged=skip_damaged)
+    meaning = _description(raw, path, description)
+    if instruction:
+        meaning = replace(meaning, instruction=instruction)
+    return MappedSource(raw, meaning, tolerate_damage=tolerate_damage)
+
+
+def _description(
+    raw: RawDataset, path: Path, given: str | Path | DatasetDescription | None
+) -> DatasetDescription:
+    if isinstance(given, DatasetDescription):
+        return given
+    beside = Path(given) if given is not None else description_path(path)
+    if given is not None or beside.exists():
+        return DatasetDescription.load(beside)
+    known = known_description(raw)
+    if known is None:
+        columns = ", ".join(f"{c.name} [{c.size}]" for c in raw.columns.values())
+        raise DatasetError(
+            f"{path} ({raw.format}) has the columns {columns}, and nothing says what they mean. "
+            f"'vla data solve {path} --write' finds out what it can and writes {beside}; or write that file."
+        )
+    return known
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether an episode store of this package lies at ``path``, a directory or URL."""
+    header = (RemoteFiles(str(path)).root if is_url(path) else Path(path)) / "zarr.json"
+    return header.exists() and '"vla"' in header.read_text()

@@ -1,0 +1,284 @@
+"""Layouts whose conventions their authors published, so that nobody has to solve for them.
+
+Recognised by what is in the files, never by the name of a folder. Ranges of the state are for people; those
+of actions are the controller's or the robot's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import pi
+from typing import Any
+
+from vla.data.description import CameraRule, ColumnRule, DatasetDescription, Flip, SourceRotation
+from vla.data.source import RawDataset
+from vla.embodiment import Camera, CameraRole, Embodiment, Field
+
+#: Roles of the cameras of robomimic and LIBERO by the camera's name in robosuite.
+_ROBOSUITE_ROLES: Mapping[str, CameraRole] = {
+    "agentview_rgb": "front", "agentview_image": "front", "eye_in_hand_rgb": "wrist",
+    "robot0_eye_in_hand_image": "wrist", "sideview_image": "side",
+}  # fmt: skip
+_ALOHA_ROLES: Mapping[str, CameraRole] = {
+    "cam_high": "top", "top": "top", "cam_low": "front", "cam_left_wrist": "wrist_left",
+    "cam_right_wrist": "wrist_right",
+}  # fmt: skip
+_ALOHA_SIDES = (("arm0", "left", 0), ("arm1", "right", 7))
+
+
+def known_description(raw: RawDataset) -> DatasetDescription | None:
+    """The description of a published layout; None where this one is not known."""
+    if raw.format == "rlds":
+        return _bridge(raw)
+    if raw.format in ("robomimic", "libero"):
+        return _osc_pose(raw)
+    if raw.format == "aloha":
+        return _aloha(raw)
+    return None
+
+
+def _bridge(raw: RawDataset) -> DatasetDescription | None:
+    """BridgeData V2 (Walke et al. 2023; rail-berkeley/bridge_data_v2 and its RLDS build): a WidowX at 5 Hz.
+
+    State: x y z, roll pitch yaw, gripper (1 open). Action: their change, gripper target (1 open). Orientation
+    is relative to the tool pointing down. Only image_0 is read: the others are
+    black in many episodes, and the flags that should say so are not always filled.
+    """
+    pictures = {f"observation/image_{i}" for i in range(4)}
+    marks = {f"episode_metadata/has_image_{i}" for i in range(4)} | {"episode_metadata/has_language"}
+    sizes = {name: raw.columns[name].size for name in ("action", "observation/state") if name in raw.columns}
+    facts = raw.episodes[0].provenance
+    if (
+        sizes != {"action": 7, "observation/state": 7}
+        or set(raw.cameras) != pictures
+        or not marks <= set(facts)
+    ):
+        return None
+    state = (
+        _field("tcp_position", 3, "tcp_position", 1.0, unit="m", frame="base"),
+        _rotation_6d(),
+        _opening("gripper_opening", "arm0"),
+    )
+    action = (*_pose_delta("arm0", (0.05,) * 3, (0.25,) * 3, frame="base"), _gripper("gripper", "arm0"))
+    stored = raw.cameras["observation/image_0"]
+    return DatasetDescription(
+        embodiment=Embodiment(
+            name="widowx",
+            cameras=(Camera(name="image_0", role="front", height=stored.height, width=stored.width),),
+            state=state,
+            action=action,
+            control_hz=5.0,
+        ),
+        state=(
+            ColumnRule(field="tcp_position", column="observation/state"),
+            ColumnRule(field="tcp_rotation", column="observation/state", start=3, rotation="euler_xyz"),
+            ColumnRule(field="gripper_opening", column="observation/state", start=6),
+        ),
+        action=(
+            ColumnRule(field="tcp_position_delta", column="action"),
+            ColumnRule(field="tcp_rotation_delta", column="action", start=3, rotation="euler_xyz"),
+            ColumnRule(field="gripper", column="action", start=6, scale=-2.0, offset=1.0),
+        ),
+        cameras=(CameraRule(camera="image_0", column="observation/image_0"),),
+        evidence={"known": "BridgeData V2, RLDS"},
+    )
+
+
+def _osc_pose(raw: RawDataset) -> DatasetDescription | None:
+    """robosuite's OSC_POSE controller, one arm or two, in files of robosuite, robomimic and LIBERO.
+
+    robosuite/controllers/osc.py: -1..1 is scaled to ``output_min..output_max``; metres and a rotation vector,
+    both in the world's frame. robosuite/models/grippers: -1 opens, +1 closes. ``eef_quat`` is x y z w
+    (robosuite/utils/transform_utils.py); LIBERO's ``ee_ori`` is its rotation vector. LIBERO stores pictures
+    as OpenGL renders them, bottom row first (robosuite/macros.py, IMAGE_CONVENTION); robomimic turns them.
+    """
+    controller = raw.episodes[0].provenance.get("controller", {})
+    largest = controller.get("output_max")
+    symmetric = controller.get("input_max") == 1 and controller.get("input_min") == -1
+    if controller.get("type") != "OSC_POSE" or controller.get("control_delta") is not True or not symmetric:
+        return None
+    if not isinstance(largest, list) or len(largest) != 6 or raw.control_hz is None:
+        return None
+    if [-x for x in largest] != controller.get("output_min") or len({*largest[:3]}) + len(
+        {*largest[3:]}
+    ) != 2:
+        return None
+    arms = (raw.robot or "").split("+")
+    stored = raw.columns["actions"].size
+    if not 1 <= len(arms) <= 2 or stored not in (6 * len(arms), 7 * len(arms)):
+        return None
+    fields: list[Field] = []
+    rules: list[ColumnRule] = []
+    for number in range(len(arms)):
+        arm, start = f"arm{number}", number * stored // len(arms)
+        names = _names(len(arms), number)
+        members = [*_pose_delta(arm, largest[:3], largest[3:], prefix=names)]
+        rules += [
+            ColumnRule(field=m.name, column="actions", start=start + 3 * i, scale=largest[3 * i])
+            for i, m in enumerate(members)
+        ]
+        if stored == 7 * len(arms):
+            members.append(_gripper(f"{names}gripper", arm))
+            rules.append(ColumnRule(field=f"{names}gripper", column="actions", start=start + 6))
+        fields += members
+    state, state_rules = _robosuite_state(raw, arms)
+    cameras, camera_rules = _cameras(raw, _ROBOSUITE_ROLES, "vertical" if raw.format == "libero" else "none")
+    robots = "_".join(arms).lower()
+    return DatasetDescription(
+        embodiment=Embodiment(
+            name=f"robosuite_{robots}",
+            cameras=cameras,
+            state=state,
+            action=tuple(fields),
+            control_hz=raw.control_hz,
+        ),
+        state=state_rules,
+        action=tuple(rules),
+        cameras=camera_rules,
+        evidence={"known": f"robosuite OSC_POSE ({raw.format})"},
+    )
+
+
+def _robosuite_state(raw: RawDataset, arms: list[str]) -> tuple[tuple[Field, ...], tuple[ColumnRule, ...]]:
+    """What there is of tool pose and joints; joints also out of MuJoCo's flattened state, by their names."""
+    fields: list[Field] = []
+    rules: list[ColumnRule] = []
+
+    def add(
+        member: Field, column: str, start: int = 0, rotation: SourceRotation = "", scale: float = 1.0
+    ) -> None:
+        fields.append(member)
+        rules.append(
+            ColumnRule(field=member.name, column=column, start=start, rotation=rotation, scale=scale)
+        )
+
+    libero = raw.format == "libero"
+    for number, robot in enumerate(arms):
+        arm, names, obs = f"arm{number}", _names(len(arms), number), f"obs/robot{number}_"
+        position = "obs/ee_pos" if libero else f"{obs}eef_pos"
+        if _size(raw, position) == 3:
+            add(_field(f"{names}tcp_position", 3, "tcp_position", 2.0, unit="m", arm=arm), position)
+        rotation, written, size = (
+            ("obs/ee_ori", "rotvec", 3) if libero else (f"{obs}eef_quat", "quat_xyzw", 4)
+        )
+        if _size(raw, rotation) == size:
+            add(_rotation_6d(arm, names), rotation, rotation=written)  # type: ignore[arg-type]
+        joints = "obs/joint_states" if libero else f"{obs}joint_pos"
+        member = _joints(f"{names}joint_position", 7, arm)
+        wanted = [f"robot{number}_joint{i + 1}" for i in range(7)]
+        state_names = raw.columns["states"].names if "states" in raw.columns else ()
+        if _size(raw, joints) == 7:
+            add(member, joints)
+        elif wanted[0] in state_names:
+            start = state_names.index(wanted[0])
+            if list(state_names[start : start + 7]) == wanted:
+                add(member, "states", start)
+        grip = "obs/gripper_states" if libero else f"{obs}gripper_qpos"
+        if robot == "Panda" and _size(raw, grip) == 2:  # each finger travels 0..0.04 m (panda_gripper.xml)
+            add(_opening(f"{names}gripper_opening", arm), grip, scale=25.0)
+    return tuple(fields), tuple(rules)
+
+
+def _aloha(raw: RawDataset) -> DatasetDescription | None:
+    """ALOHA (Zhao et al. 2023; tonyzhaozh/act, constants.py): two ViperX, 50 Hz, absolute joint targets.
+
+    14 numbers: 6 joints (rad) and a gripper (0 closed .. 1 open) of the left arm, then of the right.
+    Compressed pictures are left to a description: writers disagree about the order of colours.
+    """
+    facts = raw.episodes[0].provenance
+    if _size(raw, "action") != 14 or _size(raw, "observations/qpos") != 14 or facts.get("compress"):
+        return None
+    state: list[Field] = []
+    action: list[Field] = []
+    seen: list[ColumnRule] = []
+    sent: list[ColumnRule] = []
+    for arm, side, start in _ALOHA_SIDES:
+        state += [_joints(f"{side}_joint_position", 6, arm), _opening(f"{side}_gripper_opening", arm)]
+        action += [_joints(f"{side}_joint_position", 6, arm), _gripper(f"{side}_gripper", arm)]
+        seen += [
+            ColumnRule(field=f"{side}_joint_position", column="observations/qpos", start=start),
+            ColumnRule(field=f"{side}_gripper_opening", column="observations/qpos", start=start + 6),
+        ]
+        sent += [
+            ColumnRule(field=f"{side}_joint_position", column="action", start=start),
+            ColumnRule(field=f"{side}_gripper", column="action", start=start + 6, scale=-2.0, offset=1.0),
+        ]
+    cameras, rules = _cameras(raw, _ALOHA_ROLES, "none")
+    arms = Embodiment(
+        name="aloha", cameras=cameras, state=tuple(state), action=tuple(action), control_hz=50.0
+    )
+    return DatasetDescription(
+        embodiment=arms,
+        state=tuple(seen),
+        action=tuple(sent),
+        cameras=rules,
+        evidence={"known": "ALOHA, 14 joints"},
+    )
+
+
+def _cameras(
+    raw: RawDataset, roles: Mapping[str, CameraRole], flip: Flip
+) -> tuple[tuple[Camera, ...], tuple[CameraRule, ...]]:
+    """Cameras whose role the name tells, one for each role; the others are left out."""
+    cameras: list[Camera] = []
+    rules: list[CameraRule] = []
+    for column, stored in raw.cameras.items():
+        name = column.rpartition("/")[2]
+        if name in roles and roles[name] not in {camera.role for camera in cameras}:
+            cameras.append(Camera(name=name, role=roles[name], height=stored.height, width=stored.width))
+            rules.append(CameraRule(camera=name, column=column, flip=flip))
+    return tuple(cameras), tuple(rules)
+
+
+def _size(raw: RawDataset, column: str) -> int:
+    return raw.columns[column].size if column in raw.columns else 0
+
+
+def _names(num_arms: int, number: int) -> str:
+    return f"arm{number}_" if num_arms > 1 else ""
+
+
+def _field(name: str, size: int, slot: str, limit: float, *, arm: str = "arm0", **more: Any) -> Field:
+    given = {"frame": "world", "mode": "absolute", **more}
+    return Field(
+        name=name, size=size, low=(-limit,) * size, high=(limit,) * size, slot=f"{arm}.{slot}", **given
+    )
+
+
+def _rotation_6d(arm: str = "arm0", names: str = "") -> Field:
+    return _field(
+        f"{names}tcp_rotation", 6, "tcp_rotation", 1.0, arm=arm, unit="1", rotation_format="matrix_6d"
+    )
+
+
+def _joints(name: str, size: int, arm: str) -> Field:
+    return _field(name, size, "joint_position", pi, arm=arm, unit="rad", frame="joint")
+
+
+def _opening(name: str, arm: str) -> Field:
+    return Field(
+        name=name, size=1, unit="1", frame="none", mode="absolute", low=(0.0,), high=(1.0,),
+        slot=f"{arm}.gripper_opening",
+    )  # fmt: skip
+
+
+def _gripper(name: str, arm: str) -> Field:
+    more = {"unit": "1", "frame": "none", "gripper_sign": "positive_closes"}
+    return _field(name, 1, "gripper", 1.0, arm=arm, **more)
+
+
+def _pose_delta(
+    arm: str, shift: Any, turn: Any, *, frame: str = "world", prefix: str = ""
+) -> tuple[Field, Field]:
+    """Change of the tool's pose a step: metres and a rotation vector."""
+    common: dict[str, Any] = {"size": 3, "frame": frame, "mode": "delta"}
+    return (
+        Field(
+            name=f"{prefix}tcp_position_delta", unit="m/step", slot=f"{arm}.tcp_position_delta",
+            low=tuple(-x for x in shift), high=tuple(shift), **common,
+        ),
+        Field(
+            name=f"{prefix}tcp_rotation_delta", unit="rad/step", slot=f"{arm}.tcp_rotation_delta",
+            rotation_format="rotvec", low=tuple(-x for x in turn), high=tuple(turn), **common,
+        ),
+    )  # fmt: skip

@@ -1,0 +1,153 @@
+"""What the ``meta`` folder of a LeRobotDataset says: features, tasks, and where each episode lies.
+
+::
+
+    v3.0  meta/info.json  meta/tasks.parquet  meta/episodes/chunk-000/file-000.parquet
+          data/chunk-000/file-000.parquet                        several episodes a file
+          videos/<camera>/chunk-000/file-000.mp4                 start of each episode in meta/episodes
+    v2.1  meta/info.json  meta/tasks.jsonl    meta/episodes.jsonl
+          data/chunk-000/episode_000000.parquet
+          videos/chunk-000/<camera>/episode_000000.mp4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla.data.readers.lerobot_meta import (
+    FETCH,
+    EpisodeEntry,
+    Feature,
+    episodes_v2,
+    episodes_v3,
+    read_feature,
+    tasks_v2,
+    tasks_v3,
+)
+from vla.errors import DatasetError
+from vla.files import read_json
+
+V2, V3 = ("v2.0", "v2.1"), ("v3.0",)
+#: Columns that say where a row belongs, not what the robot did.
+BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+NUMERIC = (
+    "float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """All of ``meta``; ``tasks`` are the instructions by ``task_index``."""
+
+    root: Path
+    version: str
+    fps: float
+    robot: str | None
+    features: Mapping[str, Feature]
+    tasks: Mapping[int, str]
+    episodes: Sequence[EpisodeEntry]
+
+    @property
+    def is_v3(self) -> bool:
+        return self.version in V3
+
+
+def read_layout(root: Path) -> Layout:
+    """Read ``meta``; raises :class:`DatasetError` on another version, mixed layouts and missing files."""
+    file = root / "meta/info.json"
+    info = read_json(file, DatasetError, "Give the folder that has 'meta', 'data' and 'videos' in it.")
+    version = info.get("codebase_version")
+    if version not in (*V2, *V3):
+        raise DatasetError(
+            f"{file}: codebase_version is {version!r}; this package reads {', '.join((*V2, *V3))}. Convert "
+            "the data set with lerobot's own script."
+        )
+    _refuse_mixture(root, version)
+    try:
+        fps, features = float(info["fps"]), {k: read_feature(k, v) for k, v in info["features"].items()}
+        templates = (info["data_path"], info.get("video_path") or "")
+        chunks = int(info.get("chunks_size", 1000))
+        if fps <= 0 or chunks <= 0:
+            raise ValueError(f"fps {fps}, chunks_size {chunks}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{file} is damaged or incomplete: {error!r}. {FETCH}") from error
+    cameras = [name for name, feature in features.items() if feature.dtype == "video" and feature.is_camera]
+    try:
+        if version in V3:
+            tasks, episodes = tasks_v3(root), episodes_v3(root, templates, cameras)
+        else:
+            tasks, episodes = tasks_v2(root), episodes_v2(root, templates, cameras, chunks)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"The episodes in {root / 'meta'} are damaged: {error!r}. {FETCH}") from error
+    layout = Layout(
+        root=root,
+        version=version,
+        fps=fps,
+        robot=info.get("robot_type"),
+        features=features,
+        tasks=tasks,
+        episodes=episodes,
+    )
+    _check(layout, info)
+    return layout
+
+
+def _refuse_mixture(root: Path, version: str) -> None:
+    meta = root / "meta"
+    old, new = (meta / "episodes.jsonl").is_file(), (meta / "episodes").is_dir()
+    if old and new:
+        raise DatasetError(
+            f"{meta} has episodes.jsonl (v2) and episodes/ (v3): two versions are mixed. info.json says "
+            f"{version}; remove the files of the other one."
+        )
+    wrong, here, expected = (
+        (old, "episodes.jsonl (v2)", "episodes/")
+        if version in V3
+        else (new, "episodes/ (v3)", "episodes.jsonl")
+    )
+    if wrong:
+        raise DatasetError(
+            f"{meta / 'info.json'} says {version}, which has {expected}, but {meta} has {here}: versions are "
+            "mixed. Fetch the data set again in one version, or correct codebase_version."
+        )
+    if not (old or new):
+        raise DatasetError(f"{meta / expected} is missing (info.json says {version}). {FETCH}")
+
+
+def _check(layout: Layout, info: Mapping[str, Any]) -> None:
+    file, entries = layout.root / "meta/info.json", layout.episodes
+    if not entries:
+        raise DatasetError(f"{layout.root / 'meta'} lists no episodes.")
+    numbers = [entry.number for entry in entries]
+    if len(set(numbers)) != len(numbers):
+        twice = sorted(n for n in set(numbers) if numbers.count(n) > 1)
+        raise DatasetError(f"{layout.root / 'meta'} lists episodes {twice[:5]} more than once. {FETCH}")
+    if info.get("total_episodes", len(entries)) != len(entries):
+        raise DatasetError(
+            f"{file} states {info['total_episodes']} episodes, {layout.root / 'meta'} lists {len(entries)}. "
+            f"{FETCH}"
+        )
+    for entry in entries:
+        if entry.length < 1:
+            raise DatasetError(f"Episode {entry.number} of {layout.root} has {entry.length} steps.")
+        for camera, video in entry.videos.items():
+            if video.end_s is None or (video.end_s - video.start_s) * layout.fps >= entry.length - 0.5:
+                continue
+            raise DatasetError(
+                f"Episode {entry.number} of {layout.root} has {entry.length} steps at {layout.fps:g} Hz, but "
+                f"{video.end_s - video.start_s:.3f} s of video {camera!r} ({video.path}). {FETCH}"
+            )
+    files = {entry.table for entry in entries} | {v.path for e in entries for v in e.videos.values()}
+    missing = sorted(str(path.relative_to(layout.root)) for path in files if not path.is_file())
+    if missing:
+        shown = "".join(f"\n  - {path}" for path in missing[:20])
+        more = f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
+        raise DatasetError(
+            f"{len(missing)} of {len(files)} files of {layout.root} are missing (of {layout.version}, as "
+            f"meta/info.json says):{shown}{more}\nFetch them (Git LFS?), or drop their episodes."
+        )

@@ -1,0 +1,182 @@
+"""Recording what a loop does into a store: every episode, successful or not, so that running feeds training.
+
+An instruction that changes, or an operator who holds the arm, ends one episode and begins the next: the
+store says one sentence of each. What was held still is not recorded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from vla.control.loop import Tick
+from vla.data.store import EpisodeStore
+from vla.embodiment import Embodiment
+from vla.interfaces import AUX_KEYS
+from vla.robots import Reading
+from vla.types import Episode, Observation, Step
+
+
+class EpisodeRecorder:
+    """Collects steps into one episode; what was seen must outlive the env's buffers (:func:`copied`).
+
+    The label of a step is what was wanted, inside the fields' ranges; where that is not finite, what was
+    executed.
+
+    Args:
+        embodiment: whose actions.
+        provenance: facts stored with the episode.
+    """
+
+    def __init__(self, embodiment: Embodiment, provenance: Mapping[str, Any]) -> None:
+        self._embodiment, self._provenance = embodiment, dict(provenance)
+        self._steps: list[Step] = []
+        self._safety: Counter[str] = Counter()
+        self._success = False
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @property
+    def instruction(self) -> str:
+        return self._steps[0].observation.instruction if self._steps else ""
+
+    def add(
+        self,
+        seen: Observation,
+        wanted: np.ndarray,
+        executed: np.ndarray,
+        *,
+        success: bool,
+        events: Iterable[str] = (),
+    ) -> None:
+        """One step.
+
+        Args:
+            seen: before acting.
+            wanted: what the policy asked for.
+            executed: what was sent to the arm.
+            success: whether the task is fulfilled after it.
+            events: stages of the safety envelope that changed the action.
+        """
+        arm, executed = self._embodiment, np.array(executed, np.float32)
+        finite = np.isfinite(wanted).all()
+        label = np.clip(arm.check_action(wanted), arm.action_low, arm.action_high) if finite else executed
+        self._steps.append(Step(observation=seen, action=label, executed=executed))
+        self._safety.update(events)
+        self._success = success
+
+    def episode(self) -> Episode:
+        """What was added so far."""
+        safety = {"safety": dict(self._safety)} if self._safety else {}
+        return Episode(
+            steps=_with_all_aux(self._steps),
+            instruction=self.instruction,
+            embodiment=self._embodiment.name,
+            success=self._success,
+            provenance={**self._provenance, **safety},
+        )
+
+
+class StoreRecorder:
+    """Loop hook that commits every episode of a loop to a store, in a thread of its own.
+
+    Use as a context manager around the loop: leaving it commits what was begun, also after an error.
+
+    Args:
+        store: where; nobody else appends through this handle meanwhile.
+        embodiment: the arm; it is registered here.
+        provenance: facts stored with every episode.
+
+    Raises:
+        IncompatibleError: the store holds another arm of this name.
+    """
+
+    def __init__(self, store: EpisodeStore, embodiment: Embodiment, provenance: Mapping[str, Any]) -> None:
+        store.add_embodiment(embodiment)
+        self._store, self._embodiment, self._provenance = store, embodiment, dict(provenance)
+        self._recorder: EpisodeRecorder | None = None
+        self._segment = 0
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+        self._pending: list[Future[int]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def started(self, reading: Reading) -> None:
+        self._provenance |= scene_facts(reading.info)
+
+    def ticked(self, tick: Tick) -> None:
+        if tick.chunk is None:
+            self._commit()
+            return
+        if self._recorder is not None and self._recorder.instruction != tick.observation.instruction:
+            self._commit()
+        if self._recorder is None:
+            facts = {**self._provenance, "segment": self._segment, "first_step": tick.index}
+            self._recorder = EpisodeRecorder(self._embodiment, facts)
+            self._segment += 1
+        self._recorder.add(
+            copied(tick.observation),
+            np.asarray(tick.chunk.actions[0]),
+            tick.safe.action,
+            success=bool(tick.reading.info.get("success", False)),
+            events=tick.safe.events,
+        )
+
+    def close(self) -> None:
+        """Commit what was begun and wait until all is on disk; raises what went wrong there."""
+        self._commit()
+        self._thread.shutdown()
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
+
+    def _commit(self) -> None:
+        if self._recorder is not None:
+            self._pending.append(self._thread.submit(self._store.append, self._recorder.episode()))
+        self._recorder = None
+
+
+def scene_facts(info: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What the info of a reset says of the scene and auxiliary quantities point into, for the provenance."""
+    return {key: list(info[key]) for key in ("other_instructions", "things") if info.get(key)}
+
+
+def ensure_store(path: str | Path, made_by: str) -> None:
+    """Make an empty store where there is nothing yet."""
+    if not Path(path).exists():
+        EpisodeStore.create(path, provenance={"made_by": made_by}).close()
+
+
+def _with_all_aux(steps: list[Step]) -> tuple[Step, ...]:
+    """Every step with the same auxiliary quantities: NaN where one was not known."""
+    sizes = {key: np.shape(value) for step in steps for key, value in step.observation.aux.items()}
+    if all(step.observation.aux.keys() == sizes.keys() for step in steps):
+        return tuple(steps)
+    unknown = {
+        key: np.full(shape or (AUX_KEYS.get(key, 1),), np.nan, np.float32) for key, shape in sizes.items()
+    }
+    return tuple(
+        replace(step, observation=replace(step.observation, aux={**unknown, **step.observation.aux}))
+        for step in steps
+    )
+
+
+def copied(seen: Observation) -> Observation:
+    """An observation that outlives the env's buffers."""
+    return replace(
+        seen,
+        images={name: np.array(image) for name, image in seen.images.items()},
+        state={name: np.array(value, np.float32) for name, value in seen.state.items()},
+        aux={name: np.array(value, np.float32) for name, value in seen.aux.items()},
+    )

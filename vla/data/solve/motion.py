@@ -1,0 +1,209 @@
+"""What the action does to the tool: change, target or velocity; which frame; which unit; how late.
+
+For step t let ``y = p[t+1] - p[t]`` be the tool's move and ``a`` the action's three entries in row
+``t + lag``. A change explains y by ``a`` itself, a target by ``a - p[t]``; each is tried in the world's frame
+and, turned by the orientation in the state, in the tool's. The hypothesis that explains most wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from vla.data.solve.answers import Answer, accept, confidence_of, refuse
+from vla.data.solve.kinematics import LENGTH_UNITS, moving, place
+from vla.data.solve.rotation import explained
+from vla.data.solve.tracks import Block, Tracks
+
+LAGS = (0, 1, 2, 3, 4, -1, -2)
+_WINDOW = 4  # steps over which gains are measured, so that a slow servo counts less
+_EXPLAINS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion:
+    """One hypothesis and how much of the tool's motion it explains."""
+
+    action: Block
+    position: Block
+    mode: str  # "delta" (also velocity) or "absolute"
+    frame: str
+    lag: int
+    scale: float  # absolute: metres an entry unit
+    score: float
+
+
+def search_motion(
+    tracks: Tracks,
+    positions: dict[Block, list[np.ndarray]],
+    turned: list[Rotation] | None,
+) -> list[Motion]:
+    """All hypotheses, best first.
+
+    Args:
+        positions: blocks of the state that may be the tool's position, in metres (as stored where unknown).
+        turned: the tool's orientation of each episode, where it is known.
+    """
+    found = []
+    matrices = [r.as_matrix() for r in turned] if turned is not None else None
+    for block in tracks.action_blocks(3):
+        actions = tracks.parts(block)
+        for position, path in positions.items():
+            for lag in LAGS:
+                a, p, y = pairs(actions, path, lag)
+                found.append(_motion(block, position, "delta", "world", lag, 1.0, explained(a, y)))
+                scale = _level_scale(a, p)
+                if scale is not None:
+                    x = a * scale - p
+                    score = _beyond_return(x, p, y) if _same_level(a * scale, p) else 0.0
+                    found.append(_motion(block, position, "absolute", "world", lag, scale, score))
+                if matrices is not None:
+                    x = _turn(actions, matrices, lag)
+                    found.append(_motion(block, position, "delta", "tool", lag, 1.0, explained(x, y)))
+    return sorted(found, key=lambda motion: -motion.score)
+
+
+def motion_answers(
+    tracks: Tracks,
+    found: list[Motion],
+    path: list[np.ndarray],
+    turned: list[Rotation] | None,
+    control_hz: float | None,
+) -> list[Answer]:
+    """Questions ``action_position``, ``action_mode``, ``action_frame``, ``action_lag``, ``action_unit``."""
+    questions = ("action_position", "action_mode", "action_frame", "action_lag", "action_unit")
+    steps = moving(np.concatenate([np.diff(p, axis=0) for p in path])) if path else 0
+    if not found or found[0].score < _EXPLAINS:
+        best = f"best {100 * max(found[0].score, 0):.0f} % explained" if found else "no three entries"
+        return [refuse(q, "no entries of the action explain how the tool moves", best) for q in questions]
+    best = found[0]
+
+    def rival(same: str) -> float:
+        return max((m.score for m in found[1:] if getattr(m, same) != getattr(best, same)), default=0.0)
+
+    def say(same: str) -> str:
+        return (
+            f"explains {100 * best.score:.0f} % of the tool's motion, the best other "
+            f"{100 * max(rival(same), 0):.0f} %, {steps} moving steps"
+        )
+
+    sure = {k: confidence_of(best.score, rival(k), steps) for k in ("action", "mode", "frame", "lag")}
+    mode, unit, unit_said = _unit(tracks, best, path, turned, control_hz)
+    value = {**place(best.action), "axes": [0, 1, 2], "signs": [1, 1, 1]}
+    answers = [accept("action_position", value, sure["action"], say("action"))]
+    if mode:
+        answers.append(accept("action_mode", mode, sure["mode"], f"{say('mode')}; {unit_said}"))
+    else:
+        answers.append(refuse("action_mode", "change or velocity cannot be told apart", unit_said))
+    frame_said = say("frame") if turned is not None else "moves straight along the world's axes"
+    answers.append(accept("action_frame", best.frame, sure["frame"], frame_said))
+    if best.lag >= 0:
+        answers.append(accept("action_lag", best.lag, sure["lag"], say("lag")))
+    else:
+        said = f"the tool answers {-best.lag} steps after the action; {say('lag')}"
+        answers.append(accept("action_lag", 0, sure["lag"], said))
+        answers.append(accept("response_delay", -best.lag, sure["lag"], said))
+    answers.append(
+        accept("action_unit", unit, sure["action"], unit_said)
+        if unit
+        else refuse("action_unit", "the gain fits no unit: scaled numbers?", unit_said)
+    )
+    return answers
+
+
+def pairs(
+    actions: list[np.ndarray], path: list[np.ndarray], lag: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(action rows, positions before, moves) of the same steps over all episodes."""
+    a, p, y = [], [], []
+    for action, positions in zip(actions, path, strict=True):
+        rows = np.arange(max(0, -lag), len(positions) - 1)
+        rows = rows[rows + lag < len(action)]
+        a.append(action[rows + lag])
+        p.append(positions[rows])
+        y.append(positions[rows + 1] - positions[rows])
+    return np.concatenate(a), np.concatenate(p), np.concatenate(y)
+
+
+def _motion(
+    action: Block, position: Block, mode: str, frame: str, lag: int, scale: float, score: float
+) -> Motion:
+    return Motion(action=action, position=position, mode=mode, frame=frame, lag=lag, scale=scale, score=score)
+
+
+def _turn(actions: list[np.ndarray], matrices: list[np.ndarray], lag: int) -> np.ndarray:
+    """Action rows turned from the tool's frame into the world's, in step with :func:`pairs`."""
+    out = []
+    for action, turn in zip(actions, matrices, strict=True):
+        rows = np.arange(max(0, -lag), len(action) - 1)
+        rows = rows[rows + lag < len(action)]
+        out.append(np.einsum("tij,tj->ti", turn[rows], action[rows + lag]))
+    return np.concatenate(out)
+
+
+def _level_scale(a: np.ndarray, p: np.ndarray) -> float | None:
+    """The ratio of units that brings ``a`` to the level of ``p``; None where they differ otherwise."""
+    x, y = a - a.mean(axis=0), p - p.mean(axis=0)
+    power = (x**2).sum()
+    slope = (x * y).sum() / power if power > 1e-12 else 0.0
+    if slope <= 0:
+        return None
+    ratio = min((1.0, 1e-3, 1e-2, 1e3, 1e2, 10.0, 0.1), key=lambda r: abs(np.log(slope / r)))
+    return ratio if abs(np.log(slope / ratio)) < 0.4 else None
+
+
+def _beyond_return(x: np.ndarray, p: np.ndarray, y: np.ndarray) -> float:
+    """Share of the moves that targets explain beyond what returning to the middle would."""
+    alone = explained(p.mean(axis=0) - p, y)
+    return 1 - (1 - explained(x, y)) / max(1 - alone, 1e-6)
+
+
+def _same_level(a: np.ndarray, p: np.ndarray) -> bool:
+    """Whether targets lie where the positions lie."""
+    spread = np.sqrt(((p - p.mean(axis=0)) ** 2).sum(axis=1).mean())
+    return bool(np.linalg.norm((a - p).mean(axis=0)) < spread)
+
+
+def _unit(
+    tracks: Tracks,
+    best: Motion,
+    path: list[np.ndarray],
+    turned: list[Rotation] | None,
+    control_hz: float | None,
+) -> tuple[str | None, str | None, str]:
+    """(mode, unit, evidence): the gain over a few steps says which unit and, with the rate, velocity."""
+    if best.mode == "absolute":
+        unit = next((n for n, size in LENGTH_UNITS.items() if np.isclose(size, best.scale)), None)
+        return "absolute", unit, f"targets at {best.scale:g} m a unit"
+    gain = _window_gain(tracks.parts(best.action), path, turned if best.frame == "tool" else None, best.lag)
+    known: list[tuple[float, str, str]] = [(s, "delta", f"{n}/step") for n, s in LENGTH_UNITS.items()]
+    if control_hz:
+        known += [(s / control_hz, "velocity", f"{n}/s") for n, s in LENGTH_UNITS.items() if n != "cm"]
+    ranked = sorted((abs(np.log(max(gain, 1e-9) / size)), mode, unit) for size, mode, unit in known)
+    said = f"the tool moves {gain:.4g} m for an action of 1"
+    off, mode, unit = ranked[0]
+    if off > np.log(1.8) or ranked[1][0] < off + np.log(1.8):
+        return None, None, f"{said}; nearest {unit}, off by a factor {np.exp(off):.2f}"
+    return mode, unit, said
+
+
+def _window_gain(
+    actions: list[np.ndarray], path: list[np.ndarray], turned: list[Rotation] | None, lag: int
+) -> float:
+    top = bottom = 0.0
+    for e, (action, positions) in enumerate(zip(actions, path, strict=True)):
+        rows = np.arange(max(0, -lag), len(positions) - 1)
+        rows = rows[rows + lag < len(action)]
+        a = action[rows + lag]
+        if turned is not None and len(rows):
+            a = np.einsum("tij,tj->ti", turned[e].as_matrix()[rows], a)
+        y = positions[rows + 1] - positions[rows]
+        if len(rows) < _WINDOW:
+            continue
+        kernel = np.ones(_WINDOW)
+        for axis in range(3):
+            x_sum, y_sum = (np.convolve(v[:, axis], kernel, "valid") for v in (a, y))
+            top, bottom = top + float(x_sum @ y_sum), bottom + float(x_sum @ x_sum)
+    return top / bottom if bottom > 0 else 0.0

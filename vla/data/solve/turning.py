@@ -1,0 +1,133 @@
+"""What the action does to the tool's orientation: turns in the world's or the tool's frame, or targets."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from vla.data.solve.answers import Answer, accept, confidence_of, refuse
+from vla.data.solve.kinematics import moving, place
+from vla.data.solve.rotation import explained, read, readings, turning
+from vla.data.solve.tracks import Block, Tracks
+
+_EXPLAINS = 0.5
+_STILL_RAD = 0.002
+
+
+def turning_answers(
+    tracks: Tracks,
+    turned: list[Rotation] | None,
+    without: tuple[Block | None, ...],
+    mode: str | None,
+    frame: str | None,
+    lag: int,
+    control_hz: float | None,
+) -> tuple[Block | None, list[Answer]]:
+    """Questions ``action_rotation``, ``action_rotation_unit``; also the block that was found.
+
+    Args:
+        turned: orientation of the tool, an array of rotations for each episode.
+        without: blocks of the action that mean something else.
+        mode, frame, lag: of the action's position.
+    """
+    if turned is None or mode is None or frame is None:
+        return None, _refused("the orientation in the state, or how the action moves the tool, is unknown")
+    if mode == "absolute":
+        return _target(tracks, turned, without, lag)
+    return _turn(tracks, turned, without, mode, frame, lag, control_hz)
+
+
+def _turn(
+    tracks: Tracks,
+    turned: list[Rotation],
+    without: tuple[Block | None, ...],
+    mode: str,
+    frame: str,
+    lag: int,
+    control_hz: float | None,
+) -> tuple[Block | None, list[Answer]]:
+    scored: list[tuple[float, int, Block, float]] = []
+    steps = 0
+    for size in (3, 1):
+        for block in tracks.action_blocks(size, without=without):
+            x, y = turning(turned, tracks.parts(block), frame, lag)
+            y = y if size == 3 else y[:, 2:]
+            if not (x.std(axis=0) > 1e-6).any():
+                continue
+            steps = max(steps, moving(y))
+            scored.append((explained(x, y), size, block, _gain(x, y)))
+    if not scored:
+        return None, _refused("no entries of the action move beside those already understood")
+    scored.sort(key=lambda item: (-round(item[0], 2), -item[1]))
+    whole = [s for s in scored if s[1] == 3 and s[0] >= _EXPLAINS and s[2].overlaps(scored[0][2])]
+    score, size, best, gain = whole[0] if whole else scored[0]
+    if score < _EXPLAINS:
+        return None, _refused(
+            "no entries of the action explain how the tool turns", f"best {100 * max(score, 0):.0f} %"
+        )
+    beside = Block(column=best.column, start=best.start - 2, size=3)
+    alone = size == 3 or best.start < 2 or any(beside.overlaps(other) for other in without)
+    if not alone and (tracks.stacked(beside)[:, :2].std(axis=0) > 1e-6).all():
+        why = "one entry follows the turning alone, but the two before it move as well"
+        return None, _refused(why, f"best {100 * score:.0f} %")
+    second = max((s for s, _, block, _ in scored if not block.overlaps(best)), default=0.0)
+    said = f"explains {100 * score:.0f} % of the turning, other entries {100 * max(second, 0):.0f} %"
+    sure = confidence_of(score, second, steps)
+    value = {**place(best), "format": "rotvec" if size == 3 else "yaw"}
+    seconds = "s" if mode == "velocity" else "step"
+    per_step = 1.0 / control_hz if mode == "velocity" and control_hz else 1.0
+    off = {u: abs(np.log(max(gain, 1e-9) / (f * per_step))) for u, f in (("rad", 1.0), ("deg", np.pi / 180))}
+    unit = min(off, key=lambda u: off[u])
+    gain_said = f"turns {gain:.4g} rad for an action of 1"
+    answers = [accept("action_rotation", value, sure, said)]
+    if off[unit] > np.log(2.0):
+        answers.append(refuse("action_rotation_unit", "the gain fits no unit: scaled numbers?", gain_said))
+    else:
+        answers.append(accept("action_rotation_unit", f"{unit}/{seconds}", sure, gain_said))
+    return best, answers
+
+
+def _target(
+    tracks: Tracks, turned: list[Rotation], without: tuple[Block | None, ...], lag: int
+) -> tuple[Block | None, list[Answer]]:
+    """The reading of the action that lies nearest to where the tool points next."""
+    if tracks.action_column is None:
+        return None, _refused("there is no action")
+    motion = np.sqrt(np.mean(np.concatenate([(r * r.mean().inv()).magnitude() ** 2 for r in turned])))
+    steps = sum(len(r) for r in turned)
+    scored = []
+    for reading in readings(tracks, tracks.action_column, without=without):
+        squares = []
+        for values, rotation in zip(tracks.parts(reading.block), turned, strict=True):
+            late = max(lag, 0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                target = read(values[late : len(values) - 1], reading)
+            squares.append((rotation[1 : 1 + len(target)] * target.inv()).magnitude() ** 2)
+        scored.append((float(np.sqrt(np.concatenate(squares).mean())), reading))
+    if not scored or motion < _STILL_RAD:
+        return None, _refused("no entries of the action can be an orientation, or the tool never turns")
+    scored.sort(key=lambda item: item[0])
+    off, best = scored[0]
+    second = next((s for s, r in scored[1:] if r.block != best.block or r.format != best.format), 10 * motion)
+    said = (
+        f"within {np.rad2deg(off):.1f} deg of the next orientation, the next best reading "
+        f"{np.rad2deg(second):.1f}"
+    )
+    score, other = 1 - (off / motion) ** 2, 1 - (min(second, motion) / motion) ** 2
+    sure = confidence_of(score, other, steps) if score > _EXPLAINS else 0.0
+    found = accept("action_rotation", best.value(), sure, said, "no reading follows the orientation")
+    if found.refused:
+        return None, _refused(found.refused, said)
+    return best.block, [found, accept("action_rotation_unit", best.unit, sure, said)]
+
+
+def _gain(x: np.ndarray, y: np.ndarray) -> float:
+    power = float((x**2).sum())
+    return float((x * y).sum()) / power if power > 0 else 0.0
+
+
+def _refused(why: str, evidence: str = "") -> list[Answer]:
+    return [refuse(q, why, evidence) for q in ("action_rotation", "action_rotation_unit")]

@@ -1,0 +1,96 @@
+"""Position and rotation of the tool without a robot model: what the action moves as a tool is moved."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla.data.solve.answers import Answer, accept, confidence_of, refuse
+from vla.data.solve.kinematics import moving, place
+from vla.data.solve.motion import Motion, search_motion
+from vla.data.solve.rotation import Reading, rotation_from_action
+from vla.data.solve.tracks import Block, Tracks
+
+_EXPLAINS = 0.5
+_REACH_M = 2.5  # no table-top arm reaches further from its base ...
+_SPAN_M = (0.04, 2.5)  # ... and demonstrations move by more than the first of these
+
+
+def position_without_model(
+    tracks: Tracks,
+) -> tuple[list[Motion], list[np.ndarray] | None, list[Answer]]:
+    """Hypotheses best first, the tool's path in metres where found, ``position`` and ``position_unit``."""
+    candidates = {b: tracks.parts(b) for b in tracks.state_blocks(3)}
+    motions = search_motion(tracks, candidates, None)
+    if not motions or motions[0].score < _EXPLAINS:
+        best = f"best {100 * max(motions[0].score, 0):.0f} % explained" if motions else ""
+        why = "no three entries of the state follow three of the action"
+        return motions, None, [refuse("position", why, best), refuse("position_unit", why, best)]
+    in_step = [m for m in motions if _in_step(m, motions[0])]
+    run = [m for m in in_step if (m.mode, m.lag) == (motions[0].mode, motions[0].lag)]
+    best = min(run, key=lambda m: m.position.start)
+    second = max((m.score for m in motions if m not in in_step and m.position != best.position), default=0.0)
+    steps = moving(np.concatenate([np.diff(p, axis=0) for p in candidates[best.position]]))
+    said = (
+        f"follows the action ({100 * best.score:.0f} % explained, other entries "
+        f"{100 * max(second, 0):.0f} %), {steps} moving steps"
+    )
+    sure = confidence_of(best.score, second, steps)
+    if len(run) > 1:  # rotations follow the action too: the position comes first in every published layout
+        said, sure = f"{said}; first of {len(run) + 2} entries in a row that follow it", min(sure, 0.7)
+    value = {**place(best.position), "axes": [0, 1, 2], "signs": [1, 1, 1]}
+    found = accept("position", value, sure, said)
+    unit, unit_said = _plausible_unit(tracks.stacked(best.position))
+    if found.refused or unit is None:
+        why = found.refused or "no unit makes the numbers an arm's reach"
+        return motions, None, [found, refuse("position_unit", why, unit_said)]
+    scale = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}[unit]
+    path = [p * scale for p in candidates[best.position]]
+    return (
+        search_motion(tracks, {best.position: path}, None),
+        path,
+        [found, accept("position_unit", unit, min(sure, 0.9), unit_said)],
+    )
+
+
+def _in_step(motion: Motion, best: Motion) -> bool:
+    """Whether a hypothesis continues the entries of the best one in step with the action."""
+    shift = motion.position.start - best.position.start
+    return (
+        motion.position.column == best.position.column
+        and motion.action.start - best.action.start == shift
+        and abs(shift) <= 3
+        and motion.score >= _EXPLAINS
+    )
+
+
+def rotation_without_model(
+    tracks: Tracks, motions: list[Motion], known: tuple[Block | None, ...]
+) -> tuple[Reading | None, list[Answer]]:
+    """The rotation questions, from the three entries of the action that follow its position."""
+    why = "it takes a robot model, or an action that turns the tool by three numbers a step"
+    refused = [refuse("rotation", why), refuse("rotation_unit", why)]
+    if not motions or motions[0].mode != "delta":
+        return None, refused
+    best = motions[0]
+    start = best.action.start + 3
+    if start + 3 > tracks.width(best.action.column):
+        return None, refused
+    turns = tracks.parts(Block(column=best.action.column, start=start, size=3))
+    tries = [rotation_from_action(tracks, turns, known, frame, best.lag) for frame in ("world", "tool")]
+    good = [t for t in tries if t[0] is not None]
+    if not good:
+        return tries[0]
+    return max(good, key=lambda item: item[1][0].confidence)
+
+
+def _plausible_unit(values: np.ndarray) -> tuple[str | None, str]:
+    """The one unit in which an arm could have been there."""
+    low, high = np.quantile(values, [0.01, 0.99], axis=0)
+    span, far = float((high - low).max()), float(np.abs(values).max())
+    fits = [
+        unit
+        for unit, scale in (("m", 1.0), ("mm", 1e-3), ("cm", 1e-2))
+        if far * scale <= _REACH_M and _SPAN_M[0] <= span * scale <= _SPAN_M[1]
+    ]
+    said = f"reaches to {far:.3g} and spans {span:.3g} as stored; plausible as {', '.join(fits) or 'nothing'}"
+    return (fits[0] if len(fits) == 1 else None), said

@@ -32,6 +32,6 @@ def config() -> TrainConfig:
         ),
         model=ModelConfig(width=128, heads=("flow", "regression"), num_noise=2),
         optim=OptimConfig(batch_size=64, lr=1e-3),
-        budget=BudgetConfig(steps=6000, minutes=9.0),
+        budget=BudgetConfig(steps=6000, minutes=10.0),
         checkpoint_minutes=2.0,
     )

@@ -48,7 +48,7 @@ from vla.data.store import EpisodeStore
 from vla.data.summary import store_bytes
 from vla.data.windows import Batch, WindowConfig, WindowDataset
 from vla.embodiment import Camera, Embodiment
-from vla.report.tables import text_table
+from vla.text import text_table
 from vla.types import Episode, Observation, Step
 
 PEER = Path(__file__).with_name("bench_data_peer.py")

@@ -29,7 +29,7 @@ import tyro
 
 from vla import registry
 from vla.interfaces import Env, Suite, observation_from_gym
-from vla.report.tables import text_table
+from vla.text import text_table
 
 SIZES = (64, 96, 128)
 MIN_SPEEDUP = 5.0

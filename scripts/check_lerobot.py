@@ -32,7 +32,7 @@ from vla.data.readers import open_source
 from vla.data.source import EpisodeSource, read_episode, read_frames
 from vla.data.store import EpisodeStore
 from vla.interfaces import Cell
-from vla.report.tables import text_table
+from vla.text import text_table
 
 SIDE = Path(__file__).with_name("lerobot_side.py")
 MAX_LOSSY = 8.0  # mean difference of a picture after AV1, levels of 255

@@ -35,7 +35,7 @@ from vla.data.solve.robot import MujocoRobot, suite_robot
 from vla.data.source import read_frames
 from vla.data.store import EpisodeStore
 from vla.interfaces import Cell
-from vla.report.tables import text_table
+from vla.text import text_table
 
 SUITE, TASKS = "tabletop", ("pick", "place")
 STATE, ACTION = "observation.state", "action"

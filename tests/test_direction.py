@@ -17,7 +17,7 @@ FOLDERS = [*PACKAGES.values(), ROOT / "configs", ROOT / "scripts", ROOT / "tests
 #: Layers from the bottom up: a module of ``vla`` imports its own layer and those below.
 LAYERS = (
     {"errors"},
-    {"files", "provenance"},
+    {"files", "provenance", "text"},
     {"types", "spaces", "embodiment", "interfaces", "registry"},
     {"data", "models", "control", "robots", "kernels", "serve", "transforms", "contract", "testing"},
     {"train", "eval", "report", "session"},

@@ -8,7 +8,7 @@ import pytest
 
 from vla.cli import main as cli
 from vla.cli.main import VERBS, main
-from vla.errors import StoreError
+from vla.errors import DatasetError
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]):
@@ -60,13 +60,13 @@ def test_our_errors_are_messages_without_traceback(capsys, monkeypatch: pytest.M
     monkeypatch.delenv("VLA_DEBUG", raising=False)
     assert main(["data", "info", "/nowhere"]) == 2
     text = capsys.readouterr().err
-    assert text.startswith("vla: /nowhere is not an episode store")
+    assert text.startswith("vla: There is nothing at /nowhere")
     assert "Traceback" not in text
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("VLA_DEBUG", "1")
-    with pytest.raises(StoreError):
+    with pytest.raises(DatasetError):
         main(["data", "info", "/nowhere"])
 
 

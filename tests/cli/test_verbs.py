@@ -10,6 +10,7 @@ from vla.cli.flags import policy_spec
 from vla.cli.main import main
 from vla.cli.train import read_flags
 from vla.errors import CheckpointError, ConfigError
+from vla.provenance import usable_cores
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """

@@ -2,67 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 
 from tests.data.worlds import make_arm
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription
 from vla.data.mapped import MappedSource
-from vla.data.source import RawCamera, RawColumn, RawEpisode
+from vla.data.readers.memory import MemoryDataset, MemoryEpisode
 from vla.embodiment import Embodiment
 
-
-@dataclass(frozen=True)
-class ArrayFrames:
-    pictures: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.pictures.shape[1], self.pictures.shape[2]
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def read(self, step: int, out: np.ndarray) -> None:
-        out[:] = self.pictures[step]
-
-
-class MemoryRaw:
-    """Episodes given as columns and pictures by name; ``time_s`` [T] where there is such a column."""
-
-    format, robot, control_hz = "memory", None, None
-
-    def __init__(self, episodes: list[dict[str, np.ndarray]], cameras: tuple[str, ...] = ()) -> None:
-        self.path, self._data, first = Path("memory"), episodes, episodes[0]
-        self.cameras = {
-            c: RawCamera(name=c, height=first[c].shape[1], width=first[c].shape[2]) for c in cameras
-        }
-        self.columns = {
-            name: RawColumn(name=name, size=values.shape[1], dtype=values.dtype.name)
-            for name, values in first.items()
-            if name not in cameras and values.ndim == 2
-        }
-        self.episodes = [
-            RawEpisode(index=i, length=len(e["action"]), instruction="reach the red square", provenance={})
-            for i, e in enumerate(episodes)
-        ]
-
-    def column(self, index: int, name: str) -> np.ndarray:
-        return self._data[index][name]
-
-    def time_s(self, index: int) -> np.ndarray | None:
-        return self._data[index].get("time_s")
-
-    def frame_reader(self, index: int, camera: str) -> ArrayFrames:
-        return ArrayFrames(self._data[index][camera])
-
-    def checksum(self) -> int:
-        return 1
-
-    def close(self) -> None:
-        pass
+INSTRUCTION = "reach the red square"
 
 
 def memory_source(
@@ -77,12 +25,11 @@ def memory_source(
             "state": rng.normal(size=(length, arm.state_dim)).astype(np.float32),
             "action": rng.uniform(arm.action_low, arm.action_high, (length, arm.action_dim)),
         }
-        for camera in arm.cameras:
-            columns[camera.name] = rng.integers(
-                0, 256, (length, camera.height, camera.width, 3), dtype=np.uint8
-            )
-        episodes.append(columns)
-    return MappedSource(MemoryRaw(episodes, tuple(c.name for c in arm.cameras)), describe(arm))
+        pictures = {
+            c.name: rng.integers(0, 256, (length, c.height, c.width, 3), dtype=np.uint8) for c in arm.cameras
+        }
+        episodes.append(MemoryEpisode(columns=columns, pictures=pictures, instruction=INSTRUCTION))
+    return MappedSource(MemoryDataset(episodes), describe(arm))
 
 
 def describe(arm: Embodiment) -> DatasetDescription:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tests.data.memory import MemoryRaw, describe, memory_source
+from tests.data.memory import INSTRUCTION, describe, memory_source
 from tests.data.worlds import make_arm
 from vla.data.mapped import MappedSource
+from vla.data.readers.memory import MemoryDataset, MemoryEpisode
 from vla.data.resample import ResampledSource
 from vla.embodiment import Field
 from vla.errors import DatasetError, EmbodimentError
@@ -26,10 +27,9 @@ def field(name: str, size: int, slot: str, mode: str, rotation: str = "none") ->
 def source_of(values: np.ndarray, member: Field, time_s: np.ndarray | None = None) -> MappedSource:
     """One episode at 10 Hz whose only action field has these values."""
     arm = replace(make_arm("gamma"), cameras=(), action=(member,))
-    episode = {"state": np.zeros((len(values), arm.state_dim), np.float32), "action": values}
-    return MappedSource(
-        MemoryRaw([episode if time_s is None else {**episode, "time_s": time_s}]), describe(arm)
-    )
+    columns = {"state": np.zeros((len(values), arm.state_dim), np.float32), "action": values}
+    episode = MemoryEpisode(columns=columns, time_s=time_s, instruction=INSTRUCTION)
+    return MappedSource(MemoryDataset([episode]), describe(arm))
 
 
 def test_deltas_add_up_and_their_range_grows_with_the_step():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-import copy
 from pathlib import Path
 
 import numpy as np

@@ -239,7 +239,7 @@ def test_projected_target_lies_on_the_target_in_the_picture() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_another_instruction_means_what_it_would_mean_if_it_were_asked(task: str) -> None:
     env, asked = make(task), make(task)
-    obs, info = env.reset(seed=6)
+    _, info = env.reset(seed=6)
     other = int(info["aux"]["other_instruction"][0])
     asked.reset(seed=6)
     asked.set_instruction(info["other_instructions"][other])

@@ -38,12 +38,21 @@ def needed() -> set[str]:
     return found
 
 
+def installed(name: str) -> str:
+    """Its version; empty where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
 def test_every_installed_dependency_is_pinned():
     assert needed() <= set(pins())
 
 
 def test_every_pin_is_needed():
-    assert set(pins()) <= needed()
+    """Or belongs to an extra that is not installed here."""
+    assert not {name for name in set(pins()) - needed() if installed(name)}
 
 
 def test_pins_lie_inside_the_ranges_of_pyproject():
@@ -57,7 +66,8 @@ def test_pins_lie_inside_the_ranges_of_pyproject():
 
 
 def test_what_is_installed_is_what_is_pinned():
-    wrong = {n: v for n, v in pins().items() if Version(version(n)).public != v.public}
+    here = {name: installed(name) for name in pins()}
+    wrong = {n: v for n, v in pins().items() if here[n] and Version(here[n]).public != v.public}
     assert not wrong
 
 

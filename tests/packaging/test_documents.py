@@ -1,5 +1,6 @@
 """What the documents say to type works: Python blocks run, `vla` lines parse, links lead somewhere."""
 
+import importlib
 import os
 import re
 import shlex
@@ -40,11 +41,22 @@ def test_the_readme_example_is_short():
     assert len(after_imports.strip().splitlines()) <= 12
 
 
+class _ParsedError(Exception):
+    """The flags were understood."""
+
+
+def _parse_only(*arguments):
+    from vla.cli import flags
+
+    flags.parse(*arguments)
+    raise _ParsedError
+
+
 @pytest.mark.parametrize("line", VLA)
 def test_vla_lines_parse(line: str, monkeypatch: pytest.MonkeyPatch):
     """With the real parsers, up to the point where work would begin."""
     from vla.cli import flags
-    from vla.cli.data import Data
+    from vla.cli.data import ACTIONS
     from vla.cli.demo import Demo
     from vla.cli.doctor import Doctor
     from vla.cli.eval import Eval
@@ -57,7 +69,13 @@ def test_vla_lines_parse(line: str, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.chdir(ROOT)
         read_flags(Path(arguments[0]), arguments[1:])
         return
-    parsers = {"data": Data, "demo": Demo, "doctor": Doctor, "eval": Eval, "report": Report, "run": Run}
+    if verb == "data":
+        module = importlib.import_module(f"vla.cli.data.{ACTIONS[arguments[0]].module}")
+        monkeypatch.setattr(module, "parse", _parse_only)
+        with pytest.raises(_ParsedError):
+            getattr(module, f"run_{arguments[0]}")(arguments[1:])
+        return
+    parsers = {"demo": Demo, "doctor": Doctor, "eval": Eval, "report": Report, "run": Run}
     flags.parse(parsers[verb], verb, arguments)
 
 

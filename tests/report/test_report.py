@@ -18,9 +18,10 @@ from vla.eval.grid import EvalConfig
 from vla.eval.intervals import Rate
 from vla.report.figures import film_strip, interval_chart, jpeg_uri
 from vla.report.page import MEDIA_BYTES, write_report
-from vla.report.tables import safety_facts, summary_text, text_table
+from vla.report.tables import safety_facts, summary_text
 from vla.report.video import CAPTION_PX, LINGER_FRAMES, StateTrace, VideoWriter, read_frames, write_video
 from vla.robots.sim import SimRobot
+from vla.text import text_table
 
 VOID = {"meta", "img", "br"}
 

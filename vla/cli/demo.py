@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     from vla import registry
     from vla.data.generate import generate
     from vla.interfaces import Cell
-    from vla.report.tables import text_table
+    from vla.text import text_table
 
     suite = registry.suite(flags.suite)
     report = generate(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla.data.mapped import MappedSource
 from vla.data.readers import open_source
 from vla.data.resample import ResampledSource
 from vla.data.shards import crc32c
@@ -42,6 +43,7 @@ class SourceConfig:
         state_mode, action_mode: normalisation of its arms (see ``vla.data.statistics.Normalizer``); None:
             the recipe's. ``quantile`` suits actions whose declared range is a guess.
         failures: learn from unsuccessful episodes too.
+        skip_damaged: leave damaged episodes out and say which, instead of refusing the source.
     """
 
     path: str
@@ -53,6 +55,7 @@ class SourceConfig:
     state_mode: Mode | None = None
     action_mode: Mode | None = None
     failures: bool = False
+    skip_damaged: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.weight) and self.weight > 0):
@@ -79,7 +82,7 @@ def open_sources(
     with ExitStack() as opened:
         sources = []
         for config in configs:
-            source = open_source(config.path, config.description)
+            source = open_source(config.path, config.description, skip_damaged=config.skip_damaged)
             opened.callback(source.close)
             sources.append(_adapt(source, config, config.hz or control_hz))
         opened.pop_all()
@@ -154,6 +157,7 @@ def mixture_notes(
             notes.append(
                 f"{name}: {source.left_out} unsuccessful episodes left out (failures=True takes them)"
             )
+        notes += [f"{name}: left out, damaged: {what}" for what in damaged_episodes(source)]
         held = sum(
             "suite" in i.provenance and 0 <= int(i.provenance.get("seed", TRAIN_SEED)) < TRAIN_SEED
             for i in source.episodes
@@ -280,10 +284,23 @@ class AdaptedSource:
         self.source.close()
 
 
+def damaged_episodes(source: EpisodeSource) -> list[str]:
+    """What ``skip_damaged`` left out of a source, and why."""
+    inner = _innermost(source)
+    if isinstance(inner, EpisodeStore):
+        return [f"episode {d.episode}, {d.column}: {d.reason}" for d in inner.skipped]
+    return list(inner.raw.damaged) if isinstance(inner, MappedSource) else []
+
+
 def source_format(source: EpisodeSource) -> str:
     """``store`` for our own, else what the reader calls it."""
-    while isinstance(source, AdaptedSource | ResampledSource):
-        source = source.source
+    source = _innermost(source)
     if isinstance(source, EpisodeStore):
         return "store"
     return str(source.episodes[0].provenance.get("format", type(source).__name__))
+
+
+def _innermost(source: EpisodeSource) -> EpisodeSource:
+    while isinstance(source, AdaptedSource | ResampledSource):
+        source = source.source
+    return source

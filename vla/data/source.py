@@ -148,6 +148,11 @@ class RawDataset(Protocol):
         ...
 
     @property
+    def damaged(self) -> Sequence[str]:
+        """What was left out on opening because it is damaged, and why; empty unless that was asked for."""
+        ...
+
+    @property
     def robot(self) -> str | None:
         """The robot's name as the file states it; None where it does not."""
         ...

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vla.models.backbones.interface import KINDS
 from vla.models.heads.interface import masked_mean
 
-KINDS = ("target", "goal")  # what query 0 and query 1 of each camera are to find
 SPREAD_CELLS = 0.7  # standard deviation of the label's bump on the map, in cells
 CORNER_DM = 0.1  # the localisation loss is linear beyond this: 1 cm off must still pull
 

@@ -6,21 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from vla.eval.intervals import Rate
 from vla.eval.summary import SAFETY_COUNTS, Group, Row, Summary
-
-
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first to the left, the others to the right."""
-    table = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
-        ]
-        return "  ".join(cells).rstrip()
-
-    return "\n".join([line(table[0]), "  ".join("-" * w for w in widths), *map(line, table[1:])])
+from vla.text import text_table
 
 
 def rate_text(rate: Rate) -> str:

@@ -9,8 +9,8 @@ import torch
 
 from vla.data.windows import Batch
 from vla.interfaces import NUM_THINGS
-from vla.models.auxiliary import KINDS
 from vla.models.backbones import Backbone
+from vla.models.backbones.interface import KINDS
 from vla.models.policy_net import PolicyInputs, PolicyLabels, Things
 from vla.train.augment import ask_otherwise, drop_words, jitter_colours, shift_images
 from vla.train.config import AugmentConfig

@@ -45,6 +45,8 @@ class DataConfig:
         approach_share: share of every batch drawn from frames where the hand is still on its way to the
             target. Without it the net learns to find the target from its own hand. (A source without phases
             is drawn from uniformly.)
+        num_workers: processes that make batches ahead, for each training process (0: made when needed, which
+            small pictures on few cores are best served by).
         equal_cells: every (task, arm) of a source gets the same share of it, else every step.
         state_mode, action_mode: normalisation, where a source has no other (see ``SourceConfig``).
     """
@@ -55,6 +57,7 @@ class DataConfig:
     camera_roles: tuple[str, ...] = ("front", "wrist")
     image_size: int = 64
     approach_share: float = 0.6
+    num_workers: int = 0
     equal_cells: bool = True
     state_mode: Mode = "mean_std"
     action_mode: Mode = "range"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vla.contract import PolicyContract
+from vla.data.loader import BatchLoader
 from vla.data.mixture import (
     check_pictures,
     mixture_notes,
@@ -261,12 +262,21 @@ def batch_source(
         contract.normalizer().statistics,
         weights=[source.weight for source in config.data.sources],
     )
-    size = config.optim.batch_size // group.size
+    draw = {
+        "batch_size": config.optim.batch_size // group.size,
+        "seed": config.seed,
+        "rank": group.rank,
+        "world": group.size,
+        "num_workers": config.data.num_workers,
+    }
+    loader = BatchLoader(windows, **draw)
 
     def source(step: int) -> Batch:
-        return windows.step_batch(
-            seed=config.seed, step=step, batch_size=size, rank=group.rank, world=group.size
-        )
+        nonlocal loader
+        if step != loader.step:  # a resumed run begins elsewhere
+            loader.close()
+            loader = BatchLoader(windows, start=step, **draw)
+        return next(loader)
 
     return source
 

@@ -40,7 +40,7 @@ def run_check(argv: Sequence[str]) -> int:
     from vla.data.readers import open_source
     from vla.files import write_json
     from vla.report.data_page import write_check_page
-    from vla.report.tables import text_table
+    from vla.text import text_table
 
     source = open_source(flags.path, flags.description, tolerate_damage=True)
     report = check(source, CheckConfig(frames=flags.frames), progress=sys.stderr.isatty())

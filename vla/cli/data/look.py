@@ -79,7 +79,7 @@ def stats(path: Path, description: Path | None) -> int:
     """A row for every entry of state and action, by embodiment, in the fields' units."""
     from vla.data.readers import open_source
     from vla.data.statistics import compute_statistics
-    from vla.report.tables import text_table
+    from vla.text import text_table
 
     source = open_source(path, description)
     statistics, embodiments = compute_statistics(source), source.embodiments

@@ -50,6 +50,8 @@ class ReplayBuffer:
     control_hz = None
     robot = None
 
+    damaged: tuple[str, ...] = ()
+
     def __init__(self, path: Path) -> None:
         import zarr
         import zarr.storage

@@ -52,6 +52,8 @@ class LeRobotDataset:
             columns that ``meta`` states.
     """
 
+    damaged: tuple[str, ...] = ()
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.layout = read_layout(path)

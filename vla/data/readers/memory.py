@@ -37,6 +37,8 @@ class MemoryDataset:
 
     format = "memory"
 
+    damaged: tuple[str, ...] = ()
+
     def __init__(
         self,
         episodes: Sequence[MemoryEpisode],

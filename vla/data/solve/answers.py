@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vla.report.tables import text_table
+from vla.text import text_table
 
 if TYPE_CHECKING:
     from vla.data.description import DatasetDescription

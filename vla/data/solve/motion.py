@@ -20,6 +20,7 @@ from vla.data.solve.tracks import Block, Tracks
 LAGS = (0, 1, 2, 3, 4, -1, -2)
 _WINDOW = 4  # steps over which gains are measured, so that a slow servo counts less
 _EXPLAINS = 0.5
+_UNTRIED = 0.7  # confidence at most, where the other hypothesis could not be tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,10 @@ def motion_answers(
         answers.append(accept("action_mode", mode, sure["mode"], f"{say('mode')}; {unit_said}"))
     else:
         answers.append(refuse("action_mode", "change or velocity cannot be told apart", unit_said))
-    frame_said = say("frame") if turned is not None else "moves straight along the world's axes"
+    frame_said = say("frame")
+    if turned is None:
+        said = "moves along fixed axes; the tool's frame cannot be tried without an orientation"
+        frame_said, sure["frame"] = said, min(sure["frame"], _UNTRIED)
     answers.append(accept("action_frame", best.frame, sure["frame"], frame_said))
     if best.lag >= 0:
         answers.append(accept("action_lag", best.lag, sure["lag"], say("lag")))

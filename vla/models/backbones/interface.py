@@ -9,6 +9,8 @@ from torch import Tensor
 
 from vla.models.backbones.words import Tokens
 
+KINDS = ("target", "goal")  # what query 0 and query 1 of each camera are to find
+
 
 @dataclass(frozen=True, eq=False)
 class PrefixFeatures:

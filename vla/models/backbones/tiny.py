@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from vla.models.backbones.interface import PrefixFeatures
+from vla.models.backbones.interface import KINDS, PrefixFeatures
 from vla.models.backbones.words import PAD, UNKNOWN, Tokens, WordTokenizer
 from vla.models.layers import EncoderBlock
 
 _GROUPS = 8  # of GroupNorm
 _STRIDE = 4  # image pixels per map cell
+_REACH_CELLS = 2.5  # how far around its best cell a query reads that looks for one thing
 
 
 class TinyVLMConfig(PretrainedConfig):
@@ -120,6 +121,7 @@ class CameraEncoder(nn.Module):
         self.queries = nn.Linear(config.width, config.num_queries * channels)
         self.places = nn.Parameter(torch.randn(1, self.side * self.side, channels) * 0.1)
         self.norm_read = nn.LayerNorm(channels) if config.num_frequencies else nn.Identity()
+        self.one_place = config.find_things
         self.thing_query = nn.Linear(config.width, channels) if config.find_things else None
         self.token = nn.Linear(channels + 2 + 4 * config.num_frequencies, config.width)
         self.identity = nn.Parameter(torch.randn(config.num_queries, config.width) * 0.1)
@@ -149,13 +151,24 @@ class CameraEncoder(nn.Module):
         seen_BNF = seen.permute(0, 2, 3, 1).flatten(1, 2)
         if names_BKD is not None:
             logits_BKN = logits_BKN + self.find(names_BKD, seen_BNF)
-        attention_BKN = logits_BKN.softmax(-1)
+        attention_BKN = self._one_place(logits_BKN).softmax(-1)
         where_BK2 = attention_BKN @ self.grid_N2
         octaves = torch.pi * 2.0 ** torch.arange(self.num_frequencies, device=where_BK2.device)
         angle = (where_BK2[..., None] * octaves).flatten(-2)
         feature = self.norm_read(attention_BKN @ map_BNF)
         read = torch.cat([feature, where_BK2, angle.sin(), angle.cos()], -1)
         return self.token(read) + self.identity, logits_BKN, seen_BNF
+
+    def _one_place(self, logits_BKN: Tensor) -> Tensor:
+        """What the queries that look for one thing read: around their best cell only. Of two candidates the
+        mean place is nowhere.
+        """
+        if not self.one_place:
+            return logits_BKN
+        found_BkN, others_BKN = logits_BKN.split((len(KINDS), self.num_queries - len(KINDS)), dim=1)
+        best_Bk2 = self.grid_N2[found_BkN.argmax(-1)]
+        far_BkN = (best_Bk2[:, :, None] - self.grid_N2).abs().amax(-1) > _REACH_CELLS * 2 / self.side
+        return torch.cat([found_BkN.masked_fill(far_BkN, float("-inf")), others_BKN], dim=1)
 
     def find(self, names_BKD: Tensor, seen_BNF: Tensor) -> Tensor:
         """Where in the unmodulated map what is named might be: [B K N] (or names [U D] -> [B U N])."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -25,6 +25,8 @@ from vla.errors import ConfigError, StoreError, VlaError
 
 os.environ.setdefault("SVT_LOG", "1")  # the encoder speaks of errors only
 import av
+from av.codec.context import Flags
+from av.video.codeccontext import VideoCodecContext
 
 _SMALLEST = 64  # pixels a side that the encoder takes
 
@@ -138,9 +140,9 @@ class _Decoder:
     def reset(self) -> None:
         self.shown: tuple[str, int] = ("", -1)
         self._frame: av.VideoFrame | None = None
-        self._context = av.CodecContext.create("libdav1d", "r")
+        self._context = cast(VideoCodecContext, av.CodecContext.create("libdav1d", "r"))
         self._context.thread_count = 1
-        self._context.flags |= av.codec.context.Flags.low_delay  # a frame out for each unit in
+        self._context.flags |= Flags.low_delay  # a frame out for each unit in
 
     def decode(self, unit: bytes) -> None:
         try:

@@ -35,7 +35,7 @@ class FrameReader:
     ) -> None:
         self.origin, self.shape, self.index = origin, shape, index
         self._array, self._decode = array, decode
-        self._facts = memoryview(index).cast("B").cast("q")  # an element costs 40 ns, of numpy's 100
+        self._facts = index.data.cast("B").cast("q")  # an element costs 40 ns, of numpy's 100
         self._width = index.shape[1]
 
     def __len__(self) -> int:

@@ -150,7 +150,9 @@ class Normalizer:
         action_mode: Mode = "range",
         modes: Mapping[str, tuple[Mode, Mode]] | None = None,
     ) -> None:
-        self.modes = {name: (pair[0], pair[1]) for name, pair in (modes or {}).items()}
+        self.modes: dict[str, tuple[Mode, Mode]] = {
+            name: (pair[0], pair[1]) for name, pair in (modes or {}).items()
+        }
         for mode in (state_mode, action_mode, *(mode for pair in self.modes.values() for mode in pair)):
             if mode not in MODES:
                 raise UnknownNameError("normalisation mode", mode, MODES)

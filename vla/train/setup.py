@@ -83,7 +83,13 @@ def draft_contract(
     modes = _modes(config.data, sources)
     merged = merge_embodiments(sources)
     embodiments = {name: arm for name, arm in merged.items() if name in statistics}
-    normalizer = Normalizer(embodiments, statistics, modes=modes, **_recipe_modes(config.data))
+    normalizer = Normalizer(
+        embodiments,
+        statistics,
+        modes=modes,
+        state_mode=config.data.state_mode,
+        action_mode=config.data.action_mode,
+    )
     vocabulary = build_vocabulary(i.instruction for source in sources for i in source.episodes)
     network = network_config(config.model, config.data, embodiments, vocabulary)
     return PolicyContract(
@@ -244,7 +250,8 @@ def window_config(config: TrainConfig, modes: Mapping[str, tuple[Mode, Mode]]) -
         modes=modes,
         approach_share=config.data.approach_share,
         equal_cells=config.data.equal_cells,
-        **_recipe_modes(config.data),
+        state_mode=config.data.state_mode,
+        action_mode=config.data.action_mode,
     )
 
 
@@ -279,10 +286,6 @@ def batch_source(
         return next(loader)
 
     return source
-
-
-def _recipe_modes(config: DataConfig) -> dict[str, Mode]:
-    return {"state_mode": config.state_mode, "action_mode": config.action_mode}
 
 
 def _modes(config: DataConfig, sources: Sequence[EpisodeSource]) -> dict[str, tuple[Mode, Mode]]:

@@ -105,6 +105,8 @@ class InstructionEncoder(nn.Module):
 class CameraEncoder(nn.Module):
     """One camera's image and a condition vector -> K tokens and where they looked."""
 
+    grid_N2: Tensor
+
     def __init__(self, config: TinyVLMConfig) -> None:
         super().__init__()
         channels = config.width // 4

@@ -3,9 +3,10 @@
     python scripts/study_real_inputs.py --bridge DIR --lerobot DIR --lift FILE --handover FILE --out FILE
 
 Each input that is given is read in its own format, checked, solved for conventions (or refused), imported
-into our store and read back; then all of them are mixed with demonstrations of the tabletop suite, made on
-the spot, and a small policy trains on the mixture for a few steps. Prints a table and, last, one JSON line;
-exits with 1 where an input cannot be read, an import changes a number, or the loss does not fall.
+into our store and read back; then all of them, read where they lie, are mixed with demonstrations of the
+tabletop suite, made on the spot, and a small policy trains on the mixture for a few steps. Prints a table
+and, last, one JSON line; exits with 1 where an input cannot be read, an import changes a number, or the loss
+does not fall.
 
 ``--bridge`` is a folder of BridgeData V2 in RLDS (octo's debug set), ``--lerobot`` a LeRobotDataset v3.0,
 ``--lift`` and ``--handover`` the demo.hdf5 of human teleoperation in the robosuite 1.4.1 wheel.
@@ -32,6 +33,7 @@ import tyro
 from vla.data.check import check
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription
 from vla.data.importing import import_dataset
+from vla.data.mapped import MappedSource
 from vla.data.mixture import SourceConfig
 from vla.data.readers import open_raw, open_source
 from vla.data.solve import solve
@@ -77,7 +79,7 @@ def main() -> int:
         for name, path in given.items():
             if path is not None:
                 rows.append(take(name, path, work))
-                sources.append(SourceConfig(path=rows[-1].pop("store"), weight=1.0, resize=True))
+                sources.append(SourceConfig(path=str(path), description=rows[-1].pop("description")))
         training = train_on(sources, work, flags.steps)
     print(
         text_table(
@@ -122,9 +124,12 @@ def take(name: str, path: Path, work: Path) -> dict[str, Any]:
     store = work / f"{name}.zarr"
     import_dataset(source, store)
     arm = source.embodiments[source.episodes[0].embodiment]
+    assert isinstance(source, MappedSource)
+    description_file = work / f"{name}.embodiment.json"
+    source.description.save(description_file)
     row = {
         "input": name,
-        "store": str(store),
+        "description": str(description_file),
         "format": raw.format,
         "episodes": len(source),
         "steps": sum(info.length for info in source.episodes),

@@ -105,7 +105,14 @@ def main() -> int:
         lost += [
             {"writer": w, "promised": n, "kept": counts[w]} for w, n in promised.items() if counts[w] < n
         ]
+        faults_seen = len(lost) + len(damages) + len(faults)
         result = {
+            "claim": "an episode store whose writer is killed at random moments, and a reader that looks on",
+            "target": "no committed episode lost, no half of one ever seen",
+            "measured": f"{flags.kills} kills, {sum(promised.values())} episodes committed, "
+            f"{len(lost)} lost; {looks.value} looks of the reader; {faults_seen} faults in all",
+            "command": f"python scripts/study_kill.py --kills {flags.kills} --longest-s {flags.longest_s} "
+            "--out docs/results/kill.json",
             "kills": flags.kills,
             "episodes_promised": sum(promised.values()),
             "episodes_in_store": total,

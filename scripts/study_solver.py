@@ -331,13 +331,20 @@ def main() -> int:
     planted = [k.name for k in kinds() if not k.name.startswith("clean")]
     everywhere = [k for k in planted if all(o.found for o in outcomes if o.kind == k)]
     invented_clean = sum(len(o.invented) for o in outcomes if o.kind.startswith("clean"))
+    invented = sum(len(o.invented) for o in outcomes)
     result = {
+        "claim": f"convention solver: planted errors in demonstrations of {len(arms)} arms",
+        "target": f">= {WANTED_KINDS} kinds found on every arm, none invented",
+        "measured": f"{len(everywhere)} of {len(planted)} kinds found on every arm, {invented} invented "
+        f"({flags.episodes} pick and place demonstrations an arm, those its thresholds were set on)",
+        "command": f"python scripts/study_solver.py --episodes {flags.episodes} --check "
+        "--out docs/results/solver.json",
         "arms": arms,
         "kinds": len(planted),
         "found_on_every_arm": len(everywhere),
         "not_found": sorted(f"{o.arm}: {o.kind}" for o in outcomes if not o.found),
         "invented_on_clean": invented_clean,
-        "invented": sum(len(o.invented) for o in outcomes),
+        "invented": invented,
         "found_by_arm": {a: sum(o.found for o in outcomes if o.arm == a and o.kind in planted) for a in arms},
     }
     if flags.out:

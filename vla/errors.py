@@ -74,7 +74,10 @@ class MissingExtraError(VlaError, ImportError):
     """An optional dependency is not installed; says which extra brings it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}: pip install 'vla[{extra}]'")
+        super().__init__(
+            f"{purpose} needs {package}: pip install 'vla[{extra}]' "
+            f"(in a clone: pip install -c constraints.txt -e '.[{extra}]')"
+        )
 
 
 class ObservationError(VlaError, ValueError):

@@ -84,8 +84,8 @@ class FrameReader:
 
     def _named(self, step: int, error: StoreError) -> StoreError:
         return StoreError(
-            f"{self.origin}: the frame of step {step}: {error}. EpisodeStore.open(..., skip_damaged=True) "
-            "leaves damaged episodes out and says which."
+            f"{self.origin}: the frame of step {step}: {error}. skip_damaged=True (import: "
+            "--skip-damaged) leaves damaged episodes out and says which."
         )
 
 

@@ -161,3 +161,20 @@ def test_every_answer_has_evidence_or_a_reason():
     for answer in solved().answers.values():
         assert answer.evidence or answer.refused
     assert "euler" not in solved().table()
+
+
+def test_columns_that_are_not_finite_say_nothing():
+    clean = dataset(MADE)
+    holes = [
+        MemoryEpisode(
+            columns={
+                **{name: clean.column(e.index, name) for name in clean.columns},
+                "labels": np.full((e.length, 3), np.nan),
+            },
+            time_s=clean.time_s(e.index),
+        )
+        for e in clean.episodes
+    ]
+    solution = solve(MemoryDataset(holes, control_hz=clean.control_hz), model=MODEL)
+    assert solution.value("position") == solved().value("position")
+    assert solution.value("rotation") == solved().value("rotation")

@@ -52,10 +52,13 @@ def run_check(argv: Sequence[str]) -> int:
         print(text_table(header, rows) + "\n")
     counts = report.to_json()["counts"]
     said = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items()) or "no faults"
+    pictures = sum(info.length * len(source.cameras(info.index)) for info in source.episodes)
     print(
-        f"{flags.path}: {report.num_episodes} episodes, {report.num_steps} steps, "
-        f"{report.num_frames_read} pictures: {said}"
+        f"{flags.path}: {report.num_episodes} episodes, {report.num_steps} steps, looked at "
+        f"{report.num_frames_read} of {pictures} pictures: {said}"
     )
+    if flags.frames == "sampled" and report.num_frames_read < pictures:
+        print("--frames all looks at every picture; 'vla data verify' reads every byte of an episode store")
     if flags.json is not None:
         write_json(flags.json, report.to_json())
         print(f"findings: {flags.json}")

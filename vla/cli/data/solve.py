@@ -52,6 +52,11 @@ def solve_path(flags: Solve) -> int:
 
     if is_store(flags.path):
         raise DatasetError(f"{flags.path} is our own store and carries its embodiments: nothing to solve.")
+    beside = description_path(flags.path)
+    if beside.exists():
+        if flags.write:
+            raise DatasetError(f"{beside} is there already: move it away to have it written anew.")
+        print(f"{beside} already says what the columns mean; this is what the data say.")
     given = {}
     if flags.description is not None:
         given = read_json(flags.description, DatasetError, "It holds {question: answer}.")
@@ -68,8 +73,8 @@ def solve_path(flags: Solve) -> int:
     finally:
         raw.close()
     if flags.write:
-        description.save(description_path(flags.path))
-        print(f"wrote {description_path(flags.path)}")
+        description.save(beside)
+        print(f"wrote {beside}")
     return 0
 
 

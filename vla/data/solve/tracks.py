@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla.data.source import RawDataset
+from vla.errors import DatasetError
 
 MAX_STEPS = 4000
 _MIN_LENGTH = 4
@@ -63,7 +64,13 @@ class Tracks:
 
 
 def load_tracks(raw: RawDataset, *, max_width: int = 64) -> Tracks:
-    """At most :data:`MAX_STEPS` steps of whole episodes, evenly spread; columns that are numbers."""
+    """At most :data:`MAX_STEPS` steps of whole episodes, evenly spread; columns that are numbers.
+
+    A column that is not finite throughout says nothing of conventions and is left out.
+
+    Raises:
+        DatasetError: the action is not finite.
+    """
     numeric = [
         name
         for name, c in raw.columns.items()
@@ -76,6 +83,10 @@ def load_tracks(raw: RawDataset, *, max_width: int = 64) -> Tracks:
     states = tuple(n for n in numeric if "action" not in n and not n.endswith("index"))
     wanted = (*states, action) if action else states
     episodes = {n: [np.asarray(raw.column(i, n), np.float64) for i in numbers] for n in wanted}
+    broken = {n for n, parts in episodes.items() if not all(np.isfinite(part).all() for part in parts)}
+    if action in broken:
+        raise DatasetError(f"{raw.path}: column {action!r} is not finite. See 'vla data check', then 'fix'.")
+    states = tuple(n for n in states if n not in broken)
     return Tracks(episodes=episodes, numbers=tuple(numbers), state_columns=states, action_column=action)
 
 

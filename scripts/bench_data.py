@@ -433,7 +433,8 @@ def main() -> int:
     met = report(found, results)
     facts = {"cpus": os.cpu_count(), "python": platform.python_version(), "episodes": len(episodes)}
     texts = {
-        "claim": "random-access training windows from our store, beside lerobot 0.6.1's own loader",
+        "claim": "random-access training windows from our store, beside lerobot 0.6.1's own loader; memory "
+        f"watched for {flags.memory_minutes:g} min",
         "target": "; ".join(f"{name} {sign} {target:g}" for name, (sign, target) in TARGETS.items()),
         "measured": "; ".join(f"{name} {results[name]:.2f}" for name in TARGETS),
         "command": f"python scripts/bench_data.py --episodes {flags.episodes} --seconds {flags.seconds:g} "

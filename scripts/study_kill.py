@@ -107,7 +107,7 @@ def main() -> int:
         ]
         faults_seen = len(lost) + len(damages) + len(faults)
         result = {
-            "claim": "an episode store whose writer is killed at random moments, and a reader that looks on",
+            "claim": "a writer killed at random moments after its first commit, and a reader that looks on",
             "target": "no committed episode lost, no half of one ever seen",
             "measured": f"{flags.kills} kills, {sum(promised.values())} episodes committed, "
             f"{len(lost)} lost; {looks.value} looks of the reader; {faults_seen} faults in all",

@@ -43,7 +43,8 @@ class SourceConfig:
         state_mode, action_mode: normalisation of its arms (see ``vla.data.statistics.Normalizer``); None:
             the recipe's. ``quantile`` suits actions whose declared range is a guess.
         failures: learn from unsuccessful episodes too.
-        skip_damaged: leave damaged episodes out and say which, instead of refusing the source.
+        skip_damaged: leave damaged episodes out and say which, instead of refusing the source (our
+            store, RLDS and HDF5 only: in other formats damage is met when it is read).
     """
 
     path: str

@@ -48,16 +48,15 @@ def camera_name(role: str) -> str:
     return ARM_PREFIX + "wrist" if role == "wrist" else role
 
 
-def camera_uv(model: mujoco.MjModel, data: mujoco.MjData, camera: str, point: np.ndarray) -> np.ndarray:
-    """Where a world point [3] lies in a square picture: float32 [2] in [-1, 1], x right, y down.
+def camera_uv(model: mujoco.MjModel, data: mujoco.MjData, camera: str, points: np.ndarray) -> np.ndarray:
+    """Where world points [..., 3] lie in a square picture: float32 [..., 2] in [-1, 1], x right, y down.
 
-    NaN when the point is NaN, behind the camera or outside the picture.
+    NaN where a point is NaN, behind the camera or outside the picture.
     """
     index = model.camera(camera).id
-    local = data.cam_xmat[index].reshape(3, 3).T @ (np.asarray(point, float) - data.cam_xpos[index])
-    depth = -local[2]
-    if not np.isfinite(local).all() or depth <= 1e-6:
-        return np.full(2, np.nan, np.float32)
-    scale = 1.0 / (math.tan(math.radians(float(model.cam_fovy[index])) / 2) * depth)
-    uv = np.array([local[0] * scale, -local[1] * scale], np.float32)
-    return uv if (np.abs(uv) <= 1).all() else np.full(2, np.nan, np.float32)
+    local = (np.asarray(points, float) - data.cam_xpos[index]) @ data.cam_xmat[index].reshape(3, 3)
+    depth = -local[..., 2:]
+    half_width = math.tan(math.radians(float(model.cam_fovy[index])) / 2) * np.where(depth > 1e-6, depth, np.nan)
+    uv = (local[..., :2] * (1.0, -1.0) / half_width).astype(np.float32)
+    seen = (np.abs(uv) <= 1).all(-1, keepdims=True)  # false for NaN
+    return np.where(seen, uv, np.float32(np.nan))

@@ -27,12 +27,11 @@ def where(task: Task, goal: Goal, world: World) -> Where:
 
 def locate(points: Where, world: World, prefix: str) -> dict[str, np.ndarray]:
     """The entries of ``vla.interfaces.AUX_KEYS`` for these points; ``prefix`` is empty or ``other_``."""
-    aux = {}
-    for name, point in zip(("target", "goal"), points, strict=True):
-        aux[f"{prefix}{name}_position"] = np.asarray(point, np.float32)
-        for view in ("front", "wrist"):
-            uv = camera_uv(world.model, world.data, camera_name(view), point)
-            aux[f"{view}_{prefix}{name}_uv"] = uv
+    names = ("target", "goal")
+    aux = {f"{prefix}{name}_position": np.asarray(p, np.float32) for name, p in zip(names, points, strict=True)}
+    for view in ("front", "wrist"):
+        uv = camera_uv(world.model, world.data, camera_name(view), np.stack(points))
+        aux.update({f"{view}_{prefix}{name}_uv": uv[i] for i, name in enumerate(names)})
     return aux
 
 
@@ -50,12 +49,11 @@ def name_things(task: Task, goals: Sequence[Goal]) -> dict[str, Callable[[World]
 def locate_things(things: Mapping[str, Callable[[World], np.ndarray]], world: World) -> dict[str, np.ndarray]:
     """Where things are in both pictures, padded with NaN."""
     aux = {}
-    points = [place(world) for place in things.values()]
+    points = np.full((NUM_THINGS, 3), np.nan)
+    for i, place in enumerate(things.values()):
+        points[i] = place(world)
     for view in ("front", "wrist"):
-        uv = np.full((NUM_THINGS, 2), np.nan, np.float32)
-        for i, point in enumerate(points):
-            uv[i] = camera_uv(world.model, world.data, camera_name(view), point)
-        aux[f"{view}_things_uv"] = uv.reshape(-1)
+        aux[f"{view}_things_uv"] = camera_uv(world.model, world.data, camera_name(view), points).reshape(-1)
     return aux
 
 

@@ -33,7 +33,9 @@ class World:
                     name = f"{entity.name}/drawer{i}"
                     self._body[name] = model.body(name).id
         self._site = model.site(ARM_PREFIX + arm.tcp_site).id
-        self._pads = tuple(np.array([model.geom(ARM_PREFIX + g).id for g in side]) for side in arm.pad_geoms)
+        self._is_pad = np.zeros((2, model.ngeom), bool)  # of finger 1, of finger 2
+        for is_pad, geoms in zip(self._is_pad, arm.pad_geoms, strict=True):
+            is_pad[[model.geom(ARM_PREFIX + geom).id for geom in geoms]] = True
         self._gripper_q = int(model.joint(ARM_PREFIX + arm.gripper_joint).qposadr[0])
         self._joint_q = np.array([int(model.joint(ARM_PREFIX + j).qposadr[0]) for j in arm.joint_names])
         self.commanded = np.zeros(3)
@@ -95,13 +97,10 @@ class World:
         if not len(contacts.geom):
             return False, False
         pairs = contacts.geom[contacts.dist < 0.001]
-        bodies = self.model.geom_bodyid[pairs]
-        body = self._body[name]
-        hit = [False, False]
-        for side, geoms in enumerate(self._pads):
-            pad = np.isin(pairs, geoms)
-            hit[side] = bool((pad[:, 0] & (bodies[:, 1] == body) | pad[:, 1] & (bodies[:, 0] == body)).any())
-        return hit[0], hit[1]
+        mine = self.model.geom_bodyid[pairs] == self._body[name]
+        pad = self._is_pad[:, pairs]
+        first, second = (pad[..., 0] & mine[:, 1] | pad[..., 1] & mine[:, 0]).any(-1)
+        return bool(first), bool(second)
 
     def held(self, name: str) -> bool:
         """Both fingers press on the thing."""

@@ -101,7 +101,7 @@ def _damped_step(
 ) -> np.ndarray:
     """The damped least-squares step for ``error`` that stays nearest to ``otherwise``."""
     square = jacobian @ jacobian.T
-    square[np.diag_indices_from(square)] += damping**2
+    square.flat[:: len(square) + 1] += damping**2
     return otherwise + jacobian.T @ np.linalg.solve(square, error - jacobian @ otherwise)
 
 

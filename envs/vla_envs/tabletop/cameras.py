@@ -56,7 +56,9 @@ def camera_uv(model: mujoco.MjModel, data: mujoco.MjData, camera: str, points: n
     index = model.camera(camera).id
     local = (np.asarray(points, float) - data.cam_xpos[index]) @ data.cam_xmat[index].reshape(3, 3)
     depth = -local[..., 2:]
-    half_width = math.tan(math.radians(float(model.cam_fovy[index])) / 2) * np.where(depth > 1e-6, depth, np.nan)
+    half_width = math.tan(math.radians(float(model.cam_fovy[index])) / 2) * np.where(
+        depth > 1e-6, depth, np.nan
+    )
     uv = (local[..., :2] * (1.0, -1.0) / half_width).astype(np.float32)
     seen = (np.abs(uv) <= 1).all(-1, keepdims=True)  # false for NaN
     return np.where(seen, uv, np.float32(np.nan))

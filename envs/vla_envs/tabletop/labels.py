@@ -28,7 +28,9 @@ def where(task: Task, goal: Goal, world: World) -> Where:
 def locate(points: Where, world: World, prefix: str) -> dict[str, np.ndarray]:
     """The entries of ``vla.interfaces.AUX_KEYS`` for these points; ``prefix`` is empty or ``other_``."""
     names = ("target", "goal")
-    aux = {f"{prefix}{name}_position": np.asarray(p, np.float32) for name, p in zip(names, points, strict=True)}
+    aux = {
+        f"{prefix}{name}_position": np.asarray(p, np.float32) for name, p in zip(names, points, strict=True)
+    }
     for view in ("front", "wrist"):
         uv = camera_uv(world.model, world.data, camera_name(view), np.stack(points))
         aux.update({f"{view}_{prefix}{name}_uv": uv[i] for i, name in enumerate(names)})

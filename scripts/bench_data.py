@@ -9,7 +9,7 @@ at its full size. Without workers either side decodes in a few threads, as it do
 in an environment of its own (scripts/lerobot_peer.py makes it: minutes).
 
 Prints a table and, as its last line, everything as JSON. ``--check`` exits with 1 where a target is missed.
-``--memory-minutes 60`` watches the memory for an hour.
+``--memory-minutes 60`` watches the memory for an hour; scripts/bench_data_memory.py does that alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,40 +29,28 @@ for _variable, _value in (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"
     os.environ.setdefault(_variable, _value)
 
 import numpy as np
-import psutil
 import simplejpeg
 import tyro
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bench_data_content import CAMERAS, CONTENTS, fill, load_raw, render, save_raw
+from bench_data_memory import BATCH, HORIZON, MAX_GROWTH_MB, watch_memory
 from lerobot_peer import run_in_peer
 
-from vla import registry
 from vla.data.archive import VideoCodec, write_archive
-from vla.data.codec import Codec
 from vla.data.loader import BatchLoader
 from vla.data.pictures import PictureReader
-from vla.data.record import record_episode
 from vla.data.source import read_frames
 from vla.data.statistics import compute_statistics
 from vla.data.store import EpisodeStore
 from vla.data.summary import store_bytes
 from vla.data.windows import Batch, WindowConfig, WindowDataset
-from vla.embodiment import Camera, Embodiment
+from vla.embodiment import Embodiment
 from vla.text import text_table
-from vla.types import Episode, Observation, Step
+from vla.types import Episode
 
 PEER = Path(__file__).with_name("bench_data_peer.py")
-TASKS = ("place", "drawer", "stack", "push")
-SEED = 1_000_000
-CAMERAS = {  # camera -> its role (free ones for the larger pictures), the env's camera, pixels
-    "front": ("front", "front", 128),
-    "wrist": ("wrist", "wrist", 128),
-    "front_256": ("side", "front", 256),
-    "wrist_256": ("top", "wrist", 256),
-}
-CONTENTS = {"128 px": ("front", "wrist"), "four cameras": tuple(CAMERAS)}
 WORKERS = (0, 1, 2)
-HORIZON, BATCH = 16, 32
 MANY_EPISODES = 1000
 TARGETS = {
     "speed over lerobot, 0 workers": (">=", 20.0),
@@ -72,7 +60,7 @@ TARGETS = {
     "archive: speed over lerobot, 0 workers": (">=", 2.0),
     "share of decoding alone": (">=", 0.5),
     "first batch of 1000 episodes, s": ("<=", 2.0),
-    "memory growth while sampling, MB": ("<=", 8.0),
+    "memory growth while sampling, MB": ("<=", MAX_GROWTH_MB),
 }
 
 
@@ -127,107 +115,6 @@ class FullWindows:
         batch = self.windows.step_batch(seed=seed, step=step, batch_size=batch_size, rank=rank, world=world)
         large = None if self._large is None else self._large.read(batch.index[:, 0], batch.index[:, 1])[0]
         return FullBatch(batch=batch, large=large)
-
-
-def render(arm_name: str, count: int) -> tuple[Embodiment, list[Episode]]:
-    """Expert demonstrations seen at both sizes: the scene is stepped twice with the same actions."""
-    suite, episodes = registry.suite("tabletop"), []
-    for number in range(count):
-        task = TASKS[number % len(TASKS)]
-        large = suite.make(task, arm_name, image_size=256)
-        small = suite.make(task, arm_name, image_size=128)
-        seed = SEED + number // len(TASKS)
-        episode, steps = record_episode(large, suite.expert(large), seed=seed), []
-        seen, _ = small.reset(seed=seed, options={})
-        for step in episode.steps:
-            images = {
-                name: np.array((seen["images"] if size == 128 else step.observation.images)[camera])
-                for name, (_, camera, size) in CAMERAS.items()
-            }
-            steps.append(replace(step, observation=replace(step.observation, images=images, aux={})))
-            seen = small.step(step.executed)[0]
-        provenance = {"task": task, "seed": seed}
-        episodes.append(replace(episode, steps=tuple(steps), provenance=provenance))
-        arm = large.embodiment
-        large.close()
-        small.close()
-    return replace(arm, cameras=cameras_of(tuple(CAMERAS))), episodes
-
-
-def cameras_of(names: tuple[str, ...]) -> tuple[Camera, ...]:
-    return tuple(
-        Camera(name=name, role=CAMERAS[name][0], height=CAMERAS[name][2], width=CAMERAS[name][2])
-        for name in names
-    )
-
-
-def with_cameras(episode: Episode, names: tuple[str, ...]) -> Episode:
-    def keep(seen: Observation) -> Observation:
-        return replace(seen, images={name: seen.images[name] for name in names})
-
-    steps = (
-        Step(observation=keep(s.observation), action=s.action, executed=s.executed) for s in episode.steps
-    )
-    return replace(episode, steps=tuple(steps))
-
-
-def save_raw(arm: Embodiment, episodes: list[Episode], path: Path) -> None:
-    """Frames and numbers as they are, for lerobot's writer and for the next run."""
-    seen = [step.observation for episode in episodes for step in episode.steps]
-    arrays: dict[str, Any] = {name: np.stack([o.images[name] for o in seen]) for name in CAMERAS}
-    arrays["state"] = np.stack([arm.pack_state(o.state) for o in seen])
-    arrays["action"] = np.stack([step.action for episode in episodes for step in episode.steps])
-    arrays["lengths"] = np.array([len(episode) for episode in episodes])
-    arrays["instructions"] = np.array([episode.instruction for episode in episodes])
-    arrays["tasks"] = np.array([str(episode.provenance["task"]) for episode in episodes])
-    arrays["fps"], arrays["arm"] = np.array(arm.control_hz), np.array(json.dumps(arm.to_json()))
-    np.savez(path, **arrays)
-
-
-def load_raw(path: Path) -> tuple[Embodiment, list[Episode]]:
-    data = dict(np.load(path))
-    arm, start, episodes = Embodiment.from_json(json.loads(str(data["arm"]))), 0, []
-    for number, length in enumerate(data["lengths"].tolist()):
-        steps = tuple(
-            Step(
-                observation=Observation(
-                    images={name: data[name][t] for name in CAMERAS},
-                    state=arm.unpack_state(data["state"][t]),
-                    instruction=str(data["instructions"][number]),
-                    embodiment=arm.name,
-                    time_s=(t - start) / arm.control_hz,
-                ),
-                action=data["action"][t],
-                executed=data["action"][t],
-            )
-            for t in range(start, start + length)
-        )
-        provenance = {"task": str(data["tasks"][number])}
-        episodes.append(
-            Episode(
-                steps=steps,
-                instruction=steps[0].observation.instruction,
-                embodiment=arm.name,
-                success=True,
-                provenance=provenance,
-            )
-        )
-        start += length
-    return arm, episodes
-
-
-def fill(
-    path: Path,
-    arm: Embodiment,
-    episodes: list[Episode],
-    cameras: tuple[str, ...],
-    codec: Codec | None = None,
-) -> EpisodeStore:
-    arm = replace(arm, cameras=cameras_of(cameras))
-    with EpisodeStore.create(path, embodiments=[arm], codec=codec) as store:
-        for episode in episodes:
-            store.append(with_cameras(episode, cameras))
-    return EpisodeStore.open(path)
 
 
 def rate(
@@ -305,18 +192,6 @@ def first_batch_s(path: Path) -> float:
     return time.perf_counter() - begin
 
 
-def memory_growth_mb(store: EpisodeStore, minutes: float) -> tuple[float, float]:
-    """Growth over the second half of the run and resident size, MB: (a line through the samples, last)."""
-    loader = BatchLoader(FullWindows(store, CONTENTS["128 px"]), batch_size=BATCH, seed=0)
-    process, samples, begin = psutil.Process(), [], time.perf_counter()
-    while (now := time.perf_counter() - begin) < 60 * minutes:
-        next(loader)
-        samples.append((now, process.memory_info().rss / 1e6))
-    late = np.array(samples[len(samples) // 2 :])
-    slope = np.polyfit(late[:, 0], late[:, 1], 1)[0]
-    return float(slope * (late[-1, 0] - late[0, 0])), float(late[-1, 1])
-
-
 def timed(text: str, call: Callable[[], Any]) -> Any:
     begin = time.perf_counter()
     result = call()
@@ -364,8 +239,9 @@ def measure(work: Path, arm: Embodiment, episodes: list[Episode], flags: Bench, 
     path = work / "many.zarr"
     store = timed("1000 episodes", lambda: fill(path, arm, many, CONTENTS["128 px"]))
     found["first_batch_s"] = first_batch_s(path)
-    growth, size = timed("memory", lambda: memory_growth_mb(store, flags.memory_minutes))
-    found["memory"] = {"minutes": flags.memory_minutes, "growth_mb": growth, "resident_mb": size}
+    loader = BatchLoader(FullWindows(store, CONTENTS["128 px"]), batch_size=BATCH, seed=0)
+    seen = timed("memory", lambda: watch_memory(loader, flags.memory_minutes))
+    found["memory"] = {"minutes": flags.memory_minutes, **asdict(seen)}
     return found
 
 
@@ -426,7 +302,8 @@ def main() -> int:
         raw = (flags.work or work) / "content.npz"
         if not raw.exists():
             raw.parent.mkdir(parents=True, exist_ok=True)
-            save_raw(*timed("rendering", lambda: render(flags.arm, flags.episodes)), raw)
+            arm, episodes = timed("rendering", lambda: render(flags.arm, flags.episodes))
+            save_raw(arm, episodes, raw)
         arm, episodes = load_raw(raw)
         found = measure(work, arm, episodes, flags, raw)
     results = judge(found)

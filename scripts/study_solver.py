@@ -39,6 +39,7 @@ from vla.text import text_table
 
 SUITE, TASKS = "tabletop", ("pick", "place")
 STATE, ACTION = "observation.state", "action"
+JOINT = ("joint_action", "joint_action_unit")
 WANTED_KINDS = 20
 HZ = 10.0
 
@@ -71,7 +72,8 @@ class Plan:
     joint_unit: str = "rad"
     opening: tuple[float, float] = (1.0, 0.0)  # stored value of open, of closed
     command: tuple[float, float] = (-1.0, 1.0)
-    mode: str = "delta"  # of the action; "joint" for joint targets
+    mode: str = "delta"  # of the action; "joint" for joint targets, "joint_delta", "joint_velocity"
+    joint_step: float = 1.0  # rad that a stored change or speed of 1 means
     frame: str = "world"
     action_unit: str = "m"
     turn_unit: str = "rad"
@@ -92,6 +94,7 @@ class Kind:
     name: str
     plan: Plan
     questions: tuple[str, ...]
+    refuses: tuple[str, ...] = ()  # questions without a right answer: found when they are refused
 
 
 def kinds() -> list[Kind]:
@@ -120,6 +123,10 @@ def kinds() -> list[Kind]:
         ("absolute in mm", {"mode": "absolute", "action_unit": "mm"}, ("action_mode", "action_unit")),
         ("velocity for delta", {"mode": "velocity"}, ("action_mode", "action_unit")),
         ("joint targets for delta", {"mode": "joint"}, ("joint_action",)),
+        ("joint changes for delta", {"mode": "joint_delta"}, JOINT),
+        ("joint changes in degrees", {"mode": "joint_delta", "joint_step": np.pi / 180}, JOINT),
+        ("joint speeds for delta", {"mode": "joint_velocity"}, JOINT),
+        ("joint changes scaled", {"mode": "joint_delta", "joint_step": 0.05}, ("joint_action",)),
         ("tool frame for world", {"frame": "tool"}, ("action_frame",)),
         ("action in mm", {"action_unit": "mm"}, ("action_unit",)),
         ("action turns in degrees", {"turn_unit": "deg"}, ("action_rotation_unit",)),
@@ -133,7 +140,11 @@ def kinds() -> list[Kind]:
         ("red and blue swapped", {"flip": "none", "bgr": True}, ("camera.front", "camera.wrist")),
         ("camera columns swapped", {"flip": "none", "swapped": True}, ("camera.front", "camera.wrist")),
     ]  # fmt: skip
-    return [Kind(name=name, plan=Plan(**changes), questions=asked) for name, changes, asked in table]
+    unanswerable = {"joint changes scaled": ("joint_action_unit",)}
+    return [
+        Kind(name=name, plan=Plan(**changes), questions=asked, refuses=unanswerable.get(name, ()))
+        for name, changes, asked in table
+    ]
 
 
 def load_demos(store: EpisodeStore, arm: str, count: int, robot: MujocoRobot) -> list[Demo]:
@@ -205,6 +216,9 @@ def _action(demo: Demo, plan: Plan) -> np.ndarray:
     last = np.minimum(np.arange(len(demo.move)) + 1, len(demo.move) - 1)
     if plan.mode == "joint":
         return np.hstack([demo.joints[last], gripper])
+    if plan.mode.startswith("joint"):
+        rate = HZ if plan.mode == "joint_velocity" else 1.0
+        return np.hstack([(demo.joints[last] - demo.joints) * rate / plan.joint_step, gripper])
     if plan.mode == "absolute":
         turned = _written(Rotation.from_quat(demo.turned.as_quat()[last]), "quat_xyzw")
         return np.hstack([demo.target / _LENGTH[plan.action_unit], turned, gripper])
@@ -237,6 +251,9 @@ def truth(plan: Plan, robot: MujocoRobot) -> dict[str, Callable[[Any], bool]]:
     turn = {"start": 3, "format": "yaw" if plan.yaw_only else "rotvec"}
     per = "/s" if plan.mode == "velocity" else "/step"
     absolute = plan.mode == "absolute"
+    steps = {1.0: "rad", np.pi / 180: "deg"}.get(plan.joint_step, "none")
+    ends_in = {"joint_delta": "/step", "joint_velocity": "/s"}
+    joint_unit = steps + ends_in[plan.mode] if plan.mode in ends_in else plan.joint_unit
 
     def holds(**wanted: Any) -> Callable[[Any], bool]:
         return lambda value: all(value[key] == item for key, item in wanted.items())
@@ -262,7 +279,8 @@ def truth(plan: Plan, robot: MujocoRobot) -> dict[str, Callable[[Any], bool]]:
         "action_unit": lambda v: v == (plan.action_unit if absolute else plan.action_unit + per),
         "action_rotation": holds(**({"start": 3, "format": "quat_xyzw"} if absolute else turn)),
         "action_rotation_unit": lambda v: v == ("rad" if absolute else plan.turn_unit + per),
-        "joint_action": lambda v: plan.mode == "joint" and v["start"] == 0 and v["mode"] == "absolute",
+        "joint_action": lambda v: v["start"] == 0 and v["mode"] == JOINT_MODES.get(plan.mode),
+        "joint_action_unit": lambda v: v == joint_unit,
         "gripper_action": ends(*plan.command, slack=0.05),
         "gripper_state": ends(*plan.opening, slack=0.6),
         "control_hz": lambda v: abs(v - HZ) < 0.1,
@@ -286,6 +304,7 @@ def judge(kind: Kind, arm: str, solution: Solution, robot: MujocoRobot) -> Outco
     given = {q: a for q, a in solution.answers.items() if not a.refused}
     false = tuple(q for q, a in given.items() if not (q in right and right[q](a.value)))
     found = all(q in given and q not in false for q in kind.questions)
+    found &= all(q in solution.refused for q in kind.refuses)
     return Outcome(kind=kind.name, arm=arm, found=found, invented=false, refused=solution.refused)
 
 
@@ -373,6 +392,7 @@ def _written(rotation: Rotation, written: str) -> np.ndarray:
     return np.swapaxes(matrix[:, :, :2], 1, 2).reshape(-1, 6)
 
 
+JOINT_MODES = {"joint": "absolute", "joint_delta": "delta", "joint_velocity": "velocity"}
 _LENGTH = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 _ANGLE = {"rad": 1.0, "deg": np.pi / 180}
 

@@ -88,14 +88,14 @@ class Episode:
         steps: in order of time.
         instruction: what the person said (of the first step).
         embodiment: name of the embodiment.
-        success: whether the task's predicate held at the end.
+        success: whether the task was fulfilled at the end; None where nobody knows: no predicate, no verdict.
         provenance: JSON-able origin: suite, task, seed, source, versions.
     """
 
     steps: tuple[Step, ...]
     instruction: str
     embodiment: str
-    success: bool
+    success: bool | None
     provenance: Mapping[str, Any]
 
     def __len__(self) -> int:

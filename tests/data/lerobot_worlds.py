@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vla.data.description import CameraRule, ColumnRule, DatasetDescription
 from vla.data.video import VideoSettings, VideoWriter
+from vla.embodiment import Camera, Embodiment, Field
 
 FPS = 10
 SIZE = 64
@@ -74,6 +76,27 @@ def write_v21(root: Path, lengths: Sequence[int] = (6, 9), tasks: Sequence[str] 
         write_table(root / f"data/chunk-000/episode_{e:06d}.parquet", e, length, task=e % len(tasks))
         write_video(root / f"videos/chunk-000/{CAMERA}/episode_{e:06d}.mp4", range(10 * e, 10 * e + length))
     return root
+
+
+def describe_v21() -> DatasetDescription:
+    """What the columns of :func:`write_v21` mean: state row number, action in cm, pictures upside down."""
+
+    def field(name: str, size: int, slot: str) -> Field:
+        return Field(
+            name=name, size=size, unit="m", frame="world", mode="absolute", low=(-99,) * size,
+            high=(99,) * size, slot=f"arm0.{slot}",
+        )  # fmt: skip
+
+    arm = Embodiment(
+        name="so100", cameras=(Camera(name="top", role="top", height=SIZE, width=SIZE),), control_hz=10.0,
+        state=(field("tcp", 1, "tcp_position"),), action=(field("tcp", 3, "tcp_position"),),
+    )  # fmt: skip
+    return DatasetDescription(
+        embodiment=arm,
+        state=(ColumnRule(field="tcp", column="observation.state", start=1),),
+        action=(ColumnRule(field="tcp", column="action", unit="cm"),),
+        cameras=(CameraRule(camera="top", column=CAMERA, flip="vertical"),),
+    )
 
 
 def write_table(path: Path, episode: int, length: int, *, task: int = 0, **replaced: Any) -> None:

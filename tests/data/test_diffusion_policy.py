@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import zarr
 
+from vla.data.description import CameraRule, ColumnRule, DatasetDescription
+from vla.data.mixture import SourceConfig, damaged_episodes, open_sources
 from vla.data.readers import open_raw
+from vla.data.readers.diffusion_policy import ReplayBuffer
 from vla.data.source import read_frames
+from vla.embodiment import Camera, Embodiment, Field
 from vla.errors import DatasetError
 
 ENDS = [3, 8]
@@ -28,6 +32,22 @@ def write(path: Path, *, ends: list[int] | None = None, dtype: str = "uint8") ->
     for name, values in arrays.items():
         root.create_array(name, data=values, chunks=(3, *values.shape[1:]))
     return pictures
+
+
+def describe() -> DatasetDescription:
+    """What the columns of :func:`write` mean: a point that is pushed about."""
+    move = Field(
+        name="move", size=2, unit="m/step", frame="world", mode="delta", low=(-20, -20), high=(20, 20),
+        slot="arm0.tcp_position_delta",
+    )  # fmt: skip
+    camera = Camera(name="front", role="front", height=6, width=5)
+    return DatasetDescription(
+        embodiment=Embodiment(name="pusher", cameras=(camera,), state=(), action=(move,), control_hz=10.0),
+        state=(),
+        action=(ColumnRule(field="move", column="action"),),
+        cameras=(CameraRule(camera="front", column="img"),),
+        instruction="push the T",
+    )
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
@@ -57,6 +77,26 @@ def test_float_pictures_of_another_range_are_refused(tmp_path: Path) -> None:
     raw = open_raw(tmp_path / "a.zarr")
     with pytest.raises(DatasetError, match=r"expected 0\.\.255"):
         read_frames(raw.frame_reader(0, "img"), [0])
+
+
+def test_episodes_that_the_arrays_do_not_hold_are_left_out_on_request(tmp_path: Path) -> None:
+    write(tmp_path / "a.zarr", ends=[3, 8, 12])
+    raw = ReplayBuffer(tmp_path / "a.zarr", skip_damaged=True)
+    assert [episode.length for episode in raw.episodes] == [3, 5]
+    assert len(raw.damaged) == 1
+    assert raw.damaged[0].startswith("episode 2: ")
+    np.testing.assert_array_equal(raw.column(1, "action")[:, 0], [6, 8, 10, 12, 14])
+
+
+def test_an_episode_with_a_damaged_chunk_is_left_out_of_a_mixture(tmp_path: Path) -> None:
+    write(tmp_path / "a.zarr")
+    describe().save(tmp_path / "a.zarr/embodiment.json")
+    (tmp_path / "a.zarr/data/img/1.0.0.0").write_bytes(b"nonsense")  # rows 3..5
+    (source,) = open_sources([SourceConfig(path=str(tmp_path / "a.zarr"), skip_damaged=True)])
+    assert [info.length for info in source.episodes] == [3]
+    [line] = damaged_episodes(source)
+    assert line.startswith("episode 1: ")
+    assert "data/img" in line
 
 
 def test_damaged_chunk_is_named(tmp_path: Path) -> None:

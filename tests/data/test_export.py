@@ -195,3 +195,14 @@ def test_the_command_exports_and_says_what(filled: Path, tmp_path: Path, capsys:
     assert run_export(argv) == 0
     assert "LeRobotDataset v3.0 of alpha, 4 episodes, 36 steps, pictures as png" in capsys.readouterr().out
     assert len(open_source(tmp_path / "out")) == 4
+
+
+def test_unknown_success_stays_unknown(tmp_path: Path, rng: np.random.Generator):
+    arm = make_arm()
+    with EpisodeStore.create(tmp_path / "r.zarr", embodiments=[arm]) as store:
+        for _ in range(2):
+            store.append(replace(make_episode(rng, arm, length=3), success=None))
+        export_lerobot(store, tmp_path / "out", image_storage="image")
+    table = pq.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
+    assert str(table.schema.field("success").type) == "bool"
+    assert [info.success for info in open_source(tmp_path / "out").episodes] == [None, None]

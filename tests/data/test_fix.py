@@ -61,6 +61,21 @@ def test_another_rate_is_reached_by_resampling(tmp_path: Path) -> None:
     assert "wrong_rate" not in check(store, NUMBERS).kinds
 
 
+def test_time_that_goes_back_is_stamped_anew_in_that_episode_alone(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    source.values[5]["time_s"] = source.values[5]["time_s"][::-1].copy()
+    before = source.values[5]["time_s"].copy()
+    fixed, store = repaired(source, tmp_path / "out", restamp=True)
+    assert [(c.episode, c.kept, c.restamped) for c in fixed.changes] == [(5, (0, LENGTH - 1), True)]
+    assert "with even time stamps: time_backwards" in str(fixed.changes[0])
+    np.testing.assert_allclose(np.diff(store.column(5, "time_s")), 0.1)
+    assert np.array_equal(store.column(5, "state"), source.values[5]["state"])
+    assert "time_backwards" not in check(store, NUMBERS).kinds
+    assert np.array_equal(source.values[5]["time_s"], before)
+    with pytest.raises(ConfigError, match="choose one"):
+        FixConfig(restamp=True, drop=("time_backwards",))
+
+
 def test_provenance_says_what_was_done(tmp_path: Path) -> None:
     source = MadeSource(count=10)
     source.stand_still(5, 0, 14)

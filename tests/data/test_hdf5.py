@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from vla.data.readers import open_raw, open_source
+from vla.data.readers import hdf5_files, open_raw, open_source
 from vla.data.readers.hdf5_layouts import flat_state_names
 from vla.data.source import read_frames
 from vla.errors import DatasetError
@@ -71,6 +71,16 @@ def test_controller_range_scales_known_actions(tmp_path: Path) -> None:
     assert source.episodes[0].instruction == "lift the cube"
 
 
+def test_actions_beyond_the_controllers_range_are_executed_at_its_end(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "low.hdf5")
+    with h5py.File(path, "a") as file:
+        file["data/demo_2/actions"][1, 2] = 3.75
+    source = open_source(path, instruction="lift the cube")
+    assert source.column(0, "action")[1, 2] == np.float32(3.75 * 0.05)
+    assert source.column(0, "executed")[1, 2] == np.float32(0.05)
+    assert source.clipped()["executed/tcp_position_delta"] == (1, 27)
+
+
 def test_libero_takes_instruction_from_the_file_and_turns_pictures(tmp_path: Path) -> None:
     path = write_robomimic(tmp_path / "other_name_demo.hdf5", libero=True)
     source, raw = open_source(path), open_raw(path)
@@ -79,6 +89,16 @@ def test_libero_takes_instruction_from_the_file_and_turns_pictures(tmp_path: Pat
     stored = read_frames(raw.frame_reader(0, "obs/agentview_rgb"), [2])
     upright = read_frames(source.frame_reader(0, "agentview_rgb"), [2])
     np.testing.assert_array_equal(upright, stored[:, ::-1])
+
+
+def test_libero_pictures_that_say_they_are_upright_stay(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "other_demo.hdf5", libero=True)
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["macros_image_convention"] = "opencv"
+    stored = read_frames(open_raw(path).frame_reader(0, "obs/agentview_rgb"), [2])
+    np.testing.assert_array_equal(
+        read_frames(open_source(path).frame_reader(0, "agentview_rgb"), [2]), stored
+    )
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -96,6 +116,16 @@ def test_aloha_arms_are_known_and_grippers_close_upwards(tmp_path: Path) -> None
     action = source.column(2, "action")
     assert source.embodiments["aloha"].control_hz == 50.0
     np.testing.assert_allclose(action[0, [0, 6, 13]], [1.0, -1.0, -1.0])
+
+
+def test_few_files_are_open_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdf5_files, "MAX_OPEN_FILES", 1)
+    write_aloha(tmp_path / "aloha")
+    raw = open_raw(tmp_path / "aloha")
+    for i in (0, 2, 1, 0):
+        assert float(raw.column(i, "action")[0, 0]) == [0.0, 0.1, 1.0][i]
+        assert len(raw._files._files) == 1  # type: ignore[attr-defined]
+    raw.close()
 
 
 def test_missing_instruction_is_refused(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.data.memory import memory_source
 from tests.data.test_hdf5 import write_robomimic
 from vla.cli.data import run
+from vla.data.damage import damage_lines
+from vla.data.fix import FixConfig, fix
 from vla.data.importing import import_dataset
+from vla.data.mixture import stated_ranges
 from vla.data.readers import open_source
 from vla.data.source import EpisodeSource
 from vla.data.store import EpisodeStore
@@ -52,6 +57,18 @@ def test_pictures_are_resized_on_request(source: EpisodeSource, tmp_path: Path) 
         assert store.frames(0, "agentview_rgb", [0]).shape == (1, 4, 4, 3)
 
 
+def test_a_store_remembers_that_nobody_declared_its_ranges(tmp_path: Path) -> None:
+    source = memory_source()
+    import_dataset(source, tmp_path / "declared.zarr")
+    source.description = replace(source.description, ranges="measured")
+    import_dataset(source, tmp_path / "measured.zarr")
+    with EpisodeStore.open(tmp_path / "measured.zarr") as store:
+        fix(store, tmp_path / "fixed.zarr", FixConfig(drop=("short_episode",)))
+    for name, ranges in (("declared", "declared"), ("measured", "measured"), ("fixed", "measured")):
+        with EpisodeStore.open(tmp_path / f"{name}.zarr") as store:
+            assert stated_ranges(store) == ranges
+
+
 def test_damaged_episode_stops_or_is_reported(source: EpisodeSource, tmp_path: Path) -> None:
     column = source.column
 
@@ -64,6 +81,32 @@ def test_damaged_episode_stops_or_is_reported(source: EpisodeSource, tmp_path: P
     done = import_dataset(source, tmp_path / "b.zarr", skip_damaged=True)
     assert done.num_episodes == 1
     assert "episode 0" in done.skipped[0]
+
+
+def test_nothing_is_left_behind_when_nothing_could_be_imported(source: EpisodeSource, tmp_path: Path) -> None:
+    before, column = sorted(tmp_path.rglob("*")), source.column
+
+    def damaged(index: int, name: str) -> np.ndarray:
+        if name == "action":
+            raise DatasetError("the file a.hdf5 is damaged")
+        return column(index, name)
+
+    source.column = damaged  # type: ignore[method-assign]
+    message = r"(?s)No episode of .* nothing was written.*episodes 0-1 \(2\): the file a\.hdf5 is damaged"
+    with pytest.raises(DatasetError, match=message):
+        import_dataset(source, tmp_path / "a.zarr", skip_damaged=True)
+    with pytest.raises(DatasetError, match=r"Episode 0 of .* cannot be imported"):
+        import_dataset(source, tmp_path / "a.zarr")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_fault_is_one_line_however_many_episodes_and_steps_it_takes() -> None:
+    assert damage_lines([(4, "x"), (0, "x"), (1, "x"), (2, "y"), (2, "z"), (None, "file"), (3, "y")]) == [
+        "file",
+        "episodes 0-1, 4 (3): x",
+        "episode 2: y (and 1 more faults)",
+        "episode 3: y",
+    ]
 
 
 def test_verb_skips_a_truncated_file_with_exit_code_1(

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
+from tests.data.killed_writer import write_until_killed
 from tests.data.worlds import make_arm, make_episode
 from vla.data import parts, shards
+from vla.data.recorder import ensure_store
 from vla.data.store import EpisodeStore
-
-ROOT = Path(__file__).parents[2]
-
-
-def write_until_killed(store: Path, number: int, delay_s: float) -> int:
-    """Number of episodes the writer said it had committed."""
-    command = [sys.executable, str(ROOT / "tests/data/killed_writer.py"), str(store), str(number)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(delay_s)
-        process.kill()
-        return 1 + len(process.stdout.read().splitlines())
 
 
 def test_killed_writers_lose_nothing(tmp_path, rng):
     path = tmp_path / "s.zarr"
     EpisodeStore.create(path, embodiments=[make_arm()]).close()
     promised = {
-        str(n): write_until_killed(path, n, delay_s) for n, delay_s in enumerate((0.0, 0.11, 0.23, 0.37))
+        str(n): write_until_killed(path, n, delay_s, from_first_commit=True)
+        for n, delay_s in enumerate((0.0, 0.11, 0.23))
     }
     with EpisodeStore.open(path) as store:
         for writer, count in promised.items():
@@ -47,6 +32,36 @@ def test_killed_writers_lose_nothing(tmp_path, rng):
     with EpisodeStore.open(path) as store:
         assert store.verify() == []
     assert zarr.open_group(path, mode="r")["part-00000/steps/alpha/state"][:].any(axis=1).all()
+
+
+def test_a_writer_killed_while_it_makes_the_store_leaves_room_for_the_next(tmp_path):
+    path = tmp_path / "s.zarr"
+    write_until_killed(path, 0, 0.0)
+    assert write_until_killed(path, 1, 0.0, from_first_commit=True) >= 1
+    with EpisodeStore.open(path) as store:
+        assert len(store) >= 1
+        assert store.verify() == []
+
+
+@pytest.mark.parametrize("dies_in", ["mkdir", "open", "replace"])
+def test_a_store_half_made_is_made_by_the_next_one(tmp_path, rng, monkeypatch, dies_in):
+    path, arm = tmp_path / "s.zarr", make_arm()
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if dies_in != "mkdir":
+            patch.setattr(type(path), dies_in, die)
+        else:
+            patch.setattr(shards, "write_json", die)
+        with pytest.raises(KeyboardInterrupt):
+            EpisodeStore.create(path, embodiments=[arm])
+    ensure_store(path, "test")
+    with EpisodeStore.open(path) as store:
+        store.add_embodiment(arm)
+        store.append(make_episode(rng, arm))
+        assert store.verify() == []
 
 
 @pytest.mark.parametrize("last_call", range(0, 60, 4))

@@ -15,6 +15,7 @@ import pytest
 from tests.data.lerobot_worlds import (
     CAMERA,
     SIZE,
+    describe_v21,
     edit_json,
     edit_table,
     number_of,
@@ -24,13 +25,16 @@ from tests.data.lerobot_worlds import (
 )
 from tests.data.worlds import make_arm, make_episode
 from vla.data import lerobot_files
-from vla.data.description import CameraRule, ColumnRule, DatasetDescription
+from vla.data.check import CheckConfig
 from vla.data.exporting import export_lerobot
+from vla.data.fix import FixConfig, fix
+from vla.data.importing import import_dataset
+from vla.data.mixture import SourceConfig, damaged_episodes, mixture_notes, open_sources
 from vla.data.readers import lerobot_tables, open_raw, open_source
 from vla.data.readers.lerobot import LeRobotDataset
+from vla.data.resample import ResampledSource
 from vla.data.source import RawDataset, read_frames
 from vla.data.store import EpisodeStore
-from vla.embodiment import Camera, Embodiment, Field
 from vla.errors import DatasetError, StoreError, UnknownNameError
 
 LENGTHS = (6, 9, 7)
@@ -99,23 +103,7 @@ def test_v3_gives_each_episode_its_own_rows_and_frames(exported: Path):
 
 
 def test_a_description_makes_a_foreign_data_set_a_source_of_episodes(v21: Path):
-    def field(name: str, size: int, slot: str) -> Field:
-        return Field(
-            name=name, size=size, unit="m", frame="world", mode="absolute", low=(-99,) * size,
-            high=(99,) * size, slot=f"arm0.{slot}",
-        )  # fmt: skip
-
-    arm = Embodiment(
-        name="so100", cameras=(Camera(name="top", role="top", height=SIZE, width=SIZE),), control_hz=10.0,
-        state=(field("tcp", 1, "tcp_position"),), action=(field("tcp", 3, "tcp_position"),),
-    )  # fmt: skip
-    description = DatasetDescription(
-        embodiment=arm,
-        state=(ColumnRule(field="tcp", column="observation.state", start=1),),
-        action=(ColumnRule(field="tcp", column="action", unit="cm"),),
-        cameras=(CameraRule(camera="top", column=CAMERA, flip="vertical"),),
-    )
-    source = open_source(v21, description)
+    source = open_source(v21, describe_v21())
     assert [info.instruction for info in source.episodes] == ["pick", "push"]
     np.testing.assert_allclose(source.column(1, "action")[8], (0.08, 0.01, -0.08))
     np.testing.assert_array_equal(source.column(0, "state")[:, 0], np.arange(6))
@@ -172,7 +160,7 @@ def test_only_a_few_columns_stay_in_memory(exported: Path, monkeypatch: pytest.M
 def test_the_checksum_changes_with_any_file(v3: Path):
     files, seen = sorted(p for p in v3.rglob("*") if p.is_file()), {open_raw(v3).checksum()}
     for file in files:
-        if file.name == "embodiment.json":
+        if file.name == "embodiment.json":  # counted where it is used: MappedSource.index_checksum
             continue
         data = file.read_bytes()
         file.write_bytes(data + b" ")
@@ -308,11 +296,108 @@ def test_rows_of_different_lengths_and_empty_entries_are_said(v21: Path):
             open_raw(v21).column(0, "action")
 
 
-def test_time_that_does_not_rise_is_said_with_its_step(v21: Path):
+def test_time_that_does_not_rise_is_said_with_its_file_and_step_and_can_be_repaired(
+    v21: Path, tmp_path: Path
+):
     stamps = pa.array(np.array([0, 0.1, 0.2, 0.2, 0.4, 0.5], np.float32))
     write_table(v21 / "data/chunk-000/episode_000000.parquet", 0, 6, timestamp=stamps)
-    with pytest.raises(DatasetError, match=r"episode_000000\.parquet: time goes from 0\.2.* at step 3"):
-        open_raw(v21).time_s(0)
+    source = open_source(v21, describe_v21())
+    message = r"episode_000000\.parquet\): time goes from 0\.2.* at step 3, it must rise.*fix --restamp"
+    for use in (lambda: import_dataset(source, tmp_path / "a"), lambda: ResampledSource(source, 5.0)):
+        with pytest.raises(DatasetError, match=message):
+            use()
+    settings = FixConfig(restamp=True, check=CheckConfig(frames="none"))
+    assert [change.episode for change in fix(source, tmp_path / "b", settings).changes] == [0]
+    with EpisodeStore.open(tmp_path / "b") as store:
+        np.testing.assert_array_equal(store.column(0, "time_s"), np.arange(6) / 10)
+        np.testing.assert_array_equal(store.column(0, "action"), source.column(0, "action"))
+        np.testing.assert_array_equal(store.column(1, "time_s"), source.column(1, "time_s"))
+
+
+def test_rows_out_of_order_are_said(v21: Path):
+    write_table(v21 / "data/chunk-000/episode_000000.parquet", 0, 6, frame_index=pa.array([0, 1, 3, 2, 4, 5]))
+    with pytest.raises(DatasetError, match=r"frame_index goes from 3 to 2 at row 3 in episode 0.*order"):
+        open_raw(v21).column(0, "action")
+
+
+def numbers(root: Path) -> list[bytes]:
+    raw = open_raw(root)
+    return [raw.column(i, name).tobytes() for i in range(len(LENGTHS)) for name in raw.columns]
+
+
+def flip_last_byte(table: Path, group: int, column: str) -> None:
+    """Spoil the last page of a column in a row group."""
+    chunks = pq.read_metadata(table).row_group(group)
+    [chunk] = [
+        c for c in map(chunks.column, range(chunks.num_columns)) if c.path_in_schema.startswith(column)
+    ]
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    data = bytearray(table.read_bytes())
+    data[start + chunk.total_compressed_size - 1] ^= 0x10
+    table.write_bytes(data)
+
+
+def test_a_flipped_byte_in_an_exported_table_is_an_error_or_changes_nothing(v3: Path):
+    table, wanted, found = v3 / DATA, numbers(v3), []
+    good = table.read_bytes()
+    for place in np.linspace(4, len(good) - 9, 60).astype(int):
+        spoilt = bytearray(good)
+        spoilt[place] ^= 0x10
+        table.write_bytes(spoilt)
+        try:
+            assert numbers(v3) == wanted
+        except DatasetError as error:
+            found.append(str(error))
+    assert len(found) > 20
+    assert all("file-000.parquet" in message for message in found)
+
+
+def test_a_damaged_page_is_said_with_its_episode_and_what_to_do(v3: Path):
+    flip_last_byte(v3 / DATA, 1, "action")
+    raw = open_raw(v3)
+    assert raw.column(0, "action").shape == (LENGTHS[0], 5)
+    with pytest.raises(
+        DatasetError, match=r"Episode 1: .*file-000\.parquet is damaged.*'action'.*skip_damaged"
+    ):
+        raw.column(1, "action")
+
+
+def test_numbers_that_another_writer_changed_do_not_fit_the_checksum_of_their_episode(v3: Path):
+    rows = pq.read_table(v3 / DATA)["action"].to_pylist()
+    rows[7][2] += 1e-6
+    edit_table(v3 / DATA, action=rows)  # without checksums of pages
+    raw = open_raw(v3)
+    assert raw.column(2, "action").shape == (LENGTHS[2], 5)
+    with pytest.raises(DatasetError, match=r"Episode 1: .*column 'action' does not fit its checksum"):
+        raw.column(1, "action")
+
+
+def test_damaged_episodes_are_left_out_on_request_with_a_line_a_file(v3: Path, v21: Path):
+    (v3 / VIDEO).write_bytes(b"no video")
+    raw = LeRobotDataset(v3, skip_damaged=True)
+    lost = [e.number for e in LeRobotDataset(v3).layout.episodes if v3 / VIDEO in e.files]
+    assert [e.provenance["episode_index"] for e in raw.episodes] == [n for n in range(3) if n not in lost]
+    assert len(raw.damaged) == 1
+    assert "file-001.mp4 is no readable video" in raw.damaged[0]
+    (v21 / f"videos/chunk-000/{CAMERA}/episode_000001.mp4").unlink()
+    raw = LeRobotDataset(v21, skip_damaged=True)
+    assert ([e.length for e in raw.episodes], raw.checksum() != 0) == ([6], True)
+    assert raw.damaged[0].startswith("episode 1: ")
+    (v21 / "data/chunk-000/episode_000000.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"Every episode of .* is damaged"):
+        LeRobotDataset(v21, skip_damaged=True)
+
+
+def test_sources_of_a_mixture_leave_out_what_only_reading_shows_to_be_damaged(v3: Path):
+    flip_last_byte(v3 / DATA, 1, "action")
+    config = SourceConfig(path=str(v3), skip_damaged=True)
+    (source,) = open_sources([config])
+    assert [info.length for info in source.episodes] == [LENGTHS[0], LENGTHS[2]]
+    [line] = damaged_episodes(source)
+    assert line.startswith("episode 1: Episode 1: ")
+    notes = mixture_notes([config], [source], roles=("front",), image_size=64, state_slots=())
+    assert any("left out, damaged: episode 1: " in note for note in notes)
+    assert not any("unsuccessful" in note for note in notes)
 
 
 def test_a_video_shorter_than_its_episode_is_said_with_its_episode(v21: Path):

@@ -94,6 +94,37 @@ def test_lag_pairs_a_state_with_the_action_of_a_later_row() -> None:
     assert len(source.column(0, "state")) == len(source.frame_reader(0, "front")) == 4
 
 
+def test_skipped_rows_are_gone_from_every_column() -> None:
+    raw = make_raw(clock=np.arange(6.0)[:, None] / 5)
+    known = replace(
+        PLAIN, skip_first=1, skip_last=2, action_lag=1, time_column="clock", aux={"depth": "clock"}
+    )
+    source = MappedSource(raw, known)
+    assert source.episodes[0].length == 2
+    np.testing.assert_allclose(source.column(0, "action")[:, :3], raw.column(0, "action")[2:4, :3], rtol=1e-6)
+    np.testing.assert_allclose(source.column(0, "time_s"), [0.2, 0.4])
+    np.testing.assert_allclose(source.column(0, "aux/depth")[:, 0], [0.2, 0.4])
+    unskipped = MappedSource(raw, PLAIN).column(0, "state")
+    np.testing.assert_array_equal(source.column(0, "state"), unskipped[1:3])
+    frames = source.frame_reader(0, "front")
+    np.testing.assert_array_equal(read_frames(frames, range(len(frames))), PICTURES[1:3])
+
+
+def test_nothing_left_after_skipping_is_said() -> None:
+    with pytest.raises(DatasetError, match="4 skipped at the start and 2 at the end"):
+        MappedSource(make_raw(), replace(PLAIN, skip_first=4, skip_last=2))
+
+
+def test_clipping_holds_the_range_and_is_counted() -> None:
+    action = np.zeros((6, 4))
+    action[:3, 1] = 2.0, -3.0, 0.5
+    held = replace(PLAIN, executed=changed(clip=True).action)
+    source = MappedSource(make_raw(action=action), held)
+    np.testing.assert_array_equal(source.column(0, "action")[:3, 1], [2.0, -3.0, 0.5])
+    np.testing.assert_array_equal(source.column(0, "executed")[:3, 1], [1.0, -1.0, 0.5])
+    assert source.clipped() == {"executed/tcp_position_delta": (2, 18)}
+
+
 def test_changes_in_the_tool_frame_are_turned_into_the_world() -> None:
     raw = make_raw(state=ANGLES)
     source = MappedSource(raw, changed(frame="tool"))
@@ -112,7 +143,13 @@ def test_pictures_are_put_upright(flip: Flip, bgr: bool) -> None:
 
 
 def test_description_survives_its_file(tmp_path: Path) -> None:
-    given = replace(changed(unit="mm/step"), action_lag=1, evidence={"rate": 10})
+    given = replace(
+        changed(unit="mm/step", clip=True),
+        action_lag=1,
+        skip_first=1,
+        ranges="measured",
+        evidence={"rate": 10},
+    )
     given.save(tmp_path / "embodiment.json")
     assert DatasetDescription.load(tmp_path / "embodiment.json") == given
 

@@ -102,6 +102,16 @@ def test_quantiles_may_be_asked_for_one_arm_only(filled):
         normalisation_modes(configs, [source, source], "mean_std", "range")
 
 
+def test_ranges_that_nobody_declared_are_not_normalised_by_and_noted():
+    source = memory_source()
+    source.description = replace(source.description, ranges="measured", skip_first=0)
+    config = SourceConfig(path="a")
+    assert normalisation_modes([config], [source], "mean_std", "range") == {"gamma": ("mean_std", "quantile")}
+    assert normalisation_modes([replace(config, action_mode="range")], [source], "mean_std", "range") == {}
+    notes = mixture_notes([config], [source], roles=("front",), image_size=64, state_slots=())
+    assert any("measured, not declared" in note for note in notes)
+
+
 def test_a_source_without_any_camera_has_all_pictures_masked():
     source = memory_source(replace(make_arm("blind"), cameras=()))
     batch = WindowDataset(source, WindowConfig(), compute_statistics(source)).batch([[0, 0], [2, 5]])
@@ -162,3 +172,19 @@ def test_bad_sources_are_named_with_what_to_do(filled, tmp_path, rng):
     with pytest.raises(IncompatibleError, match="rename="):
         WindowDataset([*sources, other], WindowConfig(), {})
     assert source_names([*configs, SourceConfig(path="x/demos.zarr")]) == ("demos.zarr#0", "demos.zarr#1")
+
+
+def test_episodes_of_unknown_success_are_learned_from_and_told_of(tmp_path, rng):
+    episode = make_episode(rng, make_arm())
+    with EpisodeStore.create(tmp_path / "r.zarr", embodiments=[make_arm()]) as store:
+        for success in (None, False, True, None):
+            store.append(replace(episode, success=success))
+    config = SourceConfig(path=str(tmp_path / "r.zarr"))
+    (source,) = open_sources([config])
+    assert [info.success for info in source.episodes] == [None, True, None]
+    notes = mixture_notes(
+        [config], [source], roles=("front",), image_size=64, state_slots=("arm0.tcp_position",)
+    )
+    assert "r.zarr: 2 episodes of unknown success are learned from" in notes
+    assert "r.zarr: 1 unsuccessful episodes left out (failures=True takes them)" in notes
+    source.close()

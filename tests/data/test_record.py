@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tests.data.worlds import ReachEnv, ReachExpert, make_arm
 from vla.control.loop import Command, run_loop
 from vla.control.safety import SafetyEnvelope
+from vla.data.mixture import SourceConfig, open_sources
 from vla.data.record import ActionNoise, NoiseConfig, record_episode
 from vla.data.recorder import StoreRecorder
 from vla.data.store import EpisodeStore
@@ -165,3 +167,69 @@ def test_an_arm_of_another_make_is_refused_before_anything_moves(tmp_path):
         pytest.raises(IncompatibleError, match="cameras differ"),
     ):
         StoreRecorder(store, make_arm("alpha", image_size=32), {})
+
+
+class Unjudged(SimRobot):
+    """As a real arm is: nothing in it says whether the task is fulfilled."""
+
+    def command(self, action):
+        return replace(super().command(action), info={})
+
+
+def record_unjudged(path, operator, **more):
+    env = Obeying("reach", "alpha", 64)
+    with (
+        EpisodeStore.create(path) as store,
+        StoreRecorder(store, env.embodiment, {}, **more) as recorder,
+    ):
+        operator.judge = recorder.judge
+        robot, envelope = Unjudged(env, seed=1), SafetyEnvelope(env.embodiment)
+        run_loop(robot, Changing(), envelope, max_steps=20, hooks=[recorder], operator=operator)
+    return [(info.instruction, info.success) for info in EpisodeStore.open(path).episodes]
+
+
+def test_without_predicate_and_verdict_success_is_unknown_and_learned_from(tmp_path):
+    told = record_unjudged(tmp_path / "run.zarr", Telling())
+    assert told == [("reach the red square", None), ("reach the blue square", None)]
+    (source,) = open_sources([SourceConfig(path=str(tmp_path / "run.zarr"))])
+    assert len(source) == 2
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kept"),
+    [
+        ("success", [("reach the red square", None), ("reach the blue square", True)]),
+        ("failure", [("reach the red square", None), ("reach the blue square", False)]),
+        ("discard", [("reach the red square", None)]),
+    ],
+)
+def test_the_operator_judges_the_last_episode_once_it_has_ended(tmp_path, verdict, kept):
+    class Judging(Telling):
+        def poll(self):
+            command = super().poll()
+            if self.turns == 7:  # the arm holds still
+                assert not self.judge(verdict)
+            return command
+
+    said = []
+    assert record_unjudged(tmp_path / "run.zarr", Judging(), tell=said.append) == kept
+    assert said[0] == (
+        'recorded "reach the blue square", 3 steps: success unknown; success or failure or discard judges it.'
+    )
+    assert len(said) == 2
+
+
+def test_a_verdict_outweighs_the_predicate_and_says_so(tmp_path):
+    env = ReachEnv("reach", "alpha", 64)
+    with (
+        EpisodeStore.create(tmp_path / "run.zarr") as store,
+        StoreRecorder(store, env.embodiment, {}, tell=lambda _: None) as recorder,
+    ):
+        run_loop(
+            SimRobot(env, seed=1), Changing(), SafetyEnvelope(env.embodiment), max_steps=3, hooks=[recorder]
+        )
+        assert recorder.judge("success")  # the episode was under way
+    with EpisodeStore.open(tmp_path / "run.zarr") as store:
+        (info,) = store.episodes
+        assert (info.length, info.success, info.provenance["judged_by"]) == (3, True, "operator")

@@ -96,7 +96,7 @@ def test_uneven_time_stamps_become_even_and_motion_is_kept(rng):
     even = ResampledSource(source, 10.0)
     np.testing.assert_allclose(np.diff(even.column(0, "time_s")), 0.1)
     np.testing.assert_allclose(even.column(0, "action").sum(axis=0), moves.sum(axis=0), atol=1e-5)
-    with pytest.raises(DatasetError, match="do not increase at step 3"):
+    with pytest.raises(DatasetError, match=r"at step 3, it must rise.*--restamp"):
         ResampledSource(source_of(moves[:4], source.embodiments["gamma"].action[0], time_s[[0, 1, 2, 2]]), 10)
 
 

@@ -96,7 +96,14 @@ def test_bridge_is_known_by_its_layout(tmp_path: Path) -> None:
     write(tmp_path, [episode(0)])
     source = open_source(tmp_path)
     assert source.embodiments["widowx"].control_hz == 5.0
-    assert source.column(0, "action")[0, 6] == -2 * 6 + 1
+    assert source.column(0, "action")[0, 6] == -2 * 13 + 1  # of the second row
+
+
+def test_the_placeholder_before_the_first_action_of_bridge_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, [episode(0, 6)])
+    source, raw = open_source(tmp_path), open_raw(tmp_path)
+    assert source.episodes[0].length == len(source.column(0, "state")) == 5
+    np.testing.assert_allclose(source.column(0, "action")[:, :3], raw.column(0, "action")[1:, :3])
 
 
 def test_crc_is_the_one_tensorflow_writes() -> None:

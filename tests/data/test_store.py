@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.data.worlds import OTHER, make_arm, make_episode
 from vla.data import parts, shards
 from vla.data.codec import JpegCodec
 from vla.data.store import EpisodeStore
+from vla.data.summary import describe
 from vla.errors import ConfigError, IncompatibleError, StoreError, UnknownNameError
 from vla.types import Episode
 
@@ -377,3 +379,27 @@ def test_a_store_travels_to_another_process_without_what_it_writes(tmp_path, rng
         assert other._writer is None
         np.testing.assert_array_equal(other.frames(0, "front", [2]), store.frames(0, "front", [2]))
         other.close()
+
+
+def test_unknown_success_is_no_failure_for_us_and_minus_one_for_other_libraries(tmp_path, rng):
+    episode = make_episode(rng, make_arm())
+    with EpisodeStore.create(tmp_path / "s", embodiments=[make_arm()]) as store:
+        for success in (None, True, False):
+            store.append(replace(episode, success=success))
+    with EpisodeStore.open(tmp_path / "s") as store:
+        assert [info.success for info in store.episodes] == [None, True, False]
+        assert ("episodes", "3 (1 successful, 1 failed, 1 of unknown success)") in describe(store)
+    assert zarr.open_array(tmp_path / "s/part-00000/episodes", mode="r")[:, 3].tolist() == [-1, 1, 0]
+
+
+def test_an_episode_of_many_damaged_frames_is_noticed_in_one_line(filled):
+    frames = filled / "part-00000/steps/alpha/cameras/front/frames/c/0"
+    with EpisodeStore.open(filled) as store:
+        index = store.frame_reader(2, "front").index
+    for place, size, *_ in index.tolist():
+        flip_byte(frames, shards.HEADER_BYTES + place + size // 2)
+    with EpisodeStore.open(filled, skip_damaged=True) as store:
+        assert len(store.skipped) == len(index)
+        (notice,) = store.notices
+        assert "left out episode 2: cameras/front/index: " in notice
+        assert f"(and {len(index) - 1} more faults)" in notice

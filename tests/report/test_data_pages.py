@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from tests.data.check.made import LENGTH, MadeSource
-from vla.data.check import CheckConfig, check
+from vla.data.check import KINDS, CheckConfig, check
 from vla.errors import MissingExtraError
 from vla.report.data_page import write_check_page
 from vla.report.data_view import write_episode_page
@@ -38,7 +40,8 @@ def test_the_page_of_a_check_pictures_every_kind_and_asks_nothing_of_the_network
         assert f"<h2>{kind} " in page
         assert found[0].place in page
     assert page.count("<figure") == len(report.findings)
-    assert page.count("data:image/jpeg") == 4  # one of each, of the duplicate both episodes
+    cameras = len(source.arm.cameras)
+    assert page.count("data:image/jpeg") == 4 + cameras  # one of each, of the duplicate both episodes
     assert "<b>pick_cube" not in page
     assert "<script" not in page
     assert not re.search(r'(src|href)="http', page)
@@ -49,6 +52,28 @@ def test_the_page_of_a_clean_check_says_so(source: MadeSource, tmp_path: Path) -
         check(source, CheckConfig(frames="none")), source, tmp_path / "c.html"
     ).read_text()
     assert "Nothing found." in page
+
+
+def test_the_page_of_a_clean_check_shows_what_was_looked_at(source: MadeSource, tmp_path: Path) -> None:
+    source.episodes = [replace(info, success=(None, True)[info.index % 2]) for info in source.episodes]
+    source.pictures[0]["front"][LENGTH // 2] = None  # its sample is left out, and the page is made
+    report = check(source, CheckConfig(frames="sampled"))
+    page = write_check_page(report, source, tmp_path / "c.html").read_text()
+    assert "10 (5 successful, 5 of unknown success)" in page
+    assert page.count('<img class="strip film" alt="') >= len(source.arm.cameras)
+    assert "alpha: 40 to 40, median 40" in page
+    assert "<th>reach the red square</th><td>4</td>" in page
+    for kind, facts in KINDS.items():
+        assert f"<th>{kind}</th><td>{facts.meaning}</td>".replace("'", "&#x27;") in page
+    assert f"<td>{report.num_frames_read} pictures</td><td>0</td>" in page
+    assert f"{len(KINDS) - len(report.kinds)} of {len(KINDS)} kinds of fault were looked for" in page
+
+
+def test_checks_of_pictures_that_were_not_made_are_not_passed(source: MadeSource, tmp_path: Path) -> None:
+    report = check(source, CheckConfig(frames="none"))
+    page = write_check_page(report, source, tmp_path / "c.html").read_text()
+    assert page.count("<td>not looked for</td><td>-</td>") == 5
+    assert f"{len(KINDS) - 5} of {len(KINDS)} kinds of fault were looked for and not found, 5 not" in page
 
 
 def test_the_page_of_an_episode_holds_its_film_numbers_and_words(source: MadeSource, tmp_path: Path) -> None:
@@ -102,6 +127,24 @@ def test_without_rerun_the_extra_is_named(
         write_recording(source, 0, tmp_path / "e.rrd")
 
 
-def test_a_recording_is_written(source: MadeSource, tmp_path: Path) -> None:
-    pytest.importorskip("rerun")
-    assert write_recording(source, 0, tmp_path / "e.rrd").read_bytes()[:4] in (b"RRF2", b"RRIO")
+def test_rerun_reads_every_step_of_two_recordings_back(source: MadeSource, tmp_path: Path) -> None:
+    chunks = pytest.importorskip("rerun.chunk", exc_type=ImportError)
+    for episode in (0, 1):
+        path = write_recording(source, episode, tmp_path / f"{episode}.rrd")
+        seen: dict[tuple[str, str], dict[int, object]] = {}
+        for chunk in chunks.RrdReader(path).stream():
+            batch = chunk.to_record_batch()
+            steps = [None] * len(batch) if chunk.is_static else batch.column("step").to_pylist()
+            for name in ("Scalars:scalars", "EncodedImage:blob", "TextDocument:text"):
+                if name in batch.schema.names:
+                    rows = zip(steps, batch.column(name).to_pylist(), strict=True)
+                    seen.setdefault((chunk.entity_path, name), {}).update(rows)
+        assert seen["/instruction", "TextDocument:text"] == {None: [source.episodes[episode].instruction]}
+        places = seen["/state/tcp_position", "Scalars:scalars"]
+        stored = source.values[episode]["state"][:, :3]
+        np.testing.assert_allclose([places[t] for t in range(LENGTH)], stored, rtol=1e-6)
+        for camera, film in source.pictures[episode].items():
+            blobs = seen[f"/cameras/{camera}", "EncodedImage:blob"]
+            assert sorted(blobs) == list(range(LENGTH))
+            picture = cv2.imdecode(np.frombuffer(bytes(blobs[7][0]), np.uint8), cv2.IMREAD_COLOR_RGB)
+            assert np.abs(picture.astype(float) - np.asarray(film[7], float)).mean() < 4

@@ -7,7 +7,8 @@
      "state":  [{"field": "tcp_position", "column": "observation.state", "start": 0, "unit": "mm"}, ...],
      "action": [{"field": "gripper", "column": "action", "start": 6, "scale": -2.0, "offset": 1.0}, ...],
      "cameras": [{"camera": "front", "column": "observation.images.top", "flip": "vertical", "bgr": false}],
-     "action_lag": 0,
+     "action_lag": 0, "skip_first": 0, "skip_last": 0,
+     "ranges": "declared",
      "instruction": "",
      "executed": [], "aux": {}, "time_column": "",   where the data set has more than this
      "evidence": {...}}                         what vla data solve found, for people
@@ -43,13 +44,18 @@ ROTATION_SIZES: Mapping[str, int] = {
 }  # fmt: skip
 Flip = Literal["none", "vertical", "horizontal", "rotate_180"]
 SourceFrame = Literal["", "tool"]
+#: Where the low and high of the fields come from. ``declared``: the robot or its controller states them;
+#: ``measured``: they are those of these data, widened; ``assumed``: round numbers that no document states.
+#: Training normalises arms whose ranges are not declared by quantiles unless it is told otherwise.
+Ranges = Literal["declared", "measured", "assumed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnRule:
     """Where one field of the embodiment comes from, and how it is written there.
 
-    The field's value is ``convert(column[:, start : start + n]) * scale + offset``; ``convert`` goes from
+    The field's value is ``convert(column[:, start : start + n]) * scale + offset``, held within the field's
+    range where ``clip`` says so; ``convert`` goes from
     ``unit`` and ``rotation`` to those of the field, and ``n`` follows from them.
 
     Args:
@@ -61,6 +67,8 @@ class ColumnRule:
         scale, offset: applied last, to every entry (a gripper 0 open .. 1 closed becomes -1 .. +1 by 2, -1).
         frame: ``tool`` where a change of pose is stored in the tool's own frame and the field is in a fixed
             one: it is turned by the orientation in the state. Empty: as the field says.
+        clip: hold the value within the field's low and high, as a controller does with what it is sent. How
+            many values that changes is counted (``MappedSource.clipped``) and reported where data are used.
     """
 
     field: str
@@ -71,6 +79,7 @@ class ColumnRule:
     scale: float = 1.0
     offset: float = 0.0
     frame: SourceFrame = ""
+    clip: bool = False
 
     def __post_init__(self) -> None:
         for value, allowed, what in (
@@ -101,6 +110,10 @@ class DatasetDescription:
 
     Args:
         action_lag: the action of step t is stored in row t + action_lag; the last rows are dropped.
+        skip_first, skip_last: rows at the start and at the end of every episode that are no steps (a
+            placeholder for an action before the first one, a state after the last); dropped from all columns,
+            pictures and time stamps alike, before the lag is applied.
+        ranges: where the ranges of the embodiment's fields come from.
         instruction: said of every episode that has none of its own; empty: there must be one.
         executed: rules for the action fields where what was sent to the arm is stored beside the label;
             empty: the label was sent.
@@ -114,6 +127,9 @@ class DatasetDescription:
     action: tuple[ColumnRule, ...]
     cameras: tuple[CameraRule, ...] = ()
     action_lag: int = 0
+    skip_first: int = 0
+    skip_last: int = 0
+    ranges: Ranges = "declared"
     instruction: str = ""
     executed: tuple[ColumnRule, ...] = ()
     aux: Mapping[str, str] = field(default_factory=dict)
@@ -131,6 +147,12 @@ class DatasetDescription:
         _match("camera", [r.camera for r in self.cameras], cameras, self.embodiment.name)
         if self.action_lag < 0:
             raise EmbodimentError(f"action_lag is {self.action_lag}: labels cannot lie in the past.")
+        if self.skip_first < 0 or self.skip_last < 0:
+            raise EmbodimentError(
+                f"skip_first is {self.skip_first} and skip_last {self.skip_last}, expected 0 or more."
+            )
+        if self.ranges not in get_args(Ranges):
+            raise UnknownNameError(f"ranges of {self.embodiment.name!r}", self.ranges, get_args(Ranges))
 
     def to_json(self) -> dict[str, Any]:
         return {"format_version": FORMAT_VERSION, **asdict(self)}

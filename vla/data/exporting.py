@@ -10,7 +10,8 @@
 ``observation.state`` and ``action`` are the embodiment's fields side by side. Beside what lerobot knows there
 is ``time_s`` (its own ``timestamp`` is frame_index / fps, as it demands), ``executed`` where it differs from
 the label, ``aux.<key>``, and in ``meta/episodes`` ``success`` and ``provenance``: no policy of lerobot takes
-columns of these names for an input. Numbers are kept bit for bit.
+columns of these names for an input. Numbers are kept bit for bit; every page of a table has its checksum, and
+``crc32c`` in ``meta/episodes`` has one of each column of numbers of an episode, by name.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tqdm import tqdm
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription, description_path
 from vla.data.lerobot_files import DataFiles, MetaFiles, VideoTrack
 from vla.data.lerobot_stats import PixelCounts, counted_steps
-from vla.data.source import EpisodeInfo, EpisodeSource, Frames
+from vla.data.source import EpisodeInfo, EpisodeSource, Frames, check_rising, episode_name
 from vla.data.video import VideoSettings
 from vla.embodiment import Embodiment, Field
 from vla.errors import DatasetError, UnknownNameError
@@ -70,7 +71,8 @@ def export_lerobot(
         progress: show a bar.
 
     Raises:
-        DatasetError: ``out`` exists, several embodiments and none named, or no episodes.
+        DatasetError: ``out`` exists, several embodiments and none named, no episodes, or time stamps that do
+            not rise.
     """
     if image_storage not in get_args(ImageStorage):
         raise UnknownNameError("image storage", image_storage, get_args(ImageStorage))
@@ -181,6 +183,7 @@ class _Writer:
         if self._executed:
             columns["executed"] = source.column(info.index, "executed")
         columns["time_s"] = source.column(info.index, "time_s").astype(np.float64)[:, None]
+        check_rising(columns["time_s"][:, 0], episode_name(source, info.index))
         for key, size in self._aux.items():
             unknown = np.full((info.length, size), np.nan, np.float32)
             columns[f"aux.{key}"] = (

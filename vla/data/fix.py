@@ -1,4 +1,4 @@
-"""Repairs demonstrations into a new store: trims, cuts, drops and re-times; what it read is never changed.
+"""Repairs demonstrations into a new store: trims, cuts, drops, re-times; what it read is never changed.
 
 Each step that is kept is as it was: a cut keeps one unbroken stretch of an episode, since leaving out steps
 in the middle would join two states by an action that does not lead from one to the other.
@@ -14,7 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from vla.data.check import CheckConfig, Finding, Report, check, expand_kinds
+from vla.data.mixture import stated_ranges
 from vla.data.source import EpisodeInfo, EpisodeSource, Frames, read_episode
+from vla.data.source_view import SourceView
 from vla.data.store import EpisodeStore
 from vla.errors import ConfigError
 
@@ -32,6 +34,8 @@ class FixConfig:
         drop: kinds of findings, or groups of kinds, for which an episode is left out.
         cut: kinds for which an episode is cut to its longest stretch without them.
         retime_hz: bring all episodes to this rate; None: leave the rate.
+        restamp: where time stamps do not rise, put even ones at the arm's control rate in their place; the
+            steps stay in the order in which they are stored.
         min_steps: leave out what is shorter after a cut.
         frames: which pictures are looked at for findings; ``all`` where pictures are to be repaired.
     """
@@ -41,30 +45,41 @@ class FixConfig:
     drop: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
     retime_hz: float | None = None
+    restamp: bool = False
     min_steps: int = 3
     check: CheckConfig = field(default_factory=lambda: CheckConfig(frames="all"))
 
     def __post_init__(self) -> None:
         dropped, cut = expand_kinds(self.drop), expand_kinds(self.cut)
-        if not (self.trim_idle or dropped or cut or self.retime_hz):
-            raise ConfigError("Nothing to repair: give --trim-idle, --drop, --cut or --retime.")
+        if not (self.trim_idle or dropped or cut or self.retime_hz or self.restamp):
+            raise ConfigError("Nothing to repair: give --trim-idle, --drop, --cut, --retime or --restamp.")
+        if self.restamp and "time_backwards" in {*dropped, *cut}:
+            raise ConfigError(
+                "time_backwards is to be dropped or cut, and also to be stamped anew: choose one."
+            )
         if self.retime_hz is not None and self.retime_hz <= 0:
             raise ConfigError(f"A rate of {self.retime_hz} Hz: it must be positive.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What became of an episode: ``kept`` are the first and last step in the new store, None: left out."""
+    """What became of an episode.
+
+    ``kept`` are the first and last step in the new store, None: left out; ``restamped``: with even time
+    stamps.
+    """
 
     episode: int
     length: int
     kept: tuple[int, int] | None
     reasons: tuple[str, ...]
+    restamped: bool = False
 
     def __str__(self) -> str:
         what = (
             "left out" if self.kept is None else f"steps {self.kept[0]}-{self.kept[1]} of {self.length} kept"
         )
+        what += ", with even time stamps" if self.restamped else ""
         return f"episode {self.episode}: {what}: {'; '.join(self.reasons)}"
 
 
@@ -105,6 +120,7 @@ def fix(source: EpisodeSource, out: Path, config: FixConfig, *, progress: bool =
             "fixed_from": str(source.path),
             "settings": settings,
             "changes": [str(change) for change in changes],
+            "ranges": stated_ranges(source),
         },
     ) as store:
         for info in tqdm(timed.episodes, desc="writing", unit="episode", disable=not progress):
@@ -143,13 +159,15 @@ def _plan_episode(
         reasons = tuple(dict.fromkeys(f"{f.kind} ({f.message})" for f in dropped))
         return Change(episode=index, length=length, kept=None, reasons=reasons)
     good, together = np.ones(length, bool), np.ones(length, bool)  # the second: with the step before
-    reasons = []
+    reasons, restamped = [], False
     hz = source.embodiments[source.episodes[index].embodiment].control_hz
     for finding in found:
         if finding.first is None or finding.last is None:
             continue
         first, last = finding.first, finding.last
-        if config.trim_idle and finding.kind in ("idle_start", "idle_end"):
+        if config.restamp and finding.kind == "time_backwards":
+            restamped = True
+        elif config.trim_idle and finding.kind in ("idle_start", "idle_end"):
             kept = min(round(config.keep_idle_s * hz), last - first)
             first, last = (first, last - kept) if finding.kind == "idle_start" else (first + kept, last)
             good[first : last + 1] = False
@@ -166,7 +184,7 @@ def _plan_episode(
     kept = _longest(good, together)
     if kept is None or kept[1] - kept[0] + 1 < config.min_steps:
         return Change(episode=index, length=length, kept=None, reasons=(*reasons, "too little would be left"))
-    return Change(episode=index, length=length, kept=kept, reasons=tuple(reasons))
+    return Change(episode=index, length=length, kept=kept, reasons=tuple(reasons), restamped=restamped)
 
 
 def _longest(good: np.ndarray, together: np.ndarray) -> tuple[int, int] | None:
@@ -199,15 +217,14 @@ def _refuse_damage(found: Sequence[Finding], kept: tuple[int, int] | None) -> No
             )
 
 
-class Stretches:
-    """A source without the episodes and steps that changes leave out; itself an ``EpisodeSource``."""
+class Stretches(SourceView):
+    """A source without the episodes and steps that changes leave out, stamped anew where they say so."""
 
     def __init__(self, source: EpisodeSource, changes: Mapping[int, Change]) -> None:
-        self._source = source
-        self.path, self.embodiments = source.path, source.embodiments
-        self.episodes: Sequence[EpisodeInfo] = []
-        self._kept: list[tuple[int, int, int]] = []  # episode of the source, first and last step
-        infos = []
+        self._first: list[int] = []  # step of each episode
+        self._restamped: list[bool] = []
+        infos: list[EpisodeInfo] = []
+        places: list[int] = []
         for info in source.episodes:
             change = changes.get(info.index)
             kept = (0, info.length - 1) if change is None else change.kept
@@ -216,40 +233,24 @@ class Stretches:
             facts: dict[str, object] = {"source": str(source.path), "episode": info.index}
             if change is not None:
                 facts |= {"kept_steps": list(kept), "of": info.length, "reasons": list(change.reasons)}
-            infos.append(
-                replace(
-                    info,
-                    index=len(infos),
-                    length=kept[1] - kept[0] + 1,
-                    provenance={**info.provenance, "fixed": facts},
-                )
-            )
-            self._kept.append((info.index, kept[0], kept[1]))
-        self.episodes = infos
-
-    def __len__(self) -> int:
-        return len(self.episodes)
-
-    def columns(self, index: int) -> list[str]:
-        return self._source.columns(self._kept[index][0])
+                facts |= {"restamped": True} if change.restamped else {}
+            length, provenance = kept[1] - kept[0] + 1, {**info.provenance, "fixed": facts}
+            infos.append(replace(info, index=len(infos), length=length, provenance=provenance))
+            places.append(info.index)
+            self._first.append(kept[0])
+            self._restamped.append(change is not None and change.restamped)
+        what = [places, self._first, [info.length for info in infos], self._restamped]
+        super().__init__(source, embodiments=source.embodiments, episodes=infos, places=places, facts=what)
 
     def column(self, index: int, name: str) -> np.ndarray:
-        episode, first, last = self._kept[index]
-        values = self._source.column(episode, name)[first : last + 1]
+        first, info = self._first[index], self.episodes[index]
+        if name == "time_s" and self._restamped[index]:
+            return np.arange(info.length) / self.embodiments[info.embodiment].control_hz
+        values = super().column(index, name)[first : first + info.length]
         return values - values[0] if name == "time_s" else values
 
-    def cameras(self, index: int) -> list[str]:
-        return self._source.cameras(self._kept[index][0])
-
     def frame_reader(self, index: int, camera: str) -> Frames:
-        episode, first, last = self._kept[index]
-        return _Stretch(self._source.frame_reader(episode, camera), first, last - first + 1)
-
-    def index_checksum(self) -> int:
-        return self._source.index_checksum()
-
-    def close(self) -> None:
-        self._source.close()
+        return _Stretch(super().frame_reader(index, camera), self._first[index], self.episodes[index].length)
 
 
 class _Stretch:

@@ -343,7 +343,7 @@ def _check(
 
 def _committed(suite_name: str, path: Path, cells: tuple[Cell, ...]) -> dict[tuple[Cell, str], set[int]]:
     """Seeds in the store by cell and variant; makes the store if there is none."""
-    if not path.exists():
+    if not (path / "zarr.json").exists():
         EpisodeStore.create(path, provenance={"suite": suite_name, "made_by": "vla.data.generate"}).close()
     found: dict[tuple[Cell, str], set[int]] = {}
     with EpisodeStore.open(path) as store:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
 from vla.data.codec import JpegCodec
-from vla.data.source import EpisodeSource, read_episode
+from vla.data.damage import damage_lines
+from vla.data.mixture import stated_ranges
+from vla.data.source import EpisodeSource, check_rising, episode_name, read_episode
 from vla.data.store import EpisodeStore
 from vla.embodiment import Embodiment
 from vla.errors import DatasetError, ObservationError, StoreError
@@ -22,7 +25,8 @@ from vla.types import Episode
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an import left behind; ``skipped`` says of each episode that is not in the store why."""
+    """What an import left behind; ``skipped`` says why episodes are not in the store, a line for each or for
+    those with the same fault."""
 
     path: Path
     num_episodes: int
@@ -53,7 +57,8 @@ def import_dataset(
         progress: show a bar.
 
     Raises:
-        DatasetError: a damaged episode (unless skipped), or ``out`` holds something else.
+        DatasetError: a damaged episode (unless skipped), not one episode that is sound (nothing is left at
+            ``out`` then), or ``out`` holds something else.
     """
     out = Path(out)
     facts = {
@@ -63,10 +68,10 @@ def import_dataset(
         "image_size": image_size,
     }
     arms = {name: _resized(arm, image_size) for name, arm in source.embodiments.items()}
-    skipped: list[str] = []
-    with exclusive(out, "importing"), _store(out, facts, arms, jpeg_quality) as store:
+    faults: list[tuple[int | None, str]] = []
+    wanted = range(len(source)) if episodes is None else episodes
+    with exclusive(out, "importing"), _store(out, facts, arms, jpeg_quality, stated_ranges(source)) as store:
         there = {info.provenance.get("source_episode") for info in store.episodes}
-        wanted = range(len(source)) if episodes is None else episodes
         for index in tqdm([i for i in wanted if i not in there], disable=not progress, unit="episode"):
             try:
                 episode = _read(source, index)
@@ -76,22 +81,35 @@ def import_dataset(
                         f"Episode {index} of {source.path} cannot be imported: {error} --skip-damaged leaves "
                         "such episodes out; those before it are in the store."
                     ) from error
-                skipped.append(f"episode {index}: {error}")
+                faults.append((index, str(error)))
                 continue
             store.append(_shrunk(episode, image_size))
-        return Imported(
-            path=out,
-            num_episodes=len(store),
-            num_steps=sum(info.length for info in store.episodes),
-            skipped=tuple(skipped),
-        )
+        skipped = tuple(damage_lines(faults))
+        if not len(store):
+            why = "".join(f"\n  - {line}" for line in skipped[:5]) or " It has none."
+            raise DatasetError(f"No episode of {source.path} could be imported, nothing was written:{why}")
+        num_steps = sum(info.length for info in store.episodes)
+        return Imported(path=out, num_episodes=len(store), num_steps=num_steps, skipped=skipped)
 
 
-def _store(out: Path, facts: dict[str, Any], arms: dict[str, Embodiment], quality: int) -> EpisodeStore:
+@contextmanager
+def _store(
+    out: Path, facts: dict[str, Any], arms: dict[str, Embodiment], quality: int, ranges: str
+) -> Iterator[EpisodeStore]:
+    """The store that was begun, or a new one that is removed again if nothing comes into it."""
     if not (out / "zarr.json").exists():
-        return EpisodeStore.create(
-            out, embodiments=arms.values(), provenance={"import": facts}, codec=JpegCodec(quality=quality)
-        )
+        with EpisodeStore.create(
+            out,
+            embodiments=arms.values(),
+            provenance={"import": facts, "ranges": ranges},
+            codec=JpegCodec(quality=quality),
+        ) as store:
+            try:
+                yield store
+            finally:
+                if not len(store):
+                    shutil.rmtree(out)
+        return
     store = EpisodeStore.open(out)
     began = store.provenance.get("import")
     if began != facts:
@@ -100,18 +118,12 @@ def _store(out: Path, facts: dict[str, Any], arms: dict[str, Embodiment], qualit
             f"{out} holds {'an import with ' + str(began) if began else 'other demonstrations'}, this one is "
             f"{facts}: give another path, or remove it."
         )
-    return store
+    with store:
+        yield store
 
 
 def _read(source: EpisodeSource, index: int) -> Episode:
-    times = source.column(index, "time_s")
-    wrong = np.flatnonzero(~(np.diff(times) > 0))
-    if len(wrong):
-        step = int(wrong[0]) + 1
-        raise DatasetError(
-            f"time goes from {times[step - 1]:.4f} s to {times[step]:.4f} s at step {step}: it must rise. "
-            "'vla data fix' can re-time it."
-        )
+    check_rising(source.column(index, "time_s"), episode_name(source, index))
     episode = read_episode(source, index)
     return replace(episode, provenance={**episode.provenance, "source_episode": index})
 

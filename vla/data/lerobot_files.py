@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vla.data.lerobot_stats import PixelCounts, counted_steps, vector_stats
+from vla.data.shards import crc32c
 from vla.data.source import EpisodeInfo, Frames
 from vla.data.video import VideoSettings, VideoWriter
 from vla.errors import DatasetError, MissingExtraError
@@ -24,7 +25,16 @@ VIDEO_S = 900.0  # lerobot compares times as float32 to 1e-4 s: beyond 1024 s in
 EPISODES_PER_FILE = 5000
 _DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+#: Columns that say where a row belongs, not what the robot did; lerobot numbers them anew when it edits.
+BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+CHECKSUMS = "crc32c"  # of ``meta/episodes``: JSON, the checksum of each column of numbers of an episode
 _EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+
+
+def checksum(values: np.ndarray) -> int:
+    """CRC-32C of the numbers of an episode [T n], row after row, little endian in their type."""
+    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    return crc32c(np.ascontiguousarray(little).tobytes())
 
 
 class DataFiles:
@@ -43,7 +53,7 @@ class DataFiles:
             self.close()
             self._number += 1
             self._path = _place(self._root, _DATA, self._number)
-            self._writer = pq.ParquetWriter(self._path, table.schema)
+            self._writer = pq.ParquetWriter(self._path, table.schema, write_page_checksum=True)
         self._writer.write_table(table)
         chunk, file = divmod(self._number, FILES_PER_CHUNK)
         return {"data/chunk_index": chunk, "data/file_index": file}
@@ -163,7 +173,9 @@ class MetaFiles:
         pixels: Mapping[str, Any],
         places: Mapping[str, Any],
     ) -> None:
-        """Note where an episode lies and its statistics (not of ``aux``, which may be unknown: NaN)."""
+        """Note where an episode lies, its checksums and its statistics (not of ``aux``, which may be unknown:
+        NaN)."""
+        columns = {name: values for name, values in rows.items() if name not in BOOKKEEPING}
         vectors = {name: values for name, values in rows.items() if not name.startswith("aux.")}
         stats = {**{name: vector_stats(values) for name, values in vectors.items()}, **pixels}
         for name, values in vectors.items():
@@ -178,6 +190,7 @@ class MetaFiles:
                 "dataset_to_index": self.num_steps + info.length,
                 "success": info.success,
                 "provenance": json.dumps(dict(info.provenance)),
+                CHECKSUMS: json.dumps({name: checksum(values) for name, values in columns.items()}),
                 **places,
                 **{f"stats/{key}/{name}": v for key, found in stats.items() for name, v in found.items()},
                 "meta/episodes/chunk_index": chunk,
@@ -191,8 +204,13 @@ class MetaFiles:
         pa, pq = _arrow()
         for number, first in enumerate(range(0, self.num_episodes, EPISODES_PER_FILE)):
             rows = self._episodes[first : first + EPISODES_PER_FILE]
-            pq.write_table(pa.Table.from_pylist(rows), _place(self._root, _EPISODES, number))
-        pq.write_table(_task_table(list(self._tasks)), self._root / "meta/tasks.parquet")
+            place = _place(self._root, _EPISODES, number)
+            table = pa.Table.from_pylist(rows)
+            column = table.schema.get_field_index("success")  # of unknown type where all are unknown
+            table = table.set_column(column, "success", table["success"].cast(pa.bool_()))
+            pq.write_table(table, place, write_page_checksum=True)
+        tasks = _task_table(list(self._tasks))
+        pq.write_table(tasks, self._root / "meta/tasks.parquet", write_page_checksum=True)
         stats = {name: vector_stats(np.concatenate(parts)) for name, parts in self._values.items()}
         write_json(self._root / "meta/stats.json", {**stats, **pixels})
         info = {

@@ -63,7 +63,7 @@ class MappedSource:
             return _read_only(self._state(index).astype(np.float32))
         if name.startswith("aux/"):
             stored = self._stored(index, self.description.aux[name.removeprefix("aux/")])
-            return _read_only(stored[: self.episodes[index].length].astype(np.float32))
+            return _read_only(stored[self._rows(index)].astype(np.float32))
         rules = self.description.executed if name == "executed" else ()
         return _read_only(self._action(index, rules or self.description.action).astype(np.float32))
 
@@ -77,8 +77,33 @@ class MappedSource:
             raise UnknownNameError(f"camera of episode {index}", camera, self._rules)
         rule = self._rules[camera]
         return _UprightFrames(
-            frames=self.raw.frame_reader(index, rule.column), rule=rule, length=self.episodes[index].length
+            frames=self.raw.frame_reader(index, rule.column),
+            rule=rule,
+            first=self.description.skip_first,
+            length=self.episodes[index].length,
         )
+
+    def clipped(self) -> dict[str, tuple[int, int]]:
+        """Of each field that a rule holds within its range: values it changes, and values there are.
+
+        Reads these columns of every episode. Keys: ``state/NAME``, ``action/NAME``, ``executed/NAME``.
+        """
+        arm, found = self._embodiment, {}
+        for kind, rules, members in (
+            ("state", self.description.state, arm.state),
+            ("action", self.description.action, arm.action),
+            ("executed", self.description.executed, arm.action if self.description.executed else ()),
+        ):
+            lag = 0 if kind == "state" else self.description.action_lag
+            for rule, member in _pairs(rules, members):
+                if rule.clip:
+                    held = total = 0
+                    for index in range(len(self)):
+                        free = self._converted(index, rule, member, lag)
+                        held += int((np.abs(free - np.clip(free, member.low, member.high)) > 1e-9).sum())
+                        total += free.size
+                    found[f"{kind}/{member.name}"] = (held, total)
+        return found
 
     def index_checksum(self) -> int:
         facts = json.dumps([self.raw.checksum(), self.description.to_json()])
@@ -95,17 +120,20 @@ class MappedSource:
             raise DatasetError(
                 f"{where} has no instruction. Put one for all into the description ('instruction')."
             )
-        length = raw.length - self.description.action_lag
+        known = self.description
+        length = raw.length - known.action_lag - known.skip_first - known.skip_last
         if length < 1:
-            raise DatasetError(f"{where} has {raw.length} steps, too few for an action lag.")
-        known = {} if raw.success is not None else {"success": "not stated by the data set; taken for true"}
+            raise DatasetError(
+                f"{where} has {raw.length} steps, too few for an action lag of {known.action_lag} with "
+                f"{known.skip_first} skipped at the start and {known.skip_last} at the end."
+            )
         return EpisodeInfo(
             index=index,
             length=length,
             instruction=instruction,
             embodiment=self._embodiment.name,
-            success=raw.success is not False,
-            provenance={"format": self.raw.format, "dataset": self.raw.path.name, **known, **raw.provenance},
+            success=raw.success,
+            provenance={"format": self.raw.format, "dataset": self.raw.path.name, **raw.provenance},
         )
 
     def _check(self, index: int) -> None:
@@ -117,7 +145,7 @@ class MappedSource:
         stored = self._stored(index, column)[:, 0] if column else self.raw.time_s(index)
         if stored is None:
             return np.arange(length) / self._embodiment.control_hz
-        return np.asarray(stored, np.float64)[:length]
+        return np.asarray(stored, np.float64)[self._rows(index)]
 
     def _state(self, index: int) -> np.ndarray:
         length = self.episodes[index].length
@@ -148,11 +176,21 @@ class MappedSource:
             )
         return stored
 
+    def _rows(self, index: int, lag: int = 0) -> slice:
+        """Rows of the stored columns that are the steps of an episode, ``lag`` rows later."""
+        first = self.description.skip_first + lag
+        return slice(first, first + self.episodes[index].length)
+
     def _field(self, index: int, rule: ColumnRule, member: Field, lag: int) -> np.ndarray:
         """float64 [T size] of one field."""
-        stored, length = self._stored(index, rule.column), self.episodes[index].length
+        values = self._converted(index, rule, member, lag)
+        return np.clip(values, member.low, member.high) if rule.clip else values
+
+    def _converted(self, index: int, rule: ColumnRule, member: Field, lag: int) -> np.ndarray:
+        """float64 [T size] of one field before it is held within its range."""
+        stored, rows = self._stored(index, rule.column), self._rows(index, lag)
         size = stored_size(rule, member)
-        values = stored[lag : lag + length, rule.start : rule.start + size]
+        values = stored[rows, rule.start : rule.start + size]
         if not self._tolerant and not np.isfinite(values).all():
             step = int(np.argwhere(~np.isfinite(values))[0][0])
             raise DatasetError(
@@ -168,6 +206,7 @@ class _UprightFrames:
 
     frames: Frames
     rule: CameraRule
+    first: int
     length: int
 
     @property
@@ -179,10 +218,10 @@ class _UprightFrames:
 
     def read(self, step: int, out: np.ndarray) -> None:
         if self.rule.flip == "none" and not self.rule.bgr:
-            self.frames.read(step, out)
+            self.frames.read(self.first + step, out)
             return
         stored = np.empty_like(out)
-        self.frames.read(step, stored)
+        self.frames.read(self.first + step, stored)
         upright = flip_image(stored, self.rule.flip)
         out[:] = upright[:, :, ::-1] if self.rule.bgr else upright
 

@@ -7,23 +7,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from vla.data.damage import damage_lines
+from vla.data.description import Ranges
 from vla.data.mapped import MappedSource
 from vla.data.readers import open_source
 from vla.data.resample import ResampledSource
-from vla.data.shards import crc32c
-from vla.data.source import EpisodeInfo, EpisodeSource, Frames, stacked_column
+from vla.data.source import EpisodeSource, read_through
+from vla.data.source_view import AdaptedSource
 from vla.data.statistics import MODES, Mode
 from vla.data.store import EpisodeStore
 from vla.embodiment import Camera, Embodiment
-from vla.errors import ConfigError, DatasetError, UnknownNameError
+from vla.errors import ConfigError, DatasetError, StoreError, UnknownNameError
 from vla.interfaces import TRAIN_SEED
 from vla.spaces import STATE_SLOTS
 
@@ -42,9 +43,10 @@ class SourceConfig:
             refused. None: do so in foreign formats, whose cameras nobody chose for this recipe.
         state_mode, action_mode: normalisation of its arms (see ``vla.data.statistics.Normalizer``); None:
             the recipe's. ``quantile`` suits actions whose declared range is a guess.
-        failures: learn from unsuccessful episodes too.
-        skip_damaged: leave damaged episodes out and say which, instead of refusing the source (our
-            store, RLDS and HDF5 only: in other formats damage is met when it is read).
+        failures: learn from unsuccessful episodes too; those of unknown success are always learned from.
+        skip_damaged: leave damaged episodes out and say which, instead of refusing the source. Everything is
+            read once for that when it is opened, in foreign formats every picture decoded: import a large
+            data set once (``vla data import --skip-damaged``) rather than do so in every run.
     """
 
     path: str
@@ -105,10 +107,17 @@ def shares(configs: Sequence[SourceConfig]) -> tuple[float, ...]:
 def normalisation_modes(
     configs: Sequence[SourceConfig], sources: Sequence[EpisodeSource], state_mode: Mode, action_mode: Mode
 ) -> dict[str, tuple[Mode, Mode]]:
-    """Modes of the arms that a source has its own for, by arm; sources that disagree raise."""
+    """Modes of the arms that a source has its own for, by arm; sources that disagree raise.
+
+    ``range`` needs ranges that somebody declared: where a description says that they are measured or assumed,
+    quantiles take its place unless the source asks for ``range`` by name.
+    """
     found: dict[str, tuple[Mode, Mode]] = {}
     for config, source in zip(configs, sources, strict=True):
-        pair = (config.state_mode or state_mode, config.action_mode or action_mode)
+        pair = (
+            config.state_mode or _usual_mode(state_mode, source),
+            config.action_mode or _usual_mode(action_mode, source),
+        )
         for name in sorted({info.embodiment for info in source.episodes}):
             if found.setdefault(name, pair) != pair:
                 raise ConfigError(
@@ -154,11 +163,13 @@ def mixture_notes(
                 f"{name}: resampled from {', '.join(f'{hz:g}' for hz in before)} to {source.hz:g} Hz"
             )
             source = source.source
-        if isinstance(source, AdaptedSource) and source.left_out:
-            notes.append(
-                f"{name}: {source.left_out} unsuccessful episodes left out (failures=True takes them)"
-            )
+        if isinstance(source, AdaptedSource) and source.num_failures_left_out:
+            count = source.num_failures_left_out
+            notes.append(f"{name}: {count} unsuccessful episodes left out (failures=True takes them)")
+        if unknown := sum(info.success is None for info in source.episodes):
+            notes.append(f"{name}: {unknown} episodes of unknown success are learned from")
         notes += [f"{name}: left out, damaged: {what}" for what in damaged_episodes(source)]
+        notes += [f"{name}: {text}" for text in _description_notes(source)]
         held = sum(
             "suite" in i.provenance and 0 <= int(i.provenance.get("seed", TRAIN_SEED)) < TRAIN_SEED
             for i in source.episodes
@@ -201,6 +212,42 @@ def _arm_notes(
     return notes
 
 
+def stated_ranges(source: EpisodeSource) -> Ranges:
+    """Where the ranges of the fields come from, as far as the description or the imported store tells."""
+    source = _innermost(source)
+    if isinstance(source, EpisodeStore):
+        return source.provenance.get("ranges", "declared")
+    return source.description.ranges if isinstance(source, MappedSource) else "declared"
+
+
+def _usual_mode(mode: Mode, source: EpisodeSource) -> Mode:
+    return "quantile" if mode == "range" and stated_ranges(source) != "declared" else mode
+
+
+def _description_notes(source: EpisodeSource) -> list[str]:
+    """What a description does to the numbers that is not in them."""
+    notes, ranges = [], stated_ranges(source)
+    if ranges != "declared":
+        notes.append(
+            f"the ranges of {', '.join(map(repr, sorted(source.embodiments)))} are {ranges}, not declared: "
+            "normalised by quantiles unless the source sets state_mode or action_mode"
+        )
+    source = _innermost(source)
+    if not isinstance(source, MappedSource):
+        return notes
+    known = source.description
+    if known.skip_first or known.skip_last:
+        notes.append(
+            f"{known.skip_first} steps left out at the start of each episode, {known.skip_last} at the end"
+        )
+    for place, (held, total) in source.clipped().items():
+        if held:
+            notes.append(
+                f"{held} of {total} values of {place} lie outside its range and are held at its ends"
+            )
+    return notes
+
+
 def _cameras(source: EpisodeSource, roles: Sequence[str]) -> Iterator[tuple[str, Camera]]:
     for name in sorted({info.embodiment for info in source.episodes}):
         for camera in source.embodiments[name].cameras:
@@ -216,81 +263,45 @@ def _adapt(source: EpisodeSource, config: SourceConfig, hz: float | None) -> Epi
     for name in config.rename:
         if name not in source.embodiments:
             raise UnknownNameError(f"arm to rename in {config.path}", name, source.embodiments)
-    kept = [info.index for info in source.episodes if info.success or config.failures]
+    kept = [info.index for info in source.episodes if info.success is not False or config.failures]
     if not kept:
         raise DatasetError(
             f"{config.path} has {len(source.episodes)} episodes, none of them successful: nothing to learn "
             "from. Set failures=True of this source to learn from them all the same."
         )
+    damaged: list[str] = []
+    if config.skip_damaged and not isinstance(source, EpisodeStore):  # which checked itself when it opened
+        kept, damaged = _sound(source, kept)
     if config.rename or len(kept) < len(source.episodes):
-        source = AdaptedSource(source, episodes=kept, rename=config.rename)
+        source = AdaptedSource(source, episodes=kept, rename=config.rename, damaged=damaged)
     differs = any(arm.control_hz != hz for arm in source.embodiments.values())
     if hz is not None and (config.hz is not None or differs):  # asked for by name: time stamps made even too
         source = ResampledSource(source, hz)
     return source
 
 
-class AdaptedSource:
-    """Some episodes of a source, its arms under other names.
-
-    Args:
-        source: closed with this one.
-        episodes: which of its episodes, in order.
-        rename: arm there -> arm here.
-    """
-
-    def __init__(
-        self, source: EpisodeSource, *, episodes: Sequence[int], rename: Mapping[str, str] | None = None
-    ) -> None:
-        names = {name: (rename or {}).get(name, name) for name in source.embodiments}
-        if len(set(names.values())) < len(names):
-            raise ConfigError(f"Renaming {dict(rename or {})} gives two arms of {source.path} one name.")
-        self.source, self._places, self._names = source, list(episodes), names
-        self.left_out = len(source.episodes) - len(self._places)
-        self.embodiments: Mapping[str, Embodiment] = {
-            names[name]: replace(arm, name=names[name]) for name, arm in source.embodiments.items()
-        }
-        self.episodes: Sequence[EpisodeInfo] = [
-            replace(info, index=index, embodiment=names[info.embodiment])
-            for index, info in enumerate(source.episodes[place] for place in self._places)
-        ]
-
-    @property
-    def path(self) -> Path | str:
-        return self.source.path
-
-    def __len__(self) -> int:
-        return len(self.episodes)
-
-    def columns(self, index: int) -> list[str]:
-        return self.source.columns(self._places[index])
-
-    def column(self, index: int, name: str) -> np.ndarray:
-        return self.source.column(self._places[index], name)
-
-    def stacked_column(self, indices: Sequence[int], name: str) -> np.ndarray:
-        return stacked_column(self.source, [self._places[index] for index in indices], name)
-
-    def cameras(self, index: int) -> list[str]:
-        return self.source.cameras(self._places[index])
-
-    def frame_reader(self, index: int, camera: str) -> Frames:
-        return self.source.frame_reader(self._places[index], camera)
-
-    def index_checksum(self) -> int:
-        facts = [self.source.index_checksum(), self._places, self._names]
-        return crc32c(json.dumps(facts).encode())
-
-    def close(self) -> None:
-        self.source.close()
+def _sound(source: EpisodeSource, episodes: Sequence[int]) -> tuple[list[int], list[str]]:
+    """Those that can be read whole, and what is said of the others."""
+    faults: dict[int, str] = {}
+    for index in episodes:
+        try:
+            read_through(source, index)
+        except (DatasetError, StoreError) as error:
+            faults[index] = str(error)
+    lines = damage_lines(faults.items())
+    if len(faults) == len(episodes):
+        raise DatasetError(f"Every episode of {source.path} is damaged:\n  " + "\n  ".join(lines[:5]))
+    return [index for index in episodes if index not in faults], lines
 
 
 def damaged_episodes(source: EpisodeSource) -> list[str]:
-    """What ``skip_damaged`` left out of a source, and why."""
-    inner = _innermost(source)
-    if isinstance(inner, EpisodeStore):
-        return [f"episode {d.episode}, {d.column}: {d.reason}" for d in inner.skipped]
-    return list(inner.raw.damaged) if isinstance(inner, MappedSource) else []
+    """What ``skip_damaged`` left out of a source, and why: a line an episode or file."""
+    if isinstance(source, AdaptedSource | ResampledSource):
+        own = source.damaged if isinstance(source, AdaptedSource) else []
+        return [*damaged_episodes(source.source), *own]
+    if isinstance(source, EpisodeStore):
+        return damage_lines((d.episode, f"{d.column}: {d.reason}") for d in source.skipped)
+    return list(source.raw.damaged) if isinstance(source, MappedSource) else []
 
 
 def source_format(source: EpisodeSource) -> str:

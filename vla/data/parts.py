@@ -34,6 +34,7 @@ CHUNK_BYTES = 1 << 16  # bytes of a frame chunk: shards of 16.7 MB
 SYNC_SECONDS = 5.0
 LOG = "episodes/commits.jsonl"  # inside an array's directory, where zarr libraries do not look
 _EPISODE_COLUMNS = ("embodiment", "start", "length", "success")
+_UNKNOWN = -1  # success in the array, for other libraries; null in the log
 _PREFIX = b'{"crc32c":"00000000","commit":'
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -43,12 +44,12 @@ class Commit:
     """One committed episode: where it lies in its part and what its bytes must sum to.
 
     ``start`` and ``length`` count rows of the embodiment's arrays; ``crc32c`` has one checksum per
-    column, in writing order, and so says which columns the episode has.
+    column, in writing order, and so says which columns the episode has. ``success`` is None where unknown.
     """
 
     embodiment: str
     instruction: str
-    success: bool
+    success: bool | None
     start: int
     length: int
     frame_bytes: Mapping[str, int]  # camera -> end of its frames in the byte array
@@ -154,7 +155,7 @@ class PartWriter:
         commit = Commit(
             embodiment=embodiment.name,
             instruction=episode.instruction,
-            success=bool(episode.success),
+            success=None if episode.success is None else bool(episode.success),
             start=start,
             length=len(episode),
             frame_bytes=ends,
@@ -195,7 +196,8 @@ class PartWriter:
             line = commit.line()
         except TypeError as error:
             raise StoreError(f"The provenance of an episode must be JSON: {error}.") from error
-        row = [self.embodiments.index(commit.embodiment), commit.start, commit.length, commit.success]
+        success = _UNKNOWN if commit.success is None else int(commit.success)
+        row = [self.embodiments.index(commit.embodiment), commit.start, commit.length, success]
         self._episodes().write(self._count, np.array([row], np.int64))
         due = time.monotonic() - self._synced_at > SYNC_SECONDS
         if due:

@@ -1,17 +1,18 @@
 """Recording what a loop does into a store: every episode, successful or not, so that running feeds training.
 
 An instruction that changes, or an operator who holds the arm, ends one episode and begins the next: the
-store says one sentence of each. What was held still is not recorded.
+store says one sentence of each. What was held still is not recorded. Success is what a simulator's predicate
+or, above it, the operator says; where neither speaks it is unknown, and no failure.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from vla.embodiment import Embodiment
 from vla.interfaces import AUX_KEYS
 from vla.robots import Reading
 from vla.types import Episode, Observation, Step
+
+Verdict = Literal["success", "failure", "discard"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 class EpisodeRecorder:
@@ -38,7 +42,7 @@ class EpisodeRecorder:
         self._embodiment, self._provenance = embodiment, dict(provenance)
         self._steps: list[Step] = []
         self._safety: Counter[str] = Counter()
-        self._success = False
+        self._success: bool | None = None
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -53,7 +57,7 @@ class EpisodeRecorder:
         wanted: np.ndarray,
         executed: np.ndarray,
         *,
-        success: bool,
+        success: bool | None,
         events: Iterable[str] = (),
     ) -> None:
         """One step.
@@ -62,7 +66,7 @@ class EpisodeRecorder:
             seen: before acting.
             wanted: what the policy asked for.
             executed: what was sent to the arm.
-            success: whether the task is fulfilled after it.
+            success: whether the task is fulfilled after it; None where nobody knows.
             events: stages of the safety envelope that changed the action.
         """
         arm, executed = self._embodiment, np.array(executed, np.float32)
@@ -93,15 +97,26 @@ class StoreRecorder:
         store: where; nobody else appends through this handle meanwhile.
         embodiment: the arm; it is registered here.
         provenance: facts stored with every episode.
+        tell: says to an operator what was recorded; the last episode then waits for :meth:`judge` until the
+            next one begins. None: nobody is asked.
 
     Raises:
         IncompatibleError: the store holds another arm of this name.
     """
 
-    def __init__(self, store: EpisodeStore, embodiment: Embodiment, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        store: EpisodeStore,
+        embodiment: Embodiment,
+        provenance: Mapping[str, Any],
+        *,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         store.add_embodiment(embodiment)
         self._store, self._embodiment, self._provenance = store, embodiment, dict(provenance)
+        self._tell = tell
         self._recorder: EpisodeRecorder | None = None
+        self._last: Episode | None = None  # ended, not yet committed
         self._segment = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
         self._pending: list[Future[int]] = []
@@ -117,11 +132,13 @@ class StoreRecorder:
 
     def ticked(self, tick: Tick) -> None:
         if tick.chunk is None:
-            self._commit()
+            if self._end() and self._tell is not None and self._last is not None:
+                self._tell(f"recorded {_outcome(self._last)}; {' or '.join(VERDICTS)} judges it.")
             return
         if self._recorder is not None and self._recorder.instruction != tick.observation.instruction:
-            self._commit()
+            self._end()
         if self._recorder is None:
+            self._commit()
             facts = {**self._provenance, "segment": self._segment, "first_step": tick.index}
             self._recorder = EpisodeRecorder(self._embodiment, facts)
             self._segment += 1
@@ -129,22 +146,61 @@ class StoreRecorder:
             copied(tick.observation),
             np.asarray(tick.chunk.actions[0]),
             tick.safe.action,
-            success=bool(tick.reading.info.get("success", False)),
+            success=_known(tick.reading.info),
             events=tick.safe.events,
         )
 
+    def judge(self, verdict: Verdict) -> bool:
+        """What the operator says of the episode under way, which ends with it, or else of the last one.
+
+        Returns:
+            Whether an episode was under way: the arm shall hold still now.
+        """
+        tell, ended, last = self._tell or (lambda _: None), self._end(), self._last
+        if last is None:
+            tell("there is no episode to judge.")
+        elif verdict == "discard":
+            self._last = None
+            tell(f"discarded {_outcome(last)}.")
+        else:
+            facts = {**last.provenance, "judged_by": "operator"}
+            self._last = replace(last, success=verdict == "success", provenance=facts)
+            tell(f"recorded {_outcome(self._last)}.")
+        return ended
+
     def close(self) -> None:
         """Commit what was begun and wait until all is on disk; raises what went wrong there."""
+        self._end()
         self._commit()
         self._thread.shutdown()
         pending, self._pending = self._pending, []
         for future in pending:
             future.result()
 
+    def _end(self) -> bool:
+        """Whether an episode was under way; it is over now, and committed unless a person may judge it."""
+        if self._recorder is None:
+            return False
+        self._last, self._recorder = self._recorder.episode(), None
+        if self._tell is None:
+            self._commit()
+        return True
+
     def _commit(self) -> None:
-        if self._recorder is not None:
-            self._pending.append(self._thread.submit(self._store.append, self._recorder.episode()))
-        self._recorder = None
+        if self._last is not None:
+            self._pending.append(self._thread.submit(self._store.append, self._last))
+        self._last = None
+
+
+def _known(info: Mapping[str, Any]) -> bool | None:
+    """What a simulator's predicate says; None for a robot that has none."""
+    success = info.get("success")
+    return None if success is None else bool(success)
+
+
+def _outcome(episode: Episode) -> str:
+    names = {True: "success", False: "failure", None: "success unknown"}
+    return f'"{episode.instruction}", {len(episode)} steps: {names[episode.success]}'
 
 
 def scene_facts(info: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -153,8 +209,8 @@ def scene_facts(info: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def ensure_store(path: str | Path, made_by: str) -> None:
-    """Make an empty store where there is nothing yet."""
-    if not Path(path).exists():
+    """Make an empty store where there is nothing yet, or only what a killed process began to make."""
+    if not (Path(path) / "zarr.json").exists():
         EpisodeStore.create(path, provenance={"made_by": made_by}).close()
 
 

@@ -7,13 +7,15 @@ fetched by the batch, in one concurrent call. Nothing is ever written to an obje
 from __future__ import annotations
 
 import os
+import re
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vla.data.shards import INDEX_BYTES, crc32c, parse_index
 from vla.errors import MissingExtraError, StoreError
+from vla.files import read_json, write_json
 
 #: A file's path, a byte offset in it, and how many bytes from there on.
 Span = tuple[str, int, int]
@@ -168,32 +170,87 @@ class RemoteFiles:
 def local_copy(url: str) -> Path:
     """What lies at a URL, fetched into ``~/.cache/vla/remote`` (``VLA_CACHE``) unless it is there already.
 
+    A file counts as there if its size and what else the object store says of its content are as they were
+    when it was fetched: entity tag, checksum, version, or else the time of its last change. What has gone
+    from the URL since it was fetched is removed; files of other origin (a description written beside the
+    data) stay. A server that states nothing but sizes hides changes that keep the size.
+
     Raises:
         StoreError: there is nothing, or it cannot be fetched.
     """
     system, root = _file_system(url, fresh=False)
+    system.invalidate_cache()  # listings that another call has left
     try:
-        sizes = {name: int(facts["size"]) for name, facts in system.find(root, detail=True).items()}
+        listed = {name: _state(facts) for name, facts in system.find(root, detail=True).items()}
     except OSError as error:
         raise StoreError(f"{url} cannot be listed: {error!r}.") from error
-    if not sizes:
+    if not listed:
         raise StoreError(f"There is nothing at {url}.")
     cache = Path(os.environ.get("VLA_CACHE", "~/.cache/vla")).expanduser() / "remote"
     name = url.rstrip("/").rsplit("/", 1)[-1]
     target = cache / f"{crc32c(url.encode()):08x}" / name  # keeps the name: formats are told by suffixes
-    for path, size in sizes.items():
-        file = target / os.path.relpath(path, root) if path != root else target
-        if file.is_file() and file.stat().st_size == size:
-            continue
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            system.get_file(path, str(part))
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise StoreError(f"{path} cannot be fetched: {error!r}.") from error
-        part.replace(file)
+    notes = target.with_name(f"{name}.fetched.json")
+    fetched = _read_notes(notes)
+    wanted = {"." if path == root else os.path.relpath(path, root): path for path in listed}
+    _remove(target, [inside for inside in fetched if inside not in wanted])
+    there = {inside: state for inside, state in fetched.items() if inside in wanted}
+    try:
+        for inside, path in wanted.items():
+            if there.get(inside) != listed[path] or not (target / inside).is_file():
+                there.pop(inside, None)
+                _fetch(system, path, target / inside)
+                there[inside] = listed[path]
+    finally:
+        if there != fetched:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_json(notes, there)
     return target
+
+
+def _state(facts: Mapping[str, Any]) -> list[str]:
+    """What an object store says of a file, as far as it tells one content from another."""
+    named = {re.sub("[_-]", "", key).lower(): str(value) for key, value in facts.items() if value}
+    said = [key for key in _CONTENT if key in named] or [key for key in _TIMES if key in named]
+    return [str(facts.get("size")), *(f"{key}={named[key]}" for key in said)]
+
+
+#: What file systems of fsspec call them, without case, ``_`` and ``-``.
+_CONTENT = (
+    "etag", "md5", "md5hash", "contentmd5", "sha256", "crc32c", "checksum", "generation", "versionid",
+    "blobid", "oid",
+)  # fmt: skip
+_TIMES = ("lastmodified", "updated", "modified", "mtime", "lastcommit", "created")
+
+
+def _fetch(system: Any, path: str, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        system.get_file(path, str(part))
+        part.replace(file)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be fetched: {error!r}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _remove(target: Path, gone: Iterable[str]) -> None:
+    """Files that were fetched and are no longer at the URL, and the folders that they leave empty."""
+    for inside in gone:
+        file = target / inside
+        file.unlink(missing_ok=True)
+        for folder in file.parents:
+            if folder == target.parent or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+
+def _read_notes(path: Path) -> dict[str, Any]:
+    """What was fetched: file -> its state; none where the notes are missing or damaged."""
+    try:
+        return read_json(path, StoreError, "") if path.exists() else {}
+    except StoreError:
+        return {}
 
 
 def _file_system(url: str, *, fresh: bool) -> tuple[Any, str]:

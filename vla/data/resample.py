@@ -13,19 +13,17 @@ nearest), while pictures and auxiliary quantities are those nearest in time.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from vla.data.conversion import read_rotation, write_rotation
-from vla.data.shards import crc32c
-from vla.data.source import EpisodeInfo, EpisodeSource, Frames
+from vla.data.source import EpisodeInfo, EpisodeSource, Frames, check_rising, episode_name
+from vla.data.source_view import SourceView
 from vla.embodiment import Embodiment, Field
-from vla.errors import DatasetError, EmbodimentError
+from vla.errors import EmbodimentError
 
 _Change = Callable[[Field, np.ndarray, "Clock"], np.ndarray]
 _FASTER = 1.01  # a rate this much above the source's is still the source's
@@ -48,19 +46,14 @@ class Clock:
     def of(cls, time_s: np.ndarray, *, was_hz: float, hz: float, where: str) -> Clock:
         """Even steps of ``1 / hz`` from the first time stamp to the end of the last step."""
         time_s = np.asarray(time_s, np.float64)
-        if not np.isfinite(time_s).all() or (np.diff(time_s) <= 0).any():
-            step = int(np.argmax(~(np.diff(time_s) > 0))) + 1
-            raise DatasetError(
-                f"{where}: time stamps do not increase at step {step}. 'vla data fix' drops such steps; or "
-                "take the time from the control rate (a description without time_column)."
-            )
+        check_rising(time_s, where)
         old = np.append(time_s, time_s[-1] + 1 / was_hz)
         count = max(1, int(np.ceil((old[-1] - old[0]) * hz - _SLACK)))
         new = old[0] + np.arange(count + 1) / hz
         return cls(old=old, new=new, nearest=_nearest(time_s, new[:-1]))
 
 
-class ResampledSource:
+class ResampledSource(SourceView):
     """An :class:`~vla.data.source.EpisodeSource` at ``hz`` steps a second, made of one at any rate.
 
     Args:
@@ -68,38 +61,22 @@ class ResampledSource:
         hz: of all its arms from here on; ranges of delta actions grow or shrink with the step.
 
     Raises:
-        DatasetError: time stamps that do not increase.
+        DatasetError: time stamps that do not rise.
         EmbodimentError: deltas at a higher rate than they were given at (nobody knows what was wanted in
             between), or deltas that cannot be added.
     """
 
     def __init__(self, source: EpisodeSource, hz: float) -> None:
-        self.source, self.hz = source, hz
-        self.embodiments: Mapping[str, Embodiment] = {
-            name: _at_rate(arm, hz, str(source.path)) for name, arm in source.embodiments.items()
-        }
-        self._clocks = [self._clock(info) for info in source.episodes]
-        self.episodes: Sequence[EpisodeInfo] = [
-            replace(
-                info,
-                length=len(clock.nearest),
-                provenance={
-                    **info.provenance,
-                    "resampled_from_hz": source.embodiments[info.embodiment].control_hz,
-                },
-            )
-            for info, clock in zip(source.episodes, self._clocks, strict=True)
-        ]
-
-    @property
-    def path(self) -> Path | str:
-        return self.source.path
-
-    def __len__(self) -> int:
-        return len(self.episodes)
-
-    def columns(self, index: int) -> list[str]:
-        return self.source.columns(index)
+        self.hz = hz
+        arms = {name: _at_rate(arm, hz, str(source.path)) for name, arm in source.embodiments.items()}
+        self._clocks = [_clock(source, info, hz) for info in source.episodes]
+        episodes = []
+        for info, clock in zip(source.episodes, self._clocks, strict=True):
+            was = {"resampled_from_hz": source.embodiments[info.embodiment].control_hz}
+            length = len(clock.nearest)
+            episodes.append(replace(info, length=length, provenance={**info.provenance, **was}))
+        places = range(len(episodes))
+        super().__init__(source, embodiments=arms, episodes=episodes, places=places, facts=[hz])
 
     def column(self, index: int, name: str) -> np.ndarray:
         clock = self._clocks[index]
@@ -113,27 +90,15 @@ class ResampledSource:
             return _each_field(arm.action, stored, clock, _action_field)
         return stored[clock.nearest]
 
-    def cameras(self, index: int) -> list[str]:
-        return self.source.cameras(index)
-
     def frame_reader(self, index: int, camera: str) -> Frames:
-        return _Retimed(
-            frames=self.source.frame_reader(index, camera), steps=self._clocks[index].nearest.tolist()
-        )
+        frames = self.source.frame_reader(index, camera)
+        return _Retimed(frames=frames, steps=self._clocks[index].nearest.tolist())
 
-    def index_checksum(self) -> int:
-        return crc32c(json.dumps([self.source.index_checksum(), self.hz]).encode())
 
-    def close(self) -> None:
-        self.source.close()
-
-    def _clock(self, info: EpisodeInfo) -> Clock:
-        return Clock.of(
-            self.source.column(info.index, "time_s"),
-            was_hz=self.source.embodiments[info.embodiment].control_hz,
-            hz=self.hz,
-            where=f"Episode {info.index} of {self.source.path}",
-        )
+def _clock(source: EpisodeSource, info: EpisodeInfo, hz: float) -> Clock:
+    was_hz = source.embodiments[info.embodiment].control_hz
+    where = episode_name(source, info.index)
+    return Clock.of(source.column(info.index, "time_s"), was_hz=was_hz, hz=hz, where=where)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,18 +21,20 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vla.embodiment import Embodiment
+from vla.errors import DatasetError
 from vla.types import Episode, Observation, Step
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeInfo:
-    """What is known of an episode without reading its columns; ``length`` counts steps."""
+    """What is known of an episode without reading its columns; ``length`` counts steps, ``success`` is None
+    where nobody said."""
 
     index: int
     length: int
     instruction: str
     embodiment: str
-    success: bool
+    success: bool | None
     provenance: Mapping[str, Any]
 
 
@@ -171,7 +173,7 @@ class RawDataset(Protocol):
         ...
 
     def time_s(self, index: int) -> np.ndarray | None:
-        """float64 [T], seconds, as stored; None where the file has no time stamps."""
+        """float64 [T], seconds, as stored (rising or not); None where the file has no time stamps."""
         ...
 
     def frame_reader(self, index: int, camera: str) -> Frames:
@@ -179,7 +181,8 @@ class RawDataset(Protocol):
         ...
 
     def checksum(self) -> int:
-        """CRC-32C that changes when the files change."""
+        """CRC-32C that changes when the files' content does, as far as ``readers.fingerprint`` reads; copying
+        them does not change it."""
         ...
 
     def close(self) -> None: ...
@@ -216,6 +219,50 @@ def read_episode(source: EpisodeSource, index: int) -> Episode:
         success=info.success,
         provenance=info.provenance,
     )
+
+
+def read_through(source: EpisodeSource, index: int) -> None:
+    """Read every number and picture of an episode and keep none.
+
+    Raises:
+        DatasetError, StoreError: something in it is damaged, or its time stamps do not rise.
+    """
+    for name in source.columns(index):
+        source.column(index, name)
+    check_rising(source.column(index, "time_s"), episode_name(source, index))
+    for camera in source.cameras(index):
+        frames = source.frame_reader(index, camera)
+        picture = np.empty((*frames.shape, 3), np.uint8)
+        for step in range(source.episodes[index].length):
+            frames.read(step, picture)
+
+
+def check_rising(time_s: np.ndarray, where: str) -> None:
+    """Raise :class:`~vla.errors.DatasetError` where time stamps [T] are not finite and rising."""
+    time_s = np.asarray(time_s, np.float64)
+    wrong = np.flatnonzero(~np.isfinite(time_s))
+    if len(wrong):
+        raise DatasetError(f"{where}: the time stamp of step {wrong[0]} is {time_s[wrong[0]]}. {_RESTAMP}")
+    wrong = np.flatnonzero(np.diff(time_s) <= 0)
+    if len(wrong):
+        step = int(wrong[0]) + 1
+        raise DatasetError(
+            f"{where}: time goes from {time_s[step - 1]:.4f} s to {time_s[step]:.4f} s at step {step}, it "
+            f"must rise. {_RESTAMP}"
+        )
+
+
+_RESTAMP = (
+    "'vla data fix --restamp' writes a store in which such episodes have even time stamps, "
+    "'--drop time_backwards' one without them."
+)
+
+
+def episode_name(source: EpisodeSource, index: int) -> str:
+    """For errors: an episode's number, its source, and its file where the format tells."""
+    facts = source.episodes[index].provenance
+    file = facts.get("table") or facts.get("file")
+    return f"Episode {index} of {source.path}" + (f" ({file})" if file else "")
 
 
 def stacked_column(source: EpisodeSource, indices: Sequence[int], name: str) -> np.ndarray:

@@ -4,7 +4,7 @@
 
     demos.zarr/                                  attributes "vla": version, embodiments, provenance, codec
       part-00000/                                one writer's part; several make one store
-        episodes/                  int64 [E 4]   embodiment number, start row, length, success
+        episodes/                  int64 [E 4]   embodiment number, start row, length, success (-1: unknown)
         episodes/commits.jsonl                   the truth: an episode exists once its line is whole
         steps/panda/state          f32 [N S]     likewise action, executed [N A], aux/<key> [N k];
                                                    f64 time_s [N], s
@@ -22,7 +22,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,19 +31,18 @@ import numpy as np
 
 from vla.data.arrays import FileHandles
 from vla.data.codec import Codec, JpegCodec, codec_from_json
+from vla.data.damage import damage_lines
 from vla.data.frames import FrameReader, prefetch
-from vla.data.parts import LOG, Commit, PartReader, PartWriter, check_name
+from vla.data.parts import Commit, PartReader, PartWriter
 from vla.data.remote import RemoteFiles, RemotePath, is_url
 from vla.data.shards import crc32c, write_group
 from vla.data.source import EpisodeInfo
+from vla.data.store_header import FORMAT_VERSION, differences, part_directories, read_header, storable
 from vla.embodiment import Embodiment
 from vla.errors import IncompatibleError, StoreError, UnknownNameError
 from vla.types import Episode
 
-FORMAT_VERSION = 2
-_READABLE = (1, 2)  # 1: JPEG of one stated quality
-_PARTS_AT_ONCE = 32
-_PART = re.compile(r"part-\d{5}")
+_BEGUN = ".zarr.json."  # left by one that was killed while it made this store
 _READ_ONLY = "write to a local directory and upload that, it needs no conversion."
 _log = logging.getLogger(__name__)
 
@@ -83,7 +81,7 @@ class EpisodeStore:
         self._commits: list[tuple[PartReader, Commit]] = []
         self._writer: PartWriter | None = None
         self.episodes: list[EpisodeInfo] = []
-        for directory in _part_directories(root):
+        for directory in part_directories(root):
             self._load_part(directory)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,11 +108,11 @@ class EpisodeStore:
         if is_url(path):
             raise StoreError(f"{path} is not on this machine: {_READ_ONLY}")
         path = Path(path)
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(not file.name.startswith(_BEGUN) for file in path.iterdir()):
             raise StoreError(f"{path} exists and is not empty: open it to append, or give another path.")
         header = {
             "format_version": FORMAT_VERSION,
-            "embodiments": [_storable(e).to_json() for e in embodiments],
+            "embodiments": [storable(e).to_json() for e in embodiments],
             "provenance": dict(provenance or {}),
             "codec": (codec or JpegCodec()).to_json(),
         }
@@ -132,7 +130,7 @@ class EpisodeStore:
                 and list why in ``skipped``; such a handle cannot append.
         """
         root = RemoteFiles(path).root if isinstance(path, str) and is_url(path) else Path(path)
-        store = cls(root, _read_header(root), tolerate_damage=tolerate_damage or skip_damaged)
+        store = cls(root, read_header(root), tolerate_damage=tolerate_damage or skip_damaged)
         if skip_damaged:
             store._leave_out(store.verify())
         return store
@@ -152,10 +150,10 @@ class EpisodeStore:
         lock = os.open(path, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # several workers may add theirs at once
-            header = _read_header(path)
+            header = read_header(path)
             known = {e["name"]: Embodiment.from_json(e) for e in header["embodiments"]}
             if embodiment.name not in known:
-                header["embodiments"].append(_storable(embodiment).to_json())
+                header["embodiments"].append(storable(embodiment).to_json())
                 write_group(path, {"vla": header}, durable=True)
                 known[embodiment.name] = embodiment
         finally:
@@ -164,7 +162,7 @@ class EpisodeStore:
             raise IncompatibleError(
                 f"embodiment {embodiment.name!r}",
                 f"the one in {self.path}",
-                [*_differences(embodiment, known[embodiment.name]), "use another store or the same settings"],
+                [*differences(embodiment, known[embodiment.name]), "use another store or the same settings"],
             )
         self.embodiments = known
         if self._writer is not None:
@@ -359,9 +357,8 @@ class EpisodeStore:
         for member in members:
             self._add(*member)
         self.skipped = tuple(damages)
-        for damage in damages:
-            where = "" if damage.episode is None else f"left out episode {damage.episode}, "
-            self._notice(f"{self.path}: {where}{damage.column}: {damage.reason}")
+        for line in damage_lines((d.episode, f"{d.column}: {d.reason}") for d in damages):
+            self._notice(f"{self.path}: {'left out ' if line.startswith('episode') else ''}{line}")
 
     def _add(self, part: PartReader, commit: Commit) -> int:
         self._commits.append((part, commit))
@@ -380,44 +377,3 @@ class EpisodeStore:
     def _notice(self, message: str) -> None:
         self.notices.append(message)
         _log.warning(message)
-
-
-def _storable(embodiment: Embodiment) -> Embodiment:
-    check_name("embodiment name", embodiment.name)
-    for camera in embodiment.cameras:
-        check_name("camera name", camera.name)
-    return embodiment
-
-
-def _differences(a: Embodiment, b: Embodiment) -> list[str]:
-    left, right = a.to_json(), b.to_json()
-    return [f"{key} differ: {left[key]} and {right[key]}" for key in left if left[key] != right[key]]
-
-
-def _part_directories(root: Path | RemotePath) -> list[Path] | list[RemotePath]:
-    """In order; writers number parts one after the other, so that none need be listed."""
-    if isinstance(root, Path):
-        return sorted(path for path in root.iterdir() if _PART.fullmatch(path.name))
-    found: list[RemotePath] = []
-    while True:
-        asked = [root / f"part-{len(found) + i:05d}" for i in range(_PARTS_AT_ONCE)]
-        there = root.files.fetch([str(part / LOG) for part in asked])
-        for part in asked:
-            if str(part / LOG) not in there:
-                return found
-            found.append(part)
-
-
-def _read_header(path: Path | RemotePath) -> dict[str, Any]:
-    try:
-        header = json.loads((path / "zarr.json").read_text())["attributes"]["vla"]
-        version = header["format_version"]
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(f"{path} is not an episode store: {path / 'zarr.json'} is missing.") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path / 'zarr.json'} is damaged or not an episode store ({error!r}).") from error
-    if version not in _READABLE:
-        raise StoreError(
-            f"{path} has format version {version}, this package reads {_READABLE[0]}..{_READABLE[-1]}."
-        )
-    return header

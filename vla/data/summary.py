@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from vla.data.source import EpisodeSource
+from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.data.store import EpisodeStore
 
 Row = tuple[str, str]
@@ -18,7 +19,7 @@ def describe(store: EpisodeSource) -> list[Row]:
     frames = sum(info.length * len(store.cameras(info.index)) for info in episodes)
     rows: list[Row] = [
         ("store", str(store.path)),
-        ("episodes", f"{len(episodes)} ({sum(info.success for info in episodes)} successful)"),
+        ("episodes", f"{len(episodes)} ({outcomes(episodes)})"),
         ("steps", str(steps)),
         ("frames", str(frames)),
         ("size", _size(store_bytes(Path(store.path)), frames)),
@@ -39,6 +40,13 @@ def describe(store: EpisodeSource) -> list[Row]:
         rows.append((f"cameras of {name}", cameras or "none"))
     notices = store.notices if isinstance(store, EpisodeStore) else ()
     return rows + [("note", notice) for notice in notices]
+
+
+def outcomes(episodes: Sequence[EpisodeInfo]) -> str:
+    """``3 successful, 1 failed, 2 of unknown success``; what there is none of is left out."""
+    names = {True: "successful", False: "failed", None: "of unknown success"}
+    counts = Counter(info.success for info in episodes)
+    return ", ".join(f"{counts[key]} {name}" for key, name in names.items() if counts[key]) or "none"
 
 
 def store_bytes(path: Path) -> int:

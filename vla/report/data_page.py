@@ -1,4 +1,4 @@
-"""The page of a quality check: what was found, with a picture of each sort."""
+"""The page of a quality check: what was found, with a picture of each sort, and what was looked at."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from vla.data.check.findings import KINDS, SEVERITIES, Finding, Report
 from vla.data.check.signals import DAMAGE, entry_names, one_line
 from vla.data.source import EpisodeSource
+from vla.report.data_overview import overview
 from vla.report.document import card, section, table, write_document
 from vla.report.figures import film_strip, jpeg_uri
 from vla.report.plots import bar_plot, legend, line_plot
@@ -40,7 +41,7 @@ def write_check_page(report: Report, source: EpisodeSource, path: str | Path) ->
         f"<header><p class='kicker'>Quality of demonstrations</p><h1>{html.escape(name)}</h1>"
         f"<p class='muted'>{html.escape(report.path)}</p></header><div class='cards'>{''.join(cards)}</div>"
     )
-    overview = (
+    findings = (
         table(
             ["kind", "severity", "count", "episodes", "what it is"],
             [_row(kind, found) for kind, found in kinds.items()],
@@ -49,8 +50,9 @@ def write_check_page(report: Report, source: EpisodeSource, path: str | Path) ->
         if kinds
         else "<p>Nothing found.</p>"
     )
-    parts = [head, section("Findings", overview)]
+    parts = [head, section("Findings", findings)]
     parts += [_kind(kind, found, source) for kind, found in kinds.items()]
+    parts.append(overview(report, source))
     return write_document(Path(path), title=f"Check of {name}", body="\n".join(parts))
 
 

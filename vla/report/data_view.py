@@ -124,7 +124,7 @@ def write_episode_page(source: EpisodeSource, index: int, path: str | Path) -> P
     figures, values = _plots(source, index)
     time_s = np.asarray(source.column(index, "time_s"), float)
     data = {"fps": arm.control_hz, "time_s": _numbers(time_s), "values": values}
-    outcome = "success" if info.success else "failure"
+    outcome = {True: "success", False: "failure", None: "success unknown"}[info.success]
     head = (
         f"<header><p class='kicker'>Episode {index} of {html.escape(Path(str(source.path)).name)}</p>"
         f"<blockquote>{html.escape(info.instruction) or '<i>no instruction</i>'}</blockquote>"

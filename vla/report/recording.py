@@ -47,5 +47,7 @@ def write_recording(source: EpisodeSource, index: int, path: str | Path) -> Path
 def _rerun() -> Any:
     try:
         return importlib.import_module("rerun")
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "rerun":  # it is there, and something that it needs is not
+            raise MissingExtraError(str(error.name), "rerun", "A Rerun recording") from error
         raise MissingExtraError("rerun-sdk", "rerun", "A Rerun recording") from None

@@ -189,8 +189,32 @@ def mismatch(s: MadeSource) -> None:
         s.values[5][name] = np.roll(s.values[5][name], LENGTH // 2, axis=0)
 
 
+def held(s: MadeSource) -> None:
+    high = s.arm.action_high[0]
+    s.values[5]["action"][7, 0] = 1.004 * high
+    s.values[5]["executed"][7, 0] = high
+
+
+def dummy_first(s: MadeSource) -> None:
+    for values in s.values[1:]:
+        values["action"][0, :4] = 1e-9
+
+
+def dummy_last(s: MadeSource) -> None:
+    for values in s.values:
+        values["action"][-1, :4] = 0
+
+
+def far_first(s: MadeSource) -> None:
+    for values in s.values:
+        values["action"][0, 3] = 9.0
+
+
 PLANTED: dict[str, list[tuple[Callable[[MadeSource], None], int | None]]] = {
     "unreadable": [(gone, 5)],
+    "held_action": [(held, None)],
+    "placeholder_first": [(dummy_first, None), (far_first, None)],
+    "placeholder_last": [(dummy_last, None)],
     "ragged": [(ragged, 5)],
     "not_finite": [(nan, 5)],
     "unreadable_frame": [(undecodable, 5)],
@@ -242,6 +266,20 @@ def test_a_planted_fault_is_found_where_it_is(kind: str, number: int) -> None:
     findings = found(source, kind)
     assert {f.episode for f in findings} == {episode}
     assert all(f.message for f in findings)
+
+
+def test_arms_that_begin_at_rest_have_no_placeholder() -> None:
+    source = MadeSource()
+    for values in source.values:
+        values["action"][:3, :4] = 0
+    assert found(source, "placeholder_first") == []
+
+
+def test_a_placeholder_says_what_mends_it() -> None:
+    source = MadeSource()
+    dummy_first(source)
+    assert "skip_first" in found(source, "placeholder_first")[0].message
+    assert "skip_first" in KINDS["placeholder_first"].remedy
 
 
 @pytest.mark.parametrize(

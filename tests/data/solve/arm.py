@@ -67,7 +67,7 @@ def dataset(made: list[Motion], **changes: Any) -> MemoryDataset:
     """Columns ``state`` and ``action``; keyword arguments plant another convention than the plain one."""
     plan = {"rotation": "quat_xyzw", "length": 1.0, "axes": (0, 1, 2), "angle": 1.0, "joint_angle": 1.0,
             "mode": "delta", "frame": "world", "action_length": 1.0, "lag": 0, "gripper": 1.0, "command": 1.0,
-            "hz": HZ, "stamps": True, "joints": True}  # fmt: skip
+            "hz": HZ, "stamps": True, "joints": True, "joint_unit": 1.0}  # fmt: skip
     assert not set(changes) - set(plan)
     plan |= changes
     episodes = [_episode(motion, plan) for motion in made]
@@ -91,7 +91,11 @@ def _episode(motion: Motion, plan: dict[str, Any]) -> MemoryEpisode:
         move, step = move * HZ, step * HZ
     if plan["mode"] == "absolute":
         move, step = motion.position[after], written(motion.turned[after], "quat_wxyz")
-    action = np.hstack([move / plan["action_length"], step, plan["command"] * motion.command[:, None]])
+    arm = [move / plan["action_length"], step]
+    if plan["mode"].startswith("joint"):
+        turns = motion.joints[after] - (0 if plan["mode"] == "joint" else motion.joints)
+        arm = [turns * (HZ if plan["mode"] == "joint_velocity" else 1) / plan["joint_unit"]]
+    action = np.hstack([*arm, plan["command"] * motion.command[:, None]])
     action = np.concatenate([np.repeat(action[:1], plan["lag"], axis=0), action])[: len(action)]
     times = np.arange(len(state)) / HZ if plan["stamps"] else None
     columns = {"state": state.astype(np.float32), "action": action.astype(np.float32)}

@@ -9,6 +9,11 @@ from tests.data.solve.arm import dataset, motions, robot
 from vla.data.mapped import MappedSource
 from vla.data.readers.memory import MemoryDataset, MemoryEpisode
 from vla.data.solve import solve
+from vla.data.solve.joint_action import joints_explain_more
+from vla.data.solve.motion import Motion
+from vla.data.solve.ranges import with_measured_ranges
+from vla.data.solve.tracks import Block, load_tracks
+from vla.data.statistics import Normalizer, compute_statistics
 from vla.errors import DatasetError, UnknownNameError
 
 MADE = motions()
@@ -77,6 +82,148 @@ def test_inverted_grippers_are_found():
     solution = solved(gripper=-1.0, command=-1.0)
     assert solution.value("gripper_action")["open"] == 1.0
     assert solution.value("gripper_state")["open"] < solution.value("gripper_state")["closed"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "meant", "unit"),
+    [
+        ("joint", 1.0, "absolute", "rad"),
+        ("joint_delta", 1.0, "delta", "rad/step"),
+        ("joint_delta", np.pi / 180, "delta", "deg/step"),
+        ("joint_velocity", 1.0, "velocity", "rad/s"),
+        ("joint_velocity", np.pi / 180, "velocity", "deg/s"),
+    ],
+)
+def test_the_unit_of_joint_actions_is_found_and_undone(mode, size, meant, unit):
+    raw = dataset(MADE, mode=mode, joint_unit=size)
+    solution = solve(raw, model=MODEL)
+    assert solution.value("joint_action")["mode"] == meant
+    assert solution.value("joint_action_unit") == unit
+    source = MappedSource(raw, solution.description())
+    joints = MADE[3].joints
+    wanted = joints[1:] if meant == "absolute" else np.diff(joints, axis=0)
+    np.testing.assert_allclose(source.column(3, "action")[:-1, :6], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.05, np.array([1.0, 1, 1, 1, 0.1, 1])], ids=["all", "one joint"])
+def test_scaled_joint_actions_have_no_unit(size):
+    raw = dataset(MADE, mode="joint_delta", joint_unit=size)
+    solution = solve(raw, model=MODEL)
+    assert solution.answers["joint_action_unit"].refused
+    with pytest.raises(DatasetError, match="refused"):
+        solution.description()
+
+
+def test_speeds_of_joints_need_a_rate_to_be_told():
+    raw = dataset(MADE, mode="joint_velocity", hz=None, stamps=False)
+    assert solve(raw, model=MODEL).value("joint_action_unit") is None
+
+
+@pytest.mark.parametrize(("mode", "wins"), [("joint_delta", True), ("joint", True), ("delta", False)])
+def test_joints_that_carry_the_tool_about_are_not_taken_for_its_moves(mode, wins):
+    tracks = load_tracks(dataset(MADE, mode=mode))
+    action = Block(column="action", start=0 if mode == "delta" else 3, size=3)
+    position = Block(column="state", start=0, size=3)
+    tool = Motion(action=action, position=position, mode="delta", frame="world", lag=0, scale=1.0, score=0.53)
+    assert joints_explain_more(tracks, Block(column="state", start=7, size=6), tool) == wins
+
+
+def test_a_first_action_that_is_none_is_skipped_and_said():
+    raw = dataset(MADE)
+    episodes = []
+    for e in raw.episodes:
+        columns = {n: np.array(raw.column(e.index, n)) for n in raw.columns}
+        columns["action"][0, :6] = 0
+        episodes.append(MemoryEpisode(columns=columns, time_s=raw.time_s(e.index), instruction="do it"))
+    description = solve(MemoryDataset(episodes, control_hz=10.0), model=MODEL).description()
+    assert description.skip_first == 1
+    assert "first action is zero" in description.evidence["skip_first"]["evidence"]
+    clean = solved().description()
+    assert clean.skip_first == 0
+    assert "skip_first" not in clean.evidence
+
+
+def test_ranges_are_those_of_the_data_and_say_so():
+    description = solved().description()
+    assert description.ranges == "measured"
+    members = {f.name: f for f in (*description.embodiment.state, *description.embodiment.action)}
+    position, step = members["tcp_position"], members["tcp_position_delta"]
+    seen = np.concatenate([m.position for m in MADE])
+    assert (np.array(position.low) < seen.min(axis=0)).all()
+    assert (np.array(position.high) > seen.max(axis=0)).all()
+    assert np.max(position.high) < 1.2 * seen.max()
+    assert step.low == tuple(-x for x in step.high)
+    largest = np.abs(np.concatenate([np.diff(m.position, axis=0) for m in MADE])).max(axis=0)
+    assert (np.array(step.high) > largest).all()
+    assert (np.array(step.high) < 1.2 * largest).all()
+
+
+def test_an_outlier_does_not_widen_the_ranges():
+    raw = dataset(MADE)
+    episodes = []
+    for e in raw.episodes:
+        columns = {n: np.array(raw.column(e.index, n)) for n in raw.columns}
+        columns["action"][3, 0] *= 1000 if e.index == 2 else 1
+        episodes.append(MemoryEpisode(columns=columns, time_s=raw.time_s(e.index), instruction="do it"))
+    known = solved().description()
+    measured = with_measured_ranges(MemoryDataset(episodes, control_hz=10.0), known)
+    assert measured.embodiment.action[0].high[0] < 8 * known.embodiment.action[0].high[0]
+
+
+def test_noise_on_an_entry_that_rests_is_not_its_range():
+    rng, raw = np.random.default_rng(0), dataset(MADE)
+    episodes = []
+    for e in raw.episodes:
+        columns = {n: np.array(raw.column(e.index, n)) for n in raw.columns}
+        columns["action"][:, 5] = 1e-9 * rng.normal(size=e.length)
+        episodes.append(MemoryEpisode(columns=columns, instruction="do it"))
+    measured = with_measured_ranges(MemoryDataset(episodes, control_hz=10.0), solved().description())
+    turn = measured.embodiment.action[1]
+    assert turn.high[2] > 0.04 * max(turn.high)
+    source = MappedSource(MemoryDataset(episodes, control_hz=10.0), measured)
+    scaled = Normalizer(source.embodiments, compute_statistics(source), action_mode="quantile")
+    arm = measured.embodiment
+    assert np.abs(scaled.normalise_action(arm.name, source.column(0, "action"))[:, 5]).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "question", ["control_hz", "action_lag", "action_mode", "action_frame", "action_unit", "action_position"]
+)
+def test_null_for_what_every_data_set_has_is_refused(question):
+    solution = solve(dataset(MADE), model=MODEL, given={question: None})
+    with pytest.raises(DatasetError, match=f"{question}' was given as null"):
+        solution.description()
+
+
+@pytest.mark.parametrize("question", ["position", "rotation", "gripper_state", "gripper_action", "joints"])
+def test_null_leaves_out_what_a_data_set_may_lack(question):
+    solution = solve(dataset(MADE), model=MODEL, given={question: None})
+    arm = solution.description().embodiment
+    fields = {"position": "tcp_position", "rotation": "tcp_rotation", "gripper_state": "gripper_opening",
+              "gripper_action": "gripper", "joints": "joint_position"}  # fmt: skip
+    of = arm.action if question == "gripper_action" else arm.state
+    assert fields[question] not in [f.name for f in of]
+
+
+def test_joints_cannot_be_absent_where_the_action_moves_them():
+    solution = solve(dataset(MADE, mode="joint_delta"), model=MODEL, given={"joints": None})
+    with pytest.raises(DatasetError, match="joints' was given as null"):
+        solution.description()
+
+
+def test_null_for_a_joint_action_asks_for_the_tools():
+    solution = solve(dataset(MADE, mode="joint_delta"), model=MODEL, given={"joint_action": None})
+    with pytest.raises(DatasetError, match="action_position"):
+        solution.description()
+
+
+@pytest.mark.parametrize(
+    ("question", "value"),
+    [("control_hz", "five"), ("action_lag", -1), ("position", "state"), ("gripper_action", {"column": "a"})],
+)
+def test_given_answers_of_the_wrong_kind_are_refused(question, value):
+    with pytest.raises(DatasetError, match=f"answer to '{question}'"):
+        solve(dataset(MADE), model=MODEL, given={question: value}).description()
 
 
 def test_contradicting_rates_are_refused():

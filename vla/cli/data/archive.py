@@ -6,31 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 from vla.errors import StoreError
 
 
-@dataclass(frozen=True)
-class Archive:
+@dataclass(frozen=True, kw_only=True)
+class Archive(Demonstrations):
     """Write demonstrations as an archive: the same store with AV1 video for frames.
 
     Every command reads it as it reads any store; drawing windows from it is slower. Numbers stay exact,
     pictures lose a little more than in JPEG.
 
     Args:
-        path: store to read, or any format that 'vla data import' reads.
         out: store to make.
-        description: embodiment file that says what the columns mean (default: the one beside the data).
         crf: quality of the video, 1..63; lower is better and larger.
         gop: frames from one that stands alone to the next; more is smaller and slower to draw from.
         preset: effort of the encoder, 0..13; lower is slower and smaller.
     """
 
-    path: tyro.conf.Positional[str]
     out: Path
-    description: Path | None = None
     crf: int = 30
     gop: int = 2
     preset: int = 8
@@ -40,12 +35,11 @@ def run_archive(argv: Sequence[str]) -> int:
     flags = parse(Archive, "data archive", argv)
 
     from vla.data.archive import VideoCodec, write_archive
-    from vla.data.readers import open_source
     from vla.data.store import EpisodeStore
     from vla.data.summary import store_bytes
 
     codec = VideoCodec(crf=flags.crf, gop=flags.gop, preset=flags.preset)
-    source = open_source(flags.path, flags.description)
+    source = flags.open()
     try:
         if not len(source):
             raise StoreError(f"{flags.path} has no episodes: nothing to archive.")

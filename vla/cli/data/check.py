@@ -8,26 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
+from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 
 
-@dataclass(frozen=True)
-class Check:
+@dataclass(frozen=True, kw_only=True)
+class Check(Demonstrations):
     """Look for faults; exit code 1 where there is one at or above --fail-on.
 
     Args:
-        path: directory or file, in any format that 'vla data import' reads.
-        description: embodiment file that says what the columns mean (default: the one beside the data).
         html: write a page with a picture of each sort of finding.
         json: write all findings, for programs.
         fail_on: the mildest severity that gives exit code 1.
         frames: look at a few pictures of each camera and episode, at all (slow), or at none.
     """
 
-    path: tyro.conf.Positional[Path]
-    description: Path | None = None
     html: Path | None = None
     json: Path | None = None
     fail_on: Literal["error", "warning", "note"] = "error"
@@ -37,12 +32,11 @@ class Check:
 def run_check(argv: Sequence[str]) -> int:
     flags = parse(Check, "data check", argv)
     from vla.data.check import CheckConfig, check
-    from vla.data.readers import open_source
     from vla.files import write_json
     from vla.report.data_page import write_check_page
     from vla.text import text_table
 
-    source = open_source(flags.path, flags.description, tolerate_damage=True)
+    source = flags.open(tolerate_damage=True)
     report = check(source, CheckConfig(frames=flags.frames), progress=sys.stderr.isatty())
     if report.findings:
         rows = [[*row[:4], row[4] if len(row[4]) < 120 else row[4][:117] + "..."] for row in report.rows()]

@@ -7,38 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
+from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 
 
-@dataclass(frozen=True)
-class Export:
+@dataclass(frozen=True, kw_only=True)
+class Export(Demonstrations):
     """Write demonstrations as a LeRobotDataset v3.0, which lerobot loads and trains on.
 
     Args:
-        path: our store, or any format that 'vla data import' reads.
         out: folder to make; one that exists is never replaced.
         embodiment: whose episodes, where there are several (one data set each).
         images: store pictures as video (AV1, lossy, small) or as images (PNG, exact).
         fps: rate that the data set states (default: the embodiment's control rate).
-        description: embodiment file that says what the columns mean (default: the one beside the data).
     """
 
-    path: tyro.conf.Positional[Path]
     out: Path
     embodiment: str | None = None
     images: Literal["video", "image"] = "video"
     fps: float | None = None
-    description: Path | None = None
 
 
 def run_export(argv: Sequence[str]) -> int:
     from vla.data.exporting import export_lerobot
-    from vla.data.readers import open_source
 
     flags = parse(Export, "data export", argv)
-    source = open_source(flags.path, flags.description)
+    source = flags.open()
     try:
         done = export_lerobot(
             source,

@@ -8,36 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
+from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 
 _SHOWN = 20
 
 
-@dataclass(frozen=True)
-class Fix:
+@dataclass(frozen=True, kw_only=True)
+class Fix(Demonstrations):
     """Write repaired demonstrations into a new store; PATH is only read.
 
     Args:
-        path: directory or file, in any format that 'vla data import' reads.
         out: the new store, a directory that does not exist.
-        description: embodiment file that says what the columns mean (default: the one beside the data).
         trim_idle: leave idle stretches at start and end out.
         drop: leave episodes with these kinds of findings out: kinds as 'vla data check' prints them, or
             damaged, frames, duplicates; separated by commas.
         cut: cut episodes to their longest stretch without these kinds (frames: all faults of pictures).
         retime: bring all episodes to this rate, Hz.
+        restamp: give episodes whose time stamps do not rise even ones, at the control rate.
         frames: look for faults in a few pictures of each camera and episode, or in all.
     """
 
-    path: tyro.conf.Positional[Path]
     out: Path
-    description: Path | None = None
     trim_idle: bool = False
     drop: str = ""
     cut: str = ""
     retime: float | None = None
+    restamp: bool = False
     frames: Literal["sampled", "all"] = "all"
 
 
@@ -45,16 +42,16 @@ def run_fix(argv: Sequence[str]) -> int:
     flags = parse(Fix, "data fix", argv)
     from vla.data.check import CheckConfig
     from vla.data.fix import FixConfig, fix
-    from vla.data.readers import open_source
 
     config = FixConfig(
         trim_idle=flags.trim_idle,
         drop=_names(flags.drop),
         cut=_names(flags.cut),
         retime_hz=flags.retime,
+        restamp=flags.restamp,
         check=CheckConfig(frames=flags.frames),
     )
-    source = open_source(flags.path, flags.description, tolerate_damage=True)
+    source = flags.open(tolerate_damage=True)
     count, steps = len(source), sum(info.length for info in source.episodes)
     fixed = fix(source, flags.out, config, progress=sys.stderr.isatty())
     source.close()

@@ -7,28 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 
 
-@dataclass(frozen=True)
-class Import:
+@dataclass(frozen=True, kw_only=True)
+class Import(Demonstrations):
     """Write demonstrations as an episode store; run again, it goes on where it stopped.
 
     Args:
-        path: directory or file: LeRobotDataset, RLDS, HDF5, diffusion-policy zarr, or a store.
         out: store to make or to complete.
-        description: embodiment file that says what the columns mean (default: the one beside the data).
         instruction: said of every episode that has none of its own.
         image_size: area-resize pictures to this many pixels a side.
         jpeg_quality: of the pictures, 1..100.
         skip_damaged: leave out what cannot be read, list it, exit code 1.
     """
 
-    path: tyro.conf.Positional[Path]
     out: Path
-    description: Path | None = None
     instruction: str = ""
     image_size: int | None = None
     jpeg_quality: int = 95
@@ -38,12 +33,9 @@ class Import:
 def run_import(argv: Sequence[str]) -> int:
     flags = parse(Import, "data import", argv)
     from vla.data.importing import import_dataset
-    from vla.data.mapped import MappedSource
-    from vla.data.readers import open_source
+    from vla.data.mixture import damaged_episodes
 
-    source = open_source(
-        flags.path, flags.description, instruction=flags.instruction, skip_damaged=flags.skip_damaged
-    )
+    source = flags.open(instruction=flags.instruction, skip_damaged=flags.skip_damaged)
     try:
         done = import_dataset(
             source,
@@ -53,8 +45,7 @@ def run_import(argv: Sequence[str]) -> int:
             skip_damaged=flags.skip_damaged,
             progress=sys.stderr.isatty(),
         )
-        raw = source.raw if isinstance(source, MappedSource) else None
-        skipped = (*getattr(raw, "damaged", ()), *done.skipped)
+        skipped = (*damaged_episodes(source), *done.skipped)
     finally:
         source.close()
     for reason in skipped:

@@ -8,20 +8,18 @@ from pathlib import Path
 
 import tyro
 
+from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 
 
-@dataclass(frozen=True)
-class Look:
-    """Look into demonstrations.
+@dataclass(frozen=True, kw_only=True)
+class Info(Demonstrations):
+    """What is in demonstrations: totals, tasks, cameras."""
 
-    Args:
-        path: directory or file; our store, or (info, stats) any format that 'vla data import' reads.
-        description: embodiment file that says what the columns mean (default: the one beside the data).
-    """
 
-    path: tyro.conf.Positional[Path]
-    description: Path | None = None
+@dataclass(frozen=True, kw_only=True)
+class Stats(Demonstrations):
+    """Statistics of every entry of state and action, in the fields' units."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +34,9 @@ class Verify:
 
 
 def run_info(argv: Sequence[str]) -> int:
-    flags = parse(Look, "data info", argv)
-    return info(flags.path, flags.description)
-
-
-def run_verify(argv: Sequence[str]) -> int:
-    return verify(parse(Verify, "data verify", argv).path)
-
-
-def run_stats(argv: Sequence[str]) -> int:
-    flags = parse(Look, "data stats", argv)
-    return stats(flags.path, flags.description)
-
-
-def info(path: Path, description: Path | None) -> int:
-    """Totals, cells and cameras."""
-    from vla.data.readers import open_source
     from vla.data.summary import describe
 
-    source = open_source(path, description)
+    source = parse(Info, "data info", argv).open()
     rows = describe(source)
     source.close()
     width = max(len(name) for name, _ in rows)
@@ -62,26 +44,28 @@ def info(path: Path, description: Path | None) -> int:
     return 0
 
 
-def verify(path: Path) -> int:
-    """Every fault on a line; 1 where there is one."""
+def run_verify(argv: Sequence[str]) -> int:
+    """A line for each damaged episode or file; 1 where there is one."""
+    from vla.data.damage import damage_lines
     from vla.data.store import EpisodeStore
 
+    path = parse(Verify, "data verify", argv).path
     with EpisodeStore.open(path, tolerate_damage=True) as store:
         damages, count = store.verify(), len(store)
-    for damage in damages:
-        where = "store" if damage.episode is None else f"episode {damage.episode}"
-        print(f"{where}, {damage.column}: {damage.reason}")
-    print(f"{path}: {count} episodes, " + (f"{len(damages)} faults" if damages else "all whole"))
+    for line in damage_lines((damage.episode, f"{damage.column}: {damage.reason}") for damage in damages):
+        print(line)
+    hurt = len({damage.episode for damage in damages} - {None})
+    faults = f"{len(damages)} faults, {hurt} episodes damaged"
+    print(f"{path}: {count} episodes, {faults if damages else 'all whole'}")
     return int(bool(damages))
 
 
-def stats(path: Path, description: Path | None) -> int:
+def run_stats(argv: Sequence[str]) -> int:
     """A row for every entry of state and action, by embodiment, in the fields' units."""
-    from vla.data.readers import open_source
     from vla.data.statistics import compute_statistics
     from vla.text import text_table
 
-    source = open_source(path, description)
+    source = parse(Stats, "data stats", argv).open()
     statistics, embodiments = compute_statistics(source), source.embodiments
     source.close()
     for name, values in statistics.items():

@@ -72,6 +72,8 @@ def solve_path(flags: Solve) -> int:
         return 1
     finally:
         raw.close()
+    if description.skip_first:
+        print(f"skip_first: {description.evidence['skip_first']['evidence']}")
     if flags.write:
         description.save(beside)
         print(f"wrote {beside}")

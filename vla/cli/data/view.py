@@ -6,39 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 from vla.errors import ConfigError, DatasetError
 
 
-@dataclass(frozen=True)
-class View:
+@dataclass(frozen=True, kw_only=True)
+class View(Demonstrations):
     """Write a page of an episode: cameras, plots of state and action, instruction, provenance.
 
     Args:
-        path: directory or file, in any format that 'vla data import' reads.
         episode: numbers, e.g. 0 or 0,4,7.
         out: the page; of several episodes a folder (default: episode_<number>.html here).
         rerun: write a Rerun recording to this file instead (the 'rerun' extra); of one episode.
-        description: embodiment file that says what the columns mean (default: the one beside the data).
     """
 
-    path: tyro.conf.Positional[Path]
     episode: str = "0"
     out: Path | None = None
     rerun: Path | None = None
-    description: Path | None = None
 
 
 def run_view(argv: Sequence[str]) -> int:
     flags = parse(View, "data view", argv)
-    from vla.data.readers import open_source
     from vla.report.data_view import write_episode_page
     from vla.report.recording import write_recording
 
     numbers = _numbers(flags.episode)
-    source = open_source(flags.path, flags.description)
+    source = flags.open()
     for number in numbers:
         if not 0 <= number < len(source):
             raise DatasetError(f"{flags.path} has the episodes 0 to {len(source) - 1}, not {number}.")

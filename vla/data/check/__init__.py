@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from vla.data.check.agreement import Agreement
 from vla.data.check.config import CheckConfig
+from vla.data.check.edges import Edges
 from vla.data.check.findings import GROUPS, KINDS, SEVERITIES, Finding, Report, Severity, expand_kinds
 from vla.data.check.motion import (
     check_idle,
@@ -55,6 +56,7 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
         for name, typical in usual.items()
     }
     agreements = {name: Agreement(arm=source.embodiments[name], config=config) for name in usual}
+    edges = {name: Edges(arm=source.embodiments[name], config=config) for name in usual}
     sentences, found, num_frames = Sentences(), [], 0
     for info in tqdm(source.episodes, desc="checking", unit="episode", disable=not progress):
         found += sentences.check(info.index, info.instruction)
@@ -65,6 +67,7 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
             found += _check_numbers(signals, usual[info.embodiment], config)
             populations[info.embodiment].add(signals)
             agreements[info.embodiment].add(signals)
+            edges[info.embodiment].add(signals)
             if signals.arm.state_dim:
                 moved = ~still_steps(signals, usual[info.embodiment], config)
         if config.frames != "none":
@@ -73,7 +76,7 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
             num_frames += num_read
     found += sentences.conclude()
     for name in usual:
-        found += [*populations[name].conclude(), *agreements[name].conclude()]
+        found += [*populations[name].conclude(), *agreements[name].conclude(), *edges[name].conclude()]
     return Report(
         path=str(source.path),
         num_episodes=len(source.episodes),

@@ -45,6 +45,9 @@ class CheckConfig:
         lag_margin: how much better another lag must fit.
         scale_factor: by which motion may differ from what an action in the same unit asks.
         mismatch_correlation: of one episode, where 90 % reach 0.6; clean ones stay above 0.5.
+        placeholder_share: of what an action entry spans, below which a first or last action is empty; people
+            and planners begin with more, recorders that put a row of zeros there with rounding errors.
+        edge_episodes: share of the episodes whose first (last) action is empty or far from all others.
     """
 
     frames: Literal["sampled", "all", "none"] = "sampled"
@@ -78,6 +81,8 @@ class CheckConfig:
     lag_margin: float = 0.05
     scale_factor: float = 4.0
     mismatch_correlation: float = 0.25
+    placeholder_share: float = 1e-3
+    edge_episodes: float = 0.9
 
     def __post_init__(self) -> None:
         if self.frames not in ("sampled", "all", "none"):

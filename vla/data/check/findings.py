@@ -52,10 +52,24 @@ KINDS: Mapping[str, Kind] = {
         "warning", "an action lies at an end of its range too often: clipped when recorded?",
         "widen the range and record again; a policy learns the clipped value",
     ),
+    "held_action": Kind(
+        "note", "an action beyond the range of its field: what was executed is held at its end",
+        "nothing: the controller does the same; clip in the embodiment file for the label too",
+    ),
+    "placeholder_first": Kind(
+        "error", "the first action of nearly all episodes is none: zeros, or unlike all others",
+        "skip_first in the embodiment file",
+    ),
+    "placeholder_last": Kind(
+        "error", "the last action of nearly all episodes is none: zeros, or unlike all others",
+        "skip_last in the embodiment file",
+    ),
     "idle_start": Kind("warning", "nothing happens at first: teaches to wait", "vla data fix --trim-idle"),
     "idle_end": Kind("warning", "nothing happens at the end", "vla data fix --trim-idle"),
     "idle_middle": Kind("warning", "nothing happens for long", _DROP.format("idle_middle")),
-    "time_backwards": Kind("error", "time stamps do not increase", "vla data fix --drop time_backwards"),
+    "time_backwards": Kind(
+        "error", "time stamps do not increase", "vla data fix --restamp, or --drop time_backwards"
+    ),
     "time_gap": Kind("warning", "steps are missing between two time stamps", _CUT.format("time_gap")),
     "wrong_rate": Kind(
         "error", "time stamps tell another rate than control_hz", "vla data fix --retime HZ, or correct it"

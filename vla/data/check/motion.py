@@ -149,6 +149,14 @@ def at_limits(s: Signals) -> np.ndarray:
     return np.stack([(s.action <= low + near).sum(axis=0), (s.action >= high - near).sum(axis=0)])
 
 
+def held_steps(s: Signals) -> np.ndarray:
+    """Steps at which each action entry is beyond its range and was executed at the end of it, [A]."""
+    low, high = s.arm.action_low.astype(float), s.arm.action_high.astype(float)
+    near = 1e-6 * (high - low)
+    beyond = (s.action > high + near) | (s.action < low - near)
+    return (beyond & (np.abs(s.executed - np.clip(s.action, low, high)) <= near)).sum(axis=0)
+
+
 def check_idle(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
     """Stretches in which the arm neither moves nor is asked to."""
     if not s.arm.state_dim or len(s) < config.idle_steps:

@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 
 from vla.data.check.config import CheckConfig
 from vla.data.check.findings import Finding
-from vla.data.check.motion import at_limits
+from vla.data.check.motion import at_limits, held_steps
 from vla.data.check.signals import Signals, Typical, entry_names, is_gripper, slices
 from vla.embodiment import Embodiment
 
@@ -36,6 +36,7 @@ class Population:
     lowest: np.ndarray | None = None
     highest: np.ndarray | None = None
     limits: np.ndarray | None = None
+    held: np.ndarray | None = None
 
     def add(self, s: Signals) -> None:
         """Remember an episode."""
@@ -52,12 +53,15 @@ class Population:
         self.highest = high if self.highest is None else np.maximum(self.highest, high)
         limits = at_limits(s)
         self.limits = limits if self.limits is None else self.limits + limits
+        held = held_steps(s)
+        self.held = held if self.held is None else self.held + held
 
     def conclude(self) -> list[Finding]:
         """What is found when all were seen."""
         if not self.indices:
             return []
-        return [*self._duplicates(), *self._outliers(), *self._constant(), *self._saturated()]
+        found = [*self._duplicates(), *self._outliers(), *self._constant(), *self._saturated()]
+        return [*found, *self._held()]
 
     def _scale(self) -> np.ndarray:
         """Spread of each entry, from the outlines; entries that never change count by their range."""
@@ -161,6 +165,24 @@ class Population:
             )
             for i, name in enumerate(self._names())
             if spread[i] <= limit[i]
+        ]
+
+    def _held(self) -> list[Finding]:
+        """Action entries beyond their range that were executed at its end."""
+        assert self.held is not None
+        total = sum(self.lengths)
+        return [
+            Finding(
+                kind="held_action",
+                where=name,
+                value=float(count),
+                threshold=0.0,
+                message=f"{self.arm.name}: {count} of {total} actions lie beyond the range and were executed "
+                "at its end",
+                evidence={"embodiment": self.arm.name, "example": self.indices[0]},
+            )
+            for name, count in zip(entry_names(self.arm, "action"), self.held.tolist(), strict=True)
+            if count
         ]
 
     def _saturated(self) -> list[Finding]:

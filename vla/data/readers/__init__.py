@@ -21,10 +21,8 @@ from vla.data.store import EpisodeStore
 from vla.errors import DatasetError
 
 #: Modules with ``recognise(path) -> bool`` (cheap, looks at files, never raises on foreign data) and
-#: ``open_raw(path) -> RawDataset``; the first that recognises a path reads it.
+#: ``open_raw(path, *, skip_damaged) -> RawDataset``; the first that recognises a path reads it.
 READERS = ("lerobot", "rlds", "hdf5", "diffusion_policy")
-#: Those whose ``open_raw`` takes ``skip_damaged``.
-SKIPPING = ("rlds", "hdf5")
 
 
 def open_raw(path: str | Path, *, skip_damaged: bool = False) -> RawDataset:
@@ -32,8 +30,11 @@ def open_raw(path: str | Path, *, skip_damaged: bool = False) -> RawDataset:
 
     Args:
         path: directory or file.
-        skip_damaged: leave damaged records, files and episodes out where the format lets them be told apart
-            on opening (RLDS, HDF5); they are listed in ``damaged`` of the data set.
+        skip_damaged: leave records, files and episodes out of which opening shows that they are damaged
+            (missing, cut short, ragged; in RLDS every byte is checked); ``damaged`` of the data set lists
+            them.
+            What only shows when numbers and pictures are read is found by
+            :func:`~vla.data.mixture.open_sources` and :func:`~vla.data.importing.import_dataset`.
 
     Raises:
         DatasetError: nothing there, or no reader knows it.
@@ -45,8 +46,7 @@ def open_raw(path: str | Path, *, skip_damaged: bool = False) -> RawDataset:
     for name in READERS:
         module = importlib.import_module(f"vla.data.readers.{name}")
         if module.recognise(path):
-            options = {"skip_damaged": True} if skip_damaged and name in SKIPPING else {}
-            return cast(Callable[..., RawDataset], module.open_raw)(path, **options)
+            return cast(Callable[..., RawDataset], module.open_raw)(path, skip_damaged=skip_damaged)
     raise DatasetError(
         f"{path} is none of the known formats: our zarr (zarr.json), LeRobotDataset v2.1 or v3.0 "
         "(meta/info.json), RLDS (*.tfrecord* and features.json), HDF5 of robomimic, LIBERO or ALOHA "

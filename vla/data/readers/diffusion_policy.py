@@ -9,13 +9,17 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vla.data.damage import damage_lines
+from vla.data.readers.fingerprint import fingerprint
 from vla.data.readers.stills import StillFrames
 from vla.data.shards import crc32c
 from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode
@@ -35,12 +39,27 @@ def recognise(path: Path) -> bool:
         return f"{_ENDS}/.zarray" in file.namelist()
 
 
-def open_raw(path: Path) -> ReplayBuffer:
-    return ReplayBuffer(path)
+def open_raw(path: Path, *, skip_damaged: bool = False) -> ReplayBuffer:
+    return ReplayBuffer(path, skip_damaged=skip_damaged)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Opened:
+    """What a process has open: ``store`` if it is a ZIP file, the ends of episodes, the arrays in ``data``."""
+
+    pid: int
+    store: Any
+    ends: Any
+    arrays: Mapping[str, Any]
 
 
 class ReplayBuffer:
     """A :class:`~vla.data.source.RawDataset`.
+
+    Args:
+        path: directory or ZIP file.
+        skip_damaged: where arrays end before the episodes do, leave out the episodes that they do not hold
+            and name them in ``damaged``.
 
     Raises:
         DatasetError: no ``data``, episode ends that do not rise or do not fit, unknown compression.
@@ -50,18 +69,12 @@ class ReplayBuffer:
     control_hz = None
     robot = None
 
-    damaged: tuple[str, ...] = ()
-
-    def __init__(self, path: Path) -> None:
-        import zarr
-        import zarr.storage
-
+    def __init__(self, path: Path, *, skip_damaged: bool = False) -> None:
         self.path = path
-        self._store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else None
-        root = zarr.open_group(self._store or str(path), mode="r", zarr_format=2)
-        self._arrays = self._open_arrays(root)
-        ends = self._read(root[_ENDS], slice(None), _ENDS).astype(np.int64)
-        self._check_ends(ends)
+        self._opened: _Opened | None = None
+        self._chunks: dict[tuple[str, int], np.ndarray] = {}
+        ends, damaged = self._ends(skip_damaged=skip_damaged)
+        self.damaged: tuple[str, ...] = tuple(damaged)
         self._starts = np.concatenate([[0], ends[:-1]])
         self.columns: Mapping[str, RawColumn] = {
             n: RawColumn(name=n, size=int(np.prod(a.shape[1:])), dtype=str(a.dtype))
@@ -77,7 +90,10 @@ class ReplayBuffer:
             RawEpisode(index=i, length=int(end - start), instruction="", provenance={"episode": i})
             for i, (start, end) in enumerate(zip(self._starts, ends, strict=True))
         ]
-        self._chunks: dict[tuple[str, int], np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which opens its own files."""
+        return {**self.__dict__, "_opened": None, "_chunks": {}}
 
     def column(self, index: int, name: str) -> np.ndarray:
         if name not in self.columns:
@@ -101,22 +117,41 @@ class ReplayBuffer:
         )
 
     def checksum(self) -> int:
-        """Of the metadata, the episode ends, and the size and time of change of every file."""
+        """Of the content of its files: see ``readers.fingerprint``; a ZIP file's list has a CRC of each."""
         if self.path.is_file():
             with zipfile.ZipFile(self.path) as file:
-                facts: list[Any] = [[i.filename, i.file_size, i.CRC] for i in file.infolist()]
-            return crc32c(json.dumps(facts).encode())
-        facts = []
-        for file in sorted(p for p in self.path.rglob("*") if p.is_file()):
-            meta = file.name.startswith(".z") or "meta" in file.relative_to(self.path).parts
-            state = crc32c(file.read_bytes()) if meta else file.stat().st_mtime_ns
-            facts.append([str(file.relative_to(self.path)), file.stat().st_size, state])
-        return crc32c(json.dumps(facts).encode())
+                listed = [[i.filename, i.file_size, i.CRC] for i in file.infolist()]
+            return crc32c(json.dumps([listed, fingerprint([self.path], self.path.parent)]).encode())
+        parts = [path for part in ("data", "meta") for path in (self.path / part).rglob("*")]
+        files = fingerprint(filter(Path.is_file, parts), self.path)
+        return crc32c(json.dumps(files).encode())
 
     def close(self) -> None:
         self._chunks.clear()
-        if self._store is not None:
-            self._store.close()
+        if self._opened is not None and self._opened.store is not None:
+            self._opened.store.close()
+        self._opened = None
+
+    @property
+    def _arrays(self) -> Mapping[str, Any]:
+        return self._open().arrays
+
+    def _open(self) -> _Opened:
+        import zarr
+        import zarr.storage
+
+        if self._opened is None or self._opened.pid != os.getpid():
+            store = zarr.storage.ZipStore(self.path, mode="r") if self.path.is_file() else None
+            try:
+                root = zarr.open_group(store or str(self.path), mode="r", zarr_format=2)
+                ends = root[_ENDS]
+                arrays = self._open_arrays(root)
+            except (ValueError, KeyError, OSError) as error:
+                if isinstance(error, DatasetError):
+                    raise
+                raise DatasetError(f"{self.path}: metadata are damaged ({error}). Fetch it again.") from error
+            self._opened = _Opened(pid=os.getpid(), store=store, ends=ends, arrays=arrays)
+        return self._opened
 
     def _open_arrays(self, root: Any) -> dict[str, Any]:
         if "data" not in root:
@@ -136,17 +171,21 @@ class ReplayBuffer:
             raise DatasetError(f"{self.path}: the 'data' group is empty.")
         return dict(sorted(arrays.items()))
 
-    def _check_ends(self, ends: np.ndarray) -> None:
+    def _ends(self, *, skip_damaged: bool) -> tuple[np.ndarray, list[str]]:
+        """int64 [E], row after the last one of each episode; what is said of those that are left out."""
+        ends = self._read(self._open().ends, slice(None), _ENDS).astype(np.int64)
         if not len(ends) or (np.diff(np.concatenate([[0], ends])) <= 0).any():
             raise DatasetError(
                 f"{self.path}: {_ENDS} is {ends.tolist()[:8]}..., expected numbers that rise from above 0."
             )
         rows = {name: array.shape[0] for name, array in self._arrays.items()}
-        if set(rows.values()) != {int(ends[-1])}:
-            raise DatasetError(
-                f"{self.path} is ragged: {_ENDS} ends at {ends[-1]}, the arrays have {rows} rows. It was cut "
-                "while it was written or copied: fetch it again."
-            )
+        if set(rows.values()) == {int(ends[-1])}:
+            return ends, []
+        what = f"{self.path} is ragged: {_ENDS} ends at {ends[-1]}, the arrays have {rows} rows"
+        kept = ends[ends <= min(rows.values())]
+        if not skip_damaged or not len(kept):
+            raise DatasetError(f"{what}. It was cut while it was written or copied: fetch it again.")
+        return kept, damage_lines((i, what) for i in range(len(kept), len(ends))) or [what]
 
     def _rows(self, index: int) -> slice:
         if not 0 <= index < len(self.episodes):

@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from vla.data.readers.fingerprint import fingerprint
+from vla.data.readers.hdf5_files import Hdf5Files
 from vla.data.readers.hdf5_layouts import Demonstration, FileFacts, demonstrations, file_facts, natural
 from vla.data.readers.stills import StillFrames, decode_still
 from vla.data.shards import crc32c
 from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode
-from vla.errors import DatasetError, MissingExtraError, StoreError, UnknownNameError
+from vla.errors import DatasetError, StoreError, UnknownNameError
 
 _SUFFIXES = (".hdf5", ".h5")
 _LEFT_OUT = ("next_obs", "compress_len")
@@ -57,8 +59,8 @@ class Hdf5Dataset:
         self.cameras: Mapping[str, RawCamera] = {}
         self.episodes: list[RawEpisode] = []
         self._facts: FileFacts | None = None
-        self._groups: list[Any] = []
-        self._open: list[Any] = []
+        self._groups: list[tuple[Path, str]] = []  # file and group of each episode
+        self._files = Hdf5Files()
         damaged: list[str] = []
         for file in [path] if path.is_file() else _files(path):
             for opened in self._demonstrations(file, damaged if skip_damaged else None):
@@ -91,11 +93,10 @@ class Hdf5Dataset:
         )
 
     def checksum(self) -> int:
-        """Of the structure of every file, its numbers outside pictures, and its size and time of change."""
-        facts: list[Any] = []
-        for file in self._open:
-            state = Path(file.filename).stat()
-            facts.append([Path(file.filename).name, state.st_size, state.st_mtime_ns])
+        """Of the files' content (see ``readers.fingerprint``) and of every episode's actions, which are read
+        whole however large the files are."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        facts: list[Any] = list(fingerprint((file for file, _ in self._groups), folder))
         for index, episode in enumerate(self.episodes):
             actions = self._read(index, _ACTIONS[self.format], slice(None))
             facts.append(
@@ -104,8 +105,7 @@ class Hdf5Dataset:
         return crc32c(json.dumps(facts).encode())
 
     def close(self) -> None:
-        for file in self._open:
-            file.close()
+        self._files.close()
 
     def _clocked(self) -> float | None:
         """Steps per second by the simulator's clock in the states of the first episode, where it is even."""
@@ -119,10 +119,9 @@ class Hdf5Dataset:
 
     def _demonstrations(self, path: Path, damaged: list[str] | None) -> Iterator[Demonstration]:
         """Episodes of a file; nothing where it is damaged and that is noted."""
-        file = _guard(lambda: _open_file(path), damaged)
+        file = _guard(lambda: self._files.get(path), damaged)
         if file is None:
             return
-        self._open.append(file)
         facts = _guard(lambda: file_facts(file, path), damaged)
         if facts is None:
             return
@@ -167,7 +166,7 @@ class Hdf5Dataset:
         else:
             _check_alike(where, self.columns, columns)
             _check_alike(where, self.cameras, cameras)
-        self._groups.append(group)
+        self._groups.append((Path(group.file.filename), group.name))
         self.episodes.append(
             RawEpisode(
                 index=len(self.episodes),
@@ -188,28 +187,15 @@ class Hdf5Dataset:
         if not 0 <= index < len(self._groups):
             raise StoreError(f"Episode {index} of {self.path}, which has {len(self._groups)} episodes.")
         try:
-            return np.asarray(self._groups[index][name][rows])
-        except (OSError, ValueError) as error:
+            return self._files.read(*self._groups[index], name, rows)
+        except (OSError, ValueError, KeyError) as error:
             raise DatasetError(
                 f"{self._where(index)}: {name!r} cannot be read ({error}). Damaged: fetch it again."
             ) from error
 
     def _where(self, index: int) -> str:
-        group = self._groups[index]
-        return f"{group.file.filename}, {group.name}"
-
-
-def _open_file(path: Path) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingExtraError("h5py", "formats", f"Reading {path}") from error
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DatasetError(
-            f"{path} is no whole HDF5 file ({error}). It was cut short: fetch it again."
-        ) from error
+        file, group = self._groups[index]
+        return f"{file}, {group}"
 
 
 def _guard(act: Callable[[], T], damaged: list[str] | None) -> T | None:

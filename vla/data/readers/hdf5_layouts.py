@@ -67,6 +67,8 @@ def file_facts(file: Any, path: Path) -> FileFacts:
     controller = settings.get("controller_configs")
     if isinstance(controller, Mapping):
         facts["controller"] = {k: controller[k] for k in _CONTROLLER_KEYS if k in controller}
+    if "macros_image_convention" in attributes:
+        facts["image_convention"] = _plain(attributes["macros_image_convention"])
     rate = settings.get("control_freq")
     first = file["data"][demo_names(file["data"])[0]]
     return FileFacts(

@@ -1,12 +1,14 @@
 """Layouts whose conventions their authors published, so that nobody has to solve for them.
 
-Recognised by what is in the files, never by the name of a folder. Ranges of the state are for people; those
-of actions are the controller's or the robot's.
+Recognised by what is in the files, never by the name of a folder. Ranges of the state are for people. Ranges
+of the action are the controller's for robosuite; for BridgeData and ALOHA no source states any, so they are
+round numbers and marked so (``ranges="assumed"``): such arms are normalised by quantiles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import pi
 from typing import Any
 
@@ -40,9 +42,16 @@ def known_description(raw: RawDataset) -> DatasetDescription | None:
 def _bridge(raw: RawDataset) -> DatasetDescription | None:
     """BridgeData V2 (Walke et al. 2023; rail-berkeley/bridge_data_v2 and its RLDS build): a WidowX at 5 Hz.
 
-    State: x y z, roll pitch yaw, gripper (1 open). Action: their change, gripper target (1 open). Orientation
-    is relative to the tool pointing down. Only image_0 is read: the others are
-    black in many episodes, and the flags that should say so are not always filled.
+    State: x y z, roll pitch yaw, gripper (1 open). Action: their change, gripper target (1 open). So octo
+    reads it: octo/data/oxe/oxe_dataset_configs.py (POS_EULER, EEF_POS, image_0 first) and
+    oxe_standardization_transforms.py. 5 Hz: move_duration 0.2 of bridge_data_robot's widowx_env_service.py.
+    The first action of every episode is a placeholder: openvla drops it ("the first timestep has an all-zero
+    action", prismatic/vla/datasets/rlds/oxe/transforms.py; lerobot's openx transforms do likewise); in 25
+    episodes of the release it is below 1e-6 where the next is 0.01.
+    Not stated anywhere: the ranges (of the 25 episodes, no action passes 0.033 m or 0.26 rad), and which axes
+    the orientation counts from (bridge_data_robot's state2transform turns by the controller's default_rot).
+    Only image_0 is read: the others are black in many episodes, and the flags that should say so are not
+    always filled.
     """
     pictures = {f"observation/image_{i}" for i in range(4)}
     marks = {f"episode_metadata/has_image_{i}" for i in range(4)} | {"episode_metadata/has_language"}
@@ -80,6 +89,8 @@ def _bridge(raw: RawDataset) -> DatasetDescription | None:
             ColumnRule(field="gripper", column="action", start=6, scale=-2.0, offset=1.0),
         ),
         cameras=(CameraRule(camera="image_0", column="observation/image_0"),),
+        skip_first=1,
+        ranges="assumed",
         evidence={"known": "BridgeData V2, RLDS"},
     )
 
@@ -88,9 +99,17 @@ def _osc_pose(raw: RawDataset) -> DatasetDescription | None:
     """robosuite's OSC_POSE controller, one arm or two, in files of robosuite, robomimic and LIBERO.
 
     robosuite/controllers/osc.py: -1..1 is scaled to ``output_min..output_max``; metres and a rotation vector,
-    both in the world's frame. robosuite/models/grippers: -1 opens, +1 closes. ``eef_quat`` is x y z w
-    (robosuite/utils/transform_utils.py); LIBERO's ``ee_ori`` is its rotation vector. LIBERO stores pictures
-    as OpenGL renders them, bottom row first (robosuite/macros.py, IMAGE_CONVENTION); robomimic turns them.
+    both in the world's frame. Numbers beyond -1..1 are clipped before (base_controller.py, scale_action):
+    the label is what the person asked for, ``executed`` what the arm was sent. robosuite/models/grippers: -1
+    opens, +1 closes. ``eef_quat`` is x y z w (robosuite/utils/transform_utils.py); LIBERO's ``ee_ori`` is its
+    rotation vector (LIBERO, scripts/create_dataset.py: quat2axisangle).
+
+    LIBERO's create_dataset.py stores pictures as the simulator gives them and names the convention in
+    ``macros_image_convention``. robosuite's default, "opengl" (robosuite/macros.py), is bottom row first: a
+    vertical flip puts them upright. openvla (regenerate_libero_dataset.py), openpi (examples/libero/main.py)
+    and lerobot (envs/libero.py) turn them by 180 degrees instead, which mirrors the scene as well: to feed
+    weights trained on such pictures, give a description with ``rotate_180``. That robomimic's pictures are
+    upright already was not found in a source, only in its files.
     """
     controller = raw.episodes[0].provenance.get("controller", {})
     largest = controller.get("output_max")
@@ -122,7 +141,9 @@ def _osc_pose(raw: RawDataset) -> DatasetDescription | None:
             rules.append(ColumnRule(field=f"{names}gripper", column="actions", start=start + 6))
         fields += members
     state, state_rules = _robosuite_state(raw, arms)
-    cameras, camera_rules = _cameras(raw, _ROBOSUITE_ROLES, "vertical" if raw.format == "libero" else "none")
+    convention = raw.episodes[0].provenance.get("image_convention", "opengl")
+    bottom_first = raw.format == "libero" and convention == "opengl"
+    cameras, camera_rules = _cameras(raw, _ROBOSUITE_ROLES, "vertical" if bottom_first else "none")
     robots = "_".join(arms).lower()
     return DatasetDescription(
         embodiment=Embodiment(
@@ -134,6 +155,7 @@ def _osc_pose(raw: RawDataset) -> DatasetDescription | None:
         ),
         state=state_rules,
         action=tuple(rules),
+        executed=tuple(replace(rule, clip=True) for rule in rules),
         cameras=camera_rules,
         evidence={"known": f"robosuite OSC_POSE ({raw.format})"},
     )
@@ -212,6 +234,7 @@ def _aloha(raw: RawDataset) -> DatasetDescription | None:
         state=tuple(seen),
         action=tuple(sent),
         cameras=rules,
+        ranges="assumed",
         evidence={"known": "ALOHA, 14 joints"},
     )
 

@@ -12,11 +12,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vla.data.damage import damage_lines
 from vla.data.readers.lerobot_meta import (
     FETCH,
     EpisodeEntry,
@@ -31,8 +32,6 @@ from vla.errors import DatasetError
 from vla.files import read_json
 
 V2, V3 = ("v2.0", "v2.1"), ("v3.0",)
-#: Columns that say where a row belongs, not what the robot did.
-BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 NUMERIC = (
     "float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
 )  # fmt: skip
@@ -55,8 +54,16 @@ class Layout:
         return self.version in V3
 
 
-def read_layout(root: Path) -> Layout:
-    """Read ``meta``; raises :class:`DatasetError` on another version, mixed layouts and missing files."""
+def read_layout(root: Path, damaged: list[str] | None = None) -> Layout:
+    """Read ``meta``.
+
+    Args:
+        root: of the data set.
+        damaged: where given, episodes that lack files or contradict themselves are left out and named there.
+
+    Raises:
+        DatasetError: another version, mixed layouts, missing files.
+    """
     file = root / "meta/info.json"
     info = read_json(file, DatasetError, "Give the folder that has 'meta', 'data' and 'videos' in it.")
     version = info.get("codebase_version")
@@ -94,7 +101,21 @@ def read_layout(root: Path) -> Layout:
         episodes=episodes,
     )
     _check(layout, info)
-    return layout
+    if damaged is None:
+        _check_entries(layout)
+        return layout
+    return leave_out(layout, _entry_faults(layout), damaged)
+
+
+def leave_out(layout: Layout, faults: Iterator[tuple[EpisodeEntry, str]], damaged: list[str]) -> Layout:
+    """The same without the episodes that have a fault; what is said of them is added to ``damaged``."""
+    found = [(entry.number, message) for entry, message in faults]
+    damaged += damage_lines(found)
+    gone = {number for number, _ in found}
+    kept = [entry for entry in layout.episodes if entry.number not in gone]
+    if not kept:
+        raise DatasetError(f"Every episode of {layout.root} is damaged:\n  " + "\n  ".join(damaged[:5]))
+    return replace(layout, episodes=kept)
 
 
 def _refuse_mixture(root: Path, version: str) -> None:
@@ -132,22 +153,37 @@ def _check(layout: Layout, info: Mapping[str, Any]) -> None:
             f"{file} states {info['total_episodes']} episodes, {layout.root / 'meta'} lists {len(entries)}. "
             f"{FETCH}"
         )
-    for entry in entries:
-        if entry.length < 1:
-            raise DatasetError(f"Episode {entry.number} of {layout.root} has {entry.length} steps.")
-        for camera, video in entry.videos.items():
-            if video.end_s is None or (video.end_s - video.start_s) * layout.fps >= entry.length - 0.5:
-                continue
-            raise DatasetError(
-                f"Episode {entry.number} of {layout.root} has {entry.length} steps at {layout.fps:g} Hz, but "
-                f"{video.end_s - video.start_s:.3f} s of video {camera!r} ({video.path}). {FETCH}"
-            )
-    files = {entry.table for entry in entries} | {v.path for e in entries for v in e.videos.values()}
+
+
+def _check_entries(layout: Layout) -> None:
+    for _, message in _contradictions(layout):
+        raise DatasetError(message)
+    files = {path for entry in layout.episodes for path in entry.files}
     missing = sorted(str(path.relative_to(layout.root)) for path in files if not path.is_file())
     if missing:
         shown = "".join(f"\n  - {path}" for path in missing[:20])
         more = f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
         raise DatasetError(
             f"{len(missing)} of {len(files)} files of {layout.root} are missing (of {layout.version}, as "
-            f"meta/info.json says):{shown}{more}\nFetch them (Git LFS?), or drop their episodes."
+            f"meta/info.json says):{shown}{more}\nFetch them (Git LFS?), or leave their episodes out "
+            "(skip_damaged, --skip-damaged)."
         )
+
+
+def _entry_faults(layout: Layout) -> Iterator[tuple[EpisodeEntry, str]]:
+    yield from _contradictions(layout)
+    missing = {path for entry in layout.episodes for path in entry.files if not path.is_file()}
+    for entry in layout.episodes:
+        yield from ((entry, f"{path} is missing") for path in entry.files if path in missing)
+
+
+def _contradictions(layout: Layout) -> Iterator[tuple[EpisodeEntry, str]]:
+    for entry in layout.episodes:
+        where = f"Episode {entry.number} of {layout.root}"
+        if entry.length < 1:
+            yield entry, f"{where} has {entry.length} steps."
+        for camera, video in entry.videos.items():
+            if video.end_s is None or (video.end_s - video.start_s) * layout.fps >= entry.length - 0.5:
+                continue
+            span = f"{video.end_s - video.start_s:.3f} s of video {camera!r} ({video.path})"
+            yield entry, f"{where} has {entry.length} steps at {layout.fps:g} Hz, but {span}. {FETCH}"

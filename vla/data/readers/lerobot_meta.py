@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vla.data.lerobot_files import CHECKSUMS
 from vla.errors import DatasetError, MissingExtraError
 
 PURPOSE = "Reading a LeRobotDataset"
@@ -57,7 +58,8 @@ class VideoSpan:
 class EpisodeEntry:
     """Where an episode lies: ``length`` rows from ``row`` on in ``table``, and its videos by camera.
 
-    ``tasks`` are all its instructions; ``facts`` is what else its row in ``meta/episodes`` says.
+    ``tasks`` are all its instructions; ``facts`` is what else its row in ``meta/episodes`` says; ``crc32c``
+    the checksums of its columns, where this package wrote them (``lerobot_files.checksum``).
     """
 
     number: int
@@ -67,6 +69,12 @@ class EpisodeEntry:
     row: int
     videos: Mapping[str, VideoSpan]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    crc32c: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        """Its table and its videos."""
+        return [self.table, *(video.path for video in self.videos.values())]
 
 
 def read_feature(name: str, data: Mapping[str, Any]) -> Feature:
@@ -96,12 +104,12 @@ def _parquet(path: Path, columns: Sequence[str] | None = None) -> dict[str, list
     except ImportError:
         raise MissingExtraError("pyarrow", "formats", PURPOSE) from None
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         names = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
         return file.read(columns=names if columns is None else list(columns)).to_pydict()
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing. {FETCH}") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} is damaged: {error}. {FETCH}") from error
 
 
@@ -166,6 +174,7 @@ def episodes_v3(root: Path, templates: tuple[str, str], cameras: Sequence[str]) 
                 row=start - first.setdefault(table, start),
                 videos=videos,
                 facts={key: value for key, value in row.items() if "/" not in key and key not in _KNOWN},
+                crc32c=json.loads(row.get(CHECKSUMS) or "{}"),
             )
         )
     return entries
@@ -175,7 +184,7 @@ def _texts(tasks: Any) -> tuple[str, ...]:
     return (tasks,) if isinstance(tasks, str) else tuple(tasks or ())
 
 
-_KNOWN = ("episode_index", "length", "tasks", "dataset_from_index", "dataset_to_index")
+_KNOWN = ("episode_index", "length", "tasks", "dataset_from_index", "dataset_to_index", CHECKSUMS)
 
 
 def episodes_v2(

@@ -1,4 +1,8 @@
-"""Columns of parquet files, some row groups at a time; what was read last is kept, up to a limit."""
+"""Columns of parquet files, some row groups at a time; what was read last is kept, up to a limit.
+
+Pages that carry a checksum (those that this package writes do; the default of other writers is none) are
+verified when they are read.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from vla.errors import DatasetError, MissingExtraError
 MAX_BYTES = 96 * 2**20  # of columns kept
 _BLOCK_ROWS = 8192  # of numbers read at once: a row group is often one short episode
 _MAX_OPEN_FILES = 8
+AGAIN = "Fetch or export it again, or leave what is damaged out (skip_damaged, --skip-damaged)."
 
 
 class Tables:
@@ -40,10 +45,12 @@ class Tables:
         """Rows ``start..stop`` of a numeric column: [n size] in the stored dtype."""
         _, offsets = self._file(path)
         blocks = np.unique(offsets[:-1] // _BLOCK_ROWS, return_index=True)[1]
-        parts = [
-            _numbers(chunk, f"{path}, column {column!r}", size)[low:high]
-            for chunk, low, high in self._parts(path, column, start, stop, blocks)
-        ]
+        try:
+            found = self._parts(path, column, start, stop, blocks)
+        except DatasetError:  # perhaps in a row group that was not asked for
+            found = self._parts(path, column, start, stop, np.arange(len(offsets) - 1))
+        where = f"{path}, column {column!r}"
+        parts = [_numbers(chunk, where, size)[low:high] for chunk, low, high in found]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def cell(self, path: Path, column: str, row: int) -> Any:
@@ -85,8 +92,8 @@ class Tables:
                 raise DatasetError(f"{path} has no column {column!r}; it has {file.schema_arrow.names}.")
             try:
                 table = file.read_row_groups(list(groups), columns=[column], use_threads=False)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise DatasetError(f"{path} is damaged in column {column!r}: {error}.") from error
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise DatasetError(f"{path} is damaged in column {column!r}: {error}. {AGAIN}") from error
             chunk = table.column(0).combine_chunks()
             values = self._kept[key] = chunk.chunk(0) if isinstance(chunk, pa.ChunkedArray) else chunk
             self._bytes += values.nbytes
@@ -103,11 +110,11 @@ class Tables:
         with self._lock:
             if path not in self._files:
                 try:
-                    file = pq.ParquetFile(path)
+                    file = pq.ParquetFile(path, page_checksum_verification=True)
                 except FileNotFoundError:
                     raise DatasetError(f"{path} is missing.") from None
-                except (pa.ArrowInvalid, OSError) as error:
-                    raise DatasetError(f"{path} is no readable parquet file: {error}.") from error
+                except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                    raise DatasetError(f"{path} is no readable parquet file: {error}. {AGAIN}") from error
                 rows = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
                 self._files[path] = (file, np.cumsum([0, *rows]))
                 if len(self._files) > _MAX_OPEN_FILES:

@@ -77,8 +77,11 @@ class MemoryDataset:
     def checksum(self) -> int:
         value = 0
         for episode in self._episodes:
-            for array in (*episode.columns.values(), *episode.pictures.values()):
-                value = crc32c(value.to_bytes(4, "little") + np.ascontiguousarray(array).tobytes())
+            times = {} if episode.time_s is None else {"": episode.time_s}
+            for name, array in {**episode.columns, **episode.pictures, **times}.items():
+                said = f"{name} {episode.instruction}".encode()
+                data = value.to_bytes(4, "little") + said + np.ascontiguousarray(array).tobytes()
+                value = crc32c(data)
         return value
 
     def close(self) -> None:

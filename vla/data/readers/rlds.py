@@ -94,6 +94,10 @@ class RldsDataset:
             name: self._camera(name, f) for name, f in self._steps.items() if f.kind == "image"
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, without the records kept here."""
+        return {**self.__dict__, "_kept": {}}
+
     def column(self, index: int, name: str) -> np.ndarray:
         if name not in self.columns:
             raise UnknownNameError(f"column of {self.path}", name, self.columns)

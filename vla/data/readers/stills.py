@@ -54,6 +54,6 @@ class StillFrames:
         if still.shape != out.shape:
             raise DatasetError(
                 f"{self.origin}, step {step}: the picture is {still.shape[0]}x{still.shape[1]}, expected "
-                f"{self.shape[0]}x{self.shape[1]} as in the first one."
+                f"{self.shape[0]}x{self.shape[1]}."
             )
         out[:] = still

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from vla.data.solve.answers import Answer, Solution
 from vla.data.solve.gripper import gripper_answers
-from vla.data.solve.joint_action import joint_action_answers
+from vla.data.solve.joint_action import joint_action_answers, joints_explain_more
 from vla.data.solve.kinematics import arm_answers, canonical_position, fit_arm
 from vla.data.solve.motion import motion_answers, search_motion
 from vla.data.solve.pictures import camera_answers
@@ -83,6 +83,8 @@ def _ask(raw: RawDataset, tracks: Tracks, model: RobotModel | None) -> list[Answ
         turned = fit.base * model.forward(tracks.stacked(fit.joints) * fit.joint_scale)[1]
         reading, found = rotation_from_arm(tracks, turned, known)
         motions = search_motion(tracks, {position: path}, _orientation(tracks, reading))
+        if motions and joints_explain_more(tracks, fit.joints, motions[0]):
+            motions = []
     else:
         motions, path, position_found = position_without_model(tracks)
         answers = [*(a for a in answers if a.question.startswith("joint")), *position_found]
@@ -104,7 +106,9 @@ def _ask(raw: RawDataset, tracks: Tracks, model: RobotModel | None) -> list[Answ
     used.append(block)
     answers += turning
     if not used[0]:
-        joint_block, joint_found = joint_action_answers(tracks, fit.joints if fit else None)
+        unit = "rad" if fit is None or fit.joint_scale == 1.0 else "deg"
+        joints_at = fit.joints if fit else None
+        joint_block, joint_found = joint_action_answers(tracks, joints_at, unit, rate.value)
         answers += joint_found
         used.append(joint_block)
     taken = (*known, reading.block if reading else None, *used)

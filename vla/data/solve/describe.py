@@ -10,13 +10,26 @@ import numpy as np
 
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription, SourceFrame
 from vla.data.solve.answers import Answer, Solution
+from vla.data.solve.first_actions import without_placeholders
+from vla.data.solve.ranges import with_measured_ranges
 from vla.embodiment import Camera, CameraRole, Embodiment, Field
 from vla.errors import DatasetError
 
+# ranges of the draft; those of the data replace them (ranges.py)
 _HALF_TURN = float(np.pi)
 _REACH_M = 3.0
 _STEP_M = 0.5
 
+#: What each answer must look like where a person gives it; ``absent`` besides, where that is possible.
+_PLACES = ("position", "rotation", "joints", "action_position", "action_rotation", "joint_action",
+           "gripper_action", "gripper_state")  # fmt: skip
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "rotation": ("format",), "action_rotation": ("format",), "joints": ("size",),
+    "joint_action": ("size", "mode"), "gripper_action": ("open", "closed"),
+    "gripper_state": ("open", "closed"),
+}  # fmt: skip
+
+ABSENT = "absent"  # the answer where a person says that the data have no such thing
 _Parts = tuple[list[Field], list[ColumnRule]]
 
 
@@ -34,7 +47,7 @@ def describe(solution: Solution) -> DatasetDescription:
         action=tuple(action[0]),
         control_hz=float(solution.value("control_hz")),
     )
-    return DatasetDescription(
+    draft = DatasetDescription(
         embodiment=embodiment,
         state=tuple(state[1]),
         action=tuple(action[1]),
@@ -42,29 +55,45 @@ def describe(solution: Solution) -> DatasetDescription:
         action_lag=int(solution.value("action_lag") or 0),
         evidence={a.question: _evidence(a) for a in solution.answers.values()},
     )
+    return with_measured_ranges(solution.raw, without_placeholders(solution.raw, draft))
 
 
 def needed(answers: Mapping[str, Answer]) -> list[str]:
     """Questions without whose answer no embodiment file can be written."""
     always = ["control_hz", "action_lag"]
-    if "joint_action" in answers and answers["joint_action"].value is not None:
-        always += ["joint_action", "joints", "joint_unit"]
-    else:
-        always += [
-            "position",
-            "position_unit",
-            "action_position",
-            "action_mode",
-            "action_frame",
-            "action_unit",
-        ]
-        always += ["rotation", "rotation_unit", "action_rotation", "action_rotation_unit"]
     cameras = [q for q in answers if q.startswith("camera.")]
+    if "joint_action" in answers and answers["joint_action"].value not in (None, ABSENT):
+        always += ["joint_action", "joint_action_unit", "joints", "joint_unit"]
+        return [*always, "gripper_action", *cameras]
+    always += ["action_position", "action_mode", "action_frame", "action_unit"]
+    for question in ("position", "rotation", "action_rotation"):
+        gone = question in answers and answers[question].value == ABSENT
+        always += [question] if gone else [question, f"{question}_unit"]
     return [*always, "gripper_action", *cameras]
+
+
+def _can_be_absent(question: str, solution: Solution) -> bool:
+    """Whether a data set can do without what a question asks for."""
+    if question in ("position", "rotation", "action_rotation", "gripper_action", "gripper_state"):
+        return True
+    if question == "joint_action":
+        return True
+    return question.startswith("camera.") or (
+        question == "joints" and solution.value("joint_action") in (None, ABSENT)
+    )
 
 
 def _require(solution: Solution) -> None:
     answers = solution.answers
+    for question in needed(answers):
+        if solution.value(question) == ABSENT and not _can_be_absent(question, solution):
+            raise DatasetError(
+                f"{solution.raw.path}: {question!r} was given as null, but every data set has one: give its "
+                "answer, or leave it out of the JSON file to have it looked for. null is for "
+                f"{', '.join(q for q in answers if _can_be_absent(q, solution))}."
+            )
+        if solution.value(question) not in (None, ABSENT):
+            _check_value(solution, question)
     missing = [q for q in needed(answers) if q not in answers or answers[q].value is None]
     if missing:
         reasons = (f"\n  - {q}: {answers[q].refused if q in answers else 'not asked'}" for q in missing)
@@ -73,6 +102,22 @@ def _require(solution: Solution) -> None:
             "Give them in a JSON file {question: answer} with --description; null says that the data set has "
             "no such thing."
         )
+
+
+def _check_value(solution: Solution, question: str) -> None:
+    """Raise where an answer, which a person may have typed, is not of the kind that the question asks for."""
+    value, where = solution.value(question), f"{solution.raw.path}: answer to {question!r}"
+    if question == "control_hz" and (not isinstance(value, int | float) or not 0 < value < 1e5):
+        raise DatasetError(f"{where} is {value!r}, expected steps a second.")
+    if question == "action_lag" and (not isinstance(value, int) or value < 0):
+        raise DatasetError(f"{where} is {value!r}, expected a whole number of steps, 0 or more.")
+    if question not in _PLACES:
+        if question.startswith("camera.") and not (isinstance(value, Mapping) and "camera" in value):
+            raise DatasetError(f"{where} is {value!r}, expected an object with 'camera'.")
+        return
+    keys = ("column", "start", *_KEYS.get(question, ()))
+    if not isinstance(value, Mapping) or not set(keys) <= set(value):
+        raise DatasetError(f"{where} is {value!r}, expected an object with {', '.join(keys)}.")
 
 
 def _state(solution: Solution, parts: _Parts) -> None:
@@ -91,8 +136,9 @@ def _state(solution: Solution, parts: _Parts) -> None:
 def _action(solution: Solution, parts: _Parts) -> None:
     joints = _given(solution, "joint_action")
     if joints is not None:
-        unit, delta = solution.value("joint_unit"), joints["mode"] == "delta"
-        _joints(parts, joints, unit, "joint_delta" if delta else "joint_position", joints["mode"])
+        absolute = joints["mode"] == "absolute"
+        slot, unit = "joint_position" if absolute else "joint_delta", solution.value("joint_action_unit")
+        _joints(parts, joints, unit, slot, "absolute" if absolute else "delta")
     else:
         _tool_action(solution, parts)
     _gripper(parts, _given(solution, "gripper_action"), "gripper", closed=1.0, opened=-1.0)
@@ -191,7 +237,7 @@ def _joints(parts: _Parts, value: Mapping[str, Any], unit: str, slot: str, mode:
             high=(limit,) * size, slot=f"arm0.{slot}",
         )
     )  # fmt: skip
-    parts[1].append(ColumnRule(field=slot, column=value["column"], start=value["start"], unit=f"{unit}{per}"))
+    parts[1].append(ColumnRule(field=slot, column=value["column"], start=value["start"], unit=unit))
 
 
 def _gripper(parts: _Parts, value: Any, name: str, *, closed: float, opened: float) -> None:
@@ -238,7 +284,7 @@ def _cameras(solution: Solution) -> tuple[list[Camera], list[CameraRule]]:
 def _given(solution: Solution, question: str) -> Any:
     """The answer; None also where ``absent`` says that the data have no such thing."""
     value = solution.value(question)
-    return None if value == "absent" else value
+    return None if value == ABSENT else value
 
 
 def _evidence(answer: Answer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Actions in joint space: targets or changes of the joints in the state."""
+"""Actions in joint space: targets, changes or speeds of the joints in the state, and their unit."""
 
 from __future__ import annotations
 
@@ -6,39 +6,114 @@ import numpy as np
 
 from vla.data.solve.answers import Answer, accept, confidence_of, refuse
 from vla.data.solve.kinematics import moving, place
-from vla.data.solve.motion import LAGS, pairs
+from vla.data.solve.motion import LAGS, WINDOW, Motion, pairs
 from vla.data.solve.rotation import explained
 from vla.data.solve.tracks import Block, Tracks
 
 _EXPLAINS = 0.5
+_FACTOR = 1.5  # a gain may differ by so much from that of a unit: servos fall behind
+_JOINT_FACTOR = 2.0  # and that of a single joint
+_MOVES = 0.2  # a joint that moves less than this share of what the liveliest does has no gain of its own
+_ANGLES = {"rad": 1.0, "deg": float(np.pi / 180)}
+_Scored = tuple[float, Block, str, int]  # explained share, entries, mode, lag
 
 
-def joint_action_answers(tracks: Tracks, joints: Block | None) -> tuple[Block | None, list[Answer]]:
-    """Questions ``joint_action`` and ``action_lag``; also the block that was found.
-
-    Args:
-        joints: where the state has them; None: unknown, and so is the answer.
-    """
-    question = "joint_action"
-    if joints is None:
-        return None, [refuse(question, "the joints in the state are unknown")]
-    states = tracks.parts(joints)
-    scored: list[tuple[float, Block, str, int]] = []
+def search_joint_action(tracks: Tracks, joints: Block) -> list[_Scored]:
+    """Every reading of the action in joint space, best first."""
+    states, scored = tracks.parts(joints), list[_Scored]()
     for block in tracks.action_blocks(joints.size):
         for lag in LAGS:
             a, q, dq = pairs(tracks.parts(block), states, lag)
             scored.append((explained(a, dq), block, "delta", lag))
             scored.append((explained(a - q, dq), block, "absolute", lag))
-    scored.sort(key=lambda item: -item[0])
+    return sorted(scored, key=lambda item: -item[0])
+
+
+def joints_explain_more(tracks: Tracks, joints: Block, motion: Motion) -> bool:
+    """Whether entries that seem to move the tool move the joints, some of which carry the tool about."""
+    scored = search_joint_action(tracks, joints)
+    return bool(scored) and scored[0][1].overlaps(motion.action) and scored[0][0] > motion.score
+
+
+def joint_action_answers(
+    tracks: Tracks, joints: Block | None, joint_unit: str = "rad", control_hz: float | None = None
+) -> tuple[Block | None, list[Answer]]:
+    """Questions ``joint_action``, ``joint_action_unit`` and ``action_lag``; also the block that was found.
+
+    Args:
+        joints: where the state has them; None: unknown, and so is the answer.
+        joint_unit: of the joints in the state.
+        control_hz: steps a second, where known; without it speeds cannot be told.
+    """
+    questions = ("joint_action", "joint_action_unit")
+    if joints is None:
+        return None, [refuse(q, "the joints in the state are unknown") for q in questions]
+    states, scored = tracks.parts(joints), search_joint_action(tracks, joints)
     if not scored or scored[0][0] < _EXPLAINS:
-        return None, [refuse(question, "no entries of the action explain how the joints move")]
+        return None, [refuse(q, "no entries of the action explain how the joints move") for q in questions]
     score, block, mode, lag = scored[0]
     second = max((s for s, b, m, _ in scored if (b, m) != (block, mode)), default=0.0)
     late = max((s for s, b, m, n in scored if (b, m) == (block, mode) and n != lag), default=0.0)
     steps = moving(np.concatenate([np.diff(s, axis=0) for s in states]))
     said = f"explains {100 * score:.0f} % of the joints' motion, the next best {100 * max(second, 0):.0f} %"
+    sure = confidence_of(score, second, steps)
+    if mode == "absolute":
+        unit, unit_said = joint_unit, f"targets lie where the joints do, which are in {joint_unit}"
+    else:
+        path = [part * _ANGLES[joint_unit] for part in states]
+        mode, unit, unit_said = _unit(tracks.parts(block), path, lag, control_hz)
     value = {**place(block), "size": joints.size, "mode": mode}
-    return block, [
-        accept(question, value, confidence_of(score, second, steps), said),
+    answers = [
+        accept("joint_action", value, sure, f"{said}; {unit_said}"),
         accept("action_lag", max(lag, 0), confidence_of(score, late, steps), said),
     ]
+    if unit is None:
+        answers.append(refuse("joint_action_unit", "the gain fits no unit: scaled numbers?", unit_said))
+    else:
+        answers.append(accept("joint_action_unit", unit, sure, unit_said))
+    return block, answers
+
+
+def _unit(
+    actions: list[np.ndarray], path: list[np.ndarray], lag: int, control_hz: float | None
+) -> tuple[str, str | None, str]:
+    """(mode, unit or None, evidence) of changes, from how far the joints (rad) go for an action of 1."""
+    xy, xx, yy = _window_sums(actions, path, lag)
+    gain = float(xy.sum() / max(xx.sum(), 1e-300))
+    known = [(size, "delta", f"{name}/step") for name, size in _ANGLES.items()]
+    if control_hz:
+        known += [(size / control_hz, "velocity", f"{name}/s") for name, size in _ANGLES.items()]
+    ranked = sorted((_off(gain, size), size, mode, unit) for size, mode, unit in known)
+    off, size, mode, unit = ranked[0]
+    said = f"the joints move {gain:.4g} rad for an action of 1"
+    if off > np.log(_FACTOR):
+        return "delta", None, f"{said}; nearest {unit}, off by a factor {np.exp(off):.2f}"
+    if ranked[1][0] < off + np.log(_FACTOR):
+        return "delta", None, f"{said}; {unit} and {ranked[1][3]} fit alike"
+    own = np.where(yy > _MOVES**2 * yy.max(), xy / np.maximum(xx, 1e-300), size)
+    worst = int(np.argmax([_off(g, size) for g in own]))
+    if _off(float(own[worst]), size) > np.log(_JOINT_FACTOR):
+        return "delta", None, f"{said}, but joint {worst} moves {own[worst]:.4g}: each has a scale of its own"
+    return mode, unit, said
+
+
+def _off(gain: float, size: float) -> float:
+    return float(abs(np.log(max(gain, 1e-9) / size)))
+
+
+def _window_sums(
+    actions: list[np.ndarray], path: list[np.ndarray], lag: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per joint, sums of action x move, action^2 and move^2, each over a few steps at a time."""
+    kernel = np.ones(WINDOW)
+    sums = np.zeros((3, path[0].shape[1]))
+    for action, positions in zip(actions, path, strict=True):
+        rows = np.arange(max(0, -lag), len(positions) - 1)
+        rows = rows[rows + lag < len(action)]
+        if len(rows) < WINDOW:
+            continue
+        a, y = action[rows + lag], positions[rows + 1] - positions[rows]
+        for joint in range(sums.shape[1]):
+            x_sum, y_sum = (np.convolve(v[:, joint], kernel, "valid") for v in (a, y))
+            sums[:, joint] += x_sum @ y_sum, x_sum @ x_sum, y_sum @ y_sum
+    return sums[0], sums[1], sums[2]

@@ -18,7 +18,7 @@ from vla.data.solve.rotation import explained
 from vla.data.solve.tracks import Block, Tracks
 
 LAGS = (0, 1, 2, 3, 4, -1, -2)
-_WINDOW = 4  # steps over which gains are measured, so that a slow servo counts less
+WINDOW = 4  # steps over which gains are measured, so that a slow servo counts less
 _EXPLAINS = 0.5
 _UNTRIED = 0.7  # confidence at most, where the other hypothesis could not be tried
 
@@ -204,9 +204,9 @@ def _window_gain(
         if turned is not None and len(rows):
             a = np.einsum("tij,tj->ti", turned[e].as_matrix()[rows], a)
         y = positions[rows + 1] - positions[rows]
-        if len(rows) < _WINDOW:
+        if len(rows) < WINDOW:
             continue
-        kernel = np.ones(_WINDOW)
+        kernel = np.ones(WINDOW)
         for axis in range(3):
             x_sum, y_sum = (np.convolve(v[:, axis], kernel, "valid") for v in (a, y))
             top, bottom = top + float(x_sum @ y_sum), bottom + float(x_sum @ x_sum)

@@ -1,0 +1,120 @@
+"""Whether memory stays flat while training windows are drawn from a store.
+
+usage: python scripts/bench_data_memory.py demos.zarr [--minutes 60] [--batches-per-s 8]
+           [--out docs/results/data_memory.json]
+
+Draws shuffled batches of 32 windows at the training loader's own pace, or slower where asked, and reads the
+process's resident size once a second. Growth is that of a line through the second half of the readings.
+Prints one JSON line; exits with 1 where memory grew by more than 8 MB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import numpy as np
+import psutil
+import tyro
+
+from vla.data.loader import BatchLoader
+from vla.data.statistics import compute_statistics
+from vla.data.store import EpisodeStore
+from vla.data.windows import WindowConfig, WindowDataset
+
+MAX_GROWTH_MB = 8.0
+HORIZON, BATCH = 16, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Whether memory stays flat while training windows are drawn from a store.
+
+    Args:
+        store: an episode store.
+        minutes: how long.
+        batches_per_s: draw no faster than this; 0: as fast as it goes.
+        out: JSON file to write besides.
+    """
+
+    store: tyro.conf.Positional[Path]
+    minutes: float = 60.0
+    batches_per_s: float = 0.0
+    out: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What was seen: sizes in MB, growth over the second half of the time."""
+
+    growth_mb: float
+    resident_mb: float
+    batches: int
+
+
+def watch_memory(batches: Iterator[Any], minutes: float, *, batches_per_s: float = 0.0) -> Memory:
+    """Draw for ``minutes``; the readings' own room is taken before the first of them."""
+    process, begin, count, taken = psutil.Process(), time.perf_counter(), 0, 0
+    readings = np.zeros((int(60 * minutes) + 2, 2))  # seconds, MB
+    while (now := time.perf_counter() - begin) < 60 * minutes:
+        next(batches)
+        count += 1
+        if now >= taken:
+            readings[taken] = now, process.memory_info().rss / 1e6
+            taken += 1
+        if batches_per_s:
+            time.sleep(max(0.0, count / batches_per_s - (time.perf_counter() - begin)))
+    late = readings[taken // 2 : taken]
+    slope = np.polyfit(late[:, 0], late[:, 1], 1)[0]
+    growth = slope * (late[-1, 0] - late[0, 0])
+    return Memory(growth_mb=float(growth), resident_mb=float(late[-1, 1]), batches=count)
+
+
+def main() -> int:
+    flags = tyro.cli(Watch, description=__doc__)
+    with EpisodeStore.open(flags.store) as store:
+        cameras = [camera for arm in store.embodiments.values() for camera in arm.cameras]
+        roles, image_size = tuple(sorted({camera.role for camera in cameras})), cameras[0].height
+        config = WindowConfig(horizon=HORIZON, camera_roles=roles, image_size=image_size)
+        windows = WindowDataset(store, config, compute_statistics(store))
+        with BatchLoader(windows, batch_size=BATCH, seed=0) as loader:
+            seen = watch_memory(loader, flags.minutes, batches_per_s=flags.batches_per_s)
+        episodes = len(store)
+    met = seen.growth_mb <= MAX_GROWTH_MB
+    command = f"python scripts/bench_data_memory.py demos.zarr --minutes {flags.minutes:g}"
+    if flags.batches_per_s:
+        command += f" --batches-per-s {flags.batches_per_s:g}"
+    line = json.dumps(
+        {
+            "claim": f"memory stays flat over {flags.minutes:g} min of drawing training windows",
+            "target": f"growth over the second half of the time <= {MAX_GROWTH_MB:g} MB",
+            "measured": f"{seen.batches * BATCH} windows of {episodes} episodes: {seen.growth_mb:+.2f} MB, "
+            f"{seen.resident_mb:.0f} MB resident",
+            "command": f"{command} --out docs/results/data_memory.json",
+            "minutes": flags.minutes,
+            "batches_per_s": flags.batches_per_s,
+            "batch": BATCH,
+            "episodes": episodes,
+            "batches": seen.batches,
+            "growth_mb": seen.growth_mb,
+            "resident_mb": seen.resident_mb,
+            "met": met,
+        }
+    )
+    if flags.out is not None:
+        flags.out.write_text(line + "\n")
+    print(line)
+    return int(not met)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Flags that the actions of ``vla data`` share: which demonstrations, and who says what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tyro
+
+if TYPE_CHECKING:
+    from vla.data.source import EpisodeSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations:
+    """Which demonstrations to read.
+
+    Args:
+        path: directory, file or URL: LeRobotDataset, RLDS, HDF5, diffusion-policy zarr, or our own store.
+        description: embodiment file that says what the columns mean (default: the one beside the data).
+    """
+
+    path: tyro.conf.Positional[str]
+    description: str | None = None
+
+    def open(
+        self, *, instruction: str = "", skip_damaged: bool = False, tolerate_damage: bool = False
+    ) -> EpisodeSource:
+        """As ``vla.data.readers.open_source`` does; the caller closes it."""
+        from vla.data.readers import open_source
+
+        return open_source(
+            self.path,
+            self.description,
+            instruction=instruction,
+            skip_damaged=skip_damaged,
+            tolerate_damage=tolerate_damage,
+        )

@@ -1,0 +1,37 @@
+"""What is said of damaged data: one line an episode or file, however many faults it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def damage_lines(faults: Iterable[tuple[int | None, str]]) -> list[str]:
+    """(episode, or None for no one's in particular; what is wrong) -> what to tell people.
+
+    An episode gets one line, with its first fault and the number of the others; episodes of which the same is
+    said share it.
+    """
+    found: dict[int | None, list[str]] = {}
+    for episode, reason in faults:
+        found.setdefault(episode, []).append(reason)
+    shared: dict[str, list[int]] = {}
+    lines = list(dict.fromkeys(found.pop(None, [])))
+    for episode, reasons in found.items():
+        assert episode is not None
+        more = f" (and {len(reasons) - 1} more faults)" if len(reasons) > 1 else ""
+        shared.setdefault(reasons[0] + more, []).append(episode)
+    for reason, episodes in shared.items():
+        many = f"episodes {spans(episodes)} ({len(episodes)})"
+        lines.append(f"{many if len(episodes) > 1 else f'episode {episodes[0]}'}: {reason}")
+    return lines
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """``[1, 2, 3, 7]`` -> ``1-3, 7``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

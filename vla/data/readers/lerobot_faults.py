@@ -1,0 +1,135 @@
+"""What is wrong with the tables and videos of a LeRobotDataset, told without reading all that is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vla.data.readers.lerobot_layout import Layout
+from vla.data.readers.lerobot_meta import EpisodeEntry
+from vla.data.readers.lerobot_tables import AGAIN, Tables
+from vla.data.video import VideoFile
+from vla.errors import DatasetError
+
+#: An episode and what is wrong with it.
+Fault = tuple[EpisodeEntry, str]
+
+
+def check_tables(layout: Layout, tables: Tables) -> None:
+    """Raise :class:`DatasetError` where tables have other columns or rows than ``meta`` states.
+
+    Tables of v2.1 are one an episode: only the first is looked at.
+    """
+    for table, entries in _by_table(layout).items():
+        _check_columns(layout, table, tables.names(table))
+        if not layout.is_v3:
+            return
+        for _, message in row_faults(layout, tables, table, entries):
+            raise DatasetError(message)
+        rows, total = tables.num_rows(table), sum(entry.length for entry in entries)
+        if rows != total:
+            raise DatasetError(_ragged(table, rows, total, entries))
+
+
+def file_faults(layout: Layout, tables: Tables) -> Iterator[Fault]:
+    """Episodes in tables and videos that cannot be opened, or whose rows are not theirs."""
+    for table, entries in _by_table(layout).items():
+        try:
+            _check_columns(layout, table, tables.names(table))
+            found = list(row_faults(layout, tables, table, entries))
+        except DatasetError:
+            found = [fault for entry in entries for fault in _alone(layout, tables, entry)]
+        yield from found
+    unreadable: dict[Path, str] = {}
+    for path in sorted({video.path for entry in layout.episodes for video in entry.videos.values()}):
+        try:
+            VideoFile(path).close()
+        except DatasetError as error:
+            unreadable[path] = str(error)
+    for entry in layout.episodes:
+        yield from ((entry, unreadable[path]) for path in entry.files if path in unreadable)
+
+
+def row_faults(
+    layout: Layout,
+    tables: Tables,
+    table: Path,
+    entries: Sequence[EpisodeEntry],
+    *,
+    first: int = 0,
+    last: int | None = None,
+) -> Iterator[Fault]:
+    """Episodes whose rows in a table are too few, another's, or out of order.
+
+    Args:
+        layout: of the data set.
+        tables: to read with.
+        table: whose rows are looked at, ``first`` to before ``last`` (None: all).
+        entries: the episodes in it.
+
+    Raises:
+        DatasetError: the rows cannot be read.
+    """
+    rows = tables.num_rows(table)
+    total = sum(entry.length for entry in entries)
+    last = rows if last is None else min(rows, last)
+    numbers = tables.values(table, "episode_index", first, last, 1)[:, 0]
+    order = tables.values(table, "frame_index", first, last, 1)[:, 0]
+    for entry in entries:
+        begin = entry.row - first
+        mine = slice(begin, begin + entry.length)
+        strangers = np.flatnonzero(numbers[mine] != entry.number) if layout.is_v3 else ()
+        back = np.flatnonzero(np.diff(order[mine]) <= 0)
+        if rows < entry.row + entry.length or (rows != total and not layout.is_v3):
+            yield entry, _ragged(table, rows, total, entries)
+        elif len(strangers):
+            at = begin + int(strangers[0])
+            message = (
+                f"{table}: row {first + at} belongs to episode {numbers[at]}, expected {entry.number} from "
+                "the lengths in meta/episodes: the episodes are ragged. Fetch the data set again."
+            )
+            yield entry, message
+        elif len(back):
+            at = begin + int(back[0])
+            message = (
+                f"{table}: frame_index goes from {order[at]} to {order[at + 1]} at row {first + at + 1} in "
+                f"episode {entry.number}, it must rise: rows are out of order or damaged. {AGAIN}"
+            )
+            yield entry, message
+
+
+def _alone(layout: Layout, tables: Tables, entry: EpisodeEntry) -> Iterator[Fault]:
+    """What is wrong with one episode of a table in which something cannot be read."""
+    table, last = entry.table, entry.row + entry.length
+    try:
+        _check_columns(layout, table, tables.names(table))
+        yield from list(row_faults(layout, tables, table, [entry], first=entry.row, last=last))
+    except DatasetError as error:
+        yield entry, str(error)
+
+
+def _by_table(layout: Layout) -> dict[Path, list[EpisodeEntry]]:
+    found: dict[Path, list[EpisodeEntry]] = {}
+    for entry in layout.episodes:
+        found.setdefault(entry.table, []).append(entry)
+    return found
+
+
+def _ragged(table: Path, rows: int, expected: int, entries: Sequence[EpisodeEntry]) -> str:
+    what = f"its {len(entries)} episodes" if len(entries) > 1 else f"episode {entries[0].number}"
+    return (
+        f"{table} has {rows} rows, but meta states {expected} for {what}: the episodes are ragged. Fetch the "
+        "data set again."
+    )
+
+
+def _check_columns(layout: Layout, table: Path, there: list[str]) -> None:
+    stated = {name for name, feature in layout.features.items() if feature.dtype != "video"}
+    for kind, names in (("lacks", stated - set(there)), ("has unknown columns", set(there) - stated)):
+        if names:
+            raise DatasetError(
+                f"{table} {kind} {sorted(names)}: 'features' in {layout.root / 'meta/info.json'} lists "
+                f"{sorted(stated)}. Correct that list, or fetch the data set again."
+            )

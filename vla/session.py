@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TextIO, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vla import registry
 from vla.control.chunks import ChunkExecutor
-from vla.control.loop import Command, Hook, LoopResult, Tick, run_loop
+from vla.control.loop import Hook, LoopResult, Tick, run_loop
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
 from vla.control.safety import SafetyConfig, SafetyEnvelope
+from vla.conversation import AdvisingRobot, Narrator, Prompt, ready_text, scene_text
 from vla.data.recorder import StoreRecorder, ensure_store
 from vla.data.store import EpisodeStore
 from vla.errors import ConfigError, UnknownNameError, VlaError
-from vla.interfaces import Policy
+from vla.interfaces import Policy, Suite
 from vla.report.video import LiveVideo, VideoWriter
 from vla.robots import Reading
 from vla.robots.sim import SimRobot, sim_robot
 
-HELP = """Say what to do, e.g. "put the red cube in the blue bowl"; say something else at any time.
-  stop   hold still until the next sentence
-  reset  a new scene in which the last sentence can be followed
-  quit   leave"""
 ROBOT_KINDS = ("sim",)
 
 
@@ -41,6 +36,7 @@ class SessionConfig:
         policy: ``expert``, ``learned:PATH`` ... (see ``PolicySpec``).
         suite: registered suite that the simulated arm lives in.
         seed: where the search for a scene starts.
+        task: scene that a conversation opens with; empty for the suite's first.
         execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
         max_steps: of one attempt without an operator; 0 leaves it to the env's own limit.
         detailed: the suite's detailed looks of the arm (the suite must have them).
@@ -50,13 +46,15 @@ class SessionConfig:
         realtime: keep the control rate; None does so for a viewer or a conversation.
         safety: limits of the envelope.
         record: episode store that every sentence followed, with success or not, is added to (made if
-            missing); None for none.
+            missing); None for none. In a conversation ``success``, ``failure`` or
+            ``discard`` judges the last.
     """
 
     robot: str = "sim:panda"
     policy: str = "expert"
     suite: str = "tabletop"
     seed: int = 0
+    task: str = ""
     execution_horizon: int | None = None
     max_steps: int = 0
     detailed: bool = False
@@ -69,70 +67,38 @@ class SessionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionResult:
-    """How a session ended; ``safety`` counts the changes of each stage of the envelope."""
+    """How a session ended.
+
+    Args:
+        instruction: the last one, empty where nothing was said.
+        seed: of the last scene.
+        loop: of the last scene.
+        safety: changes of each stage of the envelope, in the last scene.
+        video: where there is one.
+        spoken: of a conversation: what was said and what came of it, one line a sentence.
+    """
 
     instruction: str
     seed: int
     loop: LoopResult
     safety: Mapping[str, int]
     video: Path | None
+    spoken: str = ""
 
     def __str__(self) -> str:
+        if not self.instruction:
+            return "Nothing was said, nothing moved."
         outcome = "success" if self.loop.success else "no success"
         clamps = ", ".join(f"{name} {count}" for name, count in self.safety.items() if count) or "none"
         lines = [
-            f'"{self.instruction}": {outcome} after {self.loop.steps} steps',
+            f"what was said:\n{self.spoken}"
+            if self.spoken
+            else f'"{self.instruction}": {outcome} after {self.loop.steps} steps',
             f"safety envelope: {clamps}",
         ]
         if self.loop.overruns:
             lines.append(f"late turns: {self.loop.overruns}")
         return "\n".join([*lines, *([f"video: {self.video}"] if self.video else [])])
-
-
-class Prompt:
-    """An operator who types: lines are read in a thread, so the loop never waits for them.
-
-    Args:
-        stream: where lines come from; its end means the person has left.
-        say: prints to the person.
-    """
-
-    def __init__(self, stream: TextIO | None = None, say: Callable[[str], None] = print) -> None:
-        self._stream, self._say = stream or sys.stdin, say
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        self.sentence = ""
-        threading.Thread(target=self._listen, daemon=True, name="prompt").start()
-
-    def poll(self) -> Command | None:
-        with contextlib.suppress(queue.Empty):
-            return self._command(self._lines.get_nowait())
-        return None
-
-    def wait(self) -> Command:
-        """The next command, however long it takes."""
-        while True:
-            command = self._command(self._lines.get())
-            if command is not None:
-                return command
-
-    def tell(self, message: str) -> None:
-        self._say(message)
-
-    def _listen(self) -> None:
-        for line in self._stream:
-            self._lines.put(line.strip())
-        self._lines.put(None)
-
-    def _command(self, line: str | None) -> Command | None:
-        if line is None:
-            return Command(kind="leave")
-        if line in ("stop", "reset", "quit"):
-            return Command(kind=line)
-        if line in ("", "help", "?"):
-            self.tell(HELP)
-            return None
-        self.sentence = line
-        return Command(kind="instruct", text=line)
 
 
 def run_session(
@@ -154,31 +120,38 @@ def run_session(
         VlaError: an unknown robot, arm, policy or suite; a policy not made for the arm; a sentence that
             names nothing the suite can put on a table.
     """
+    if prompt is None and not instruction:
+        raise ConfigError('Say what to do, e.g. "put the red cube in the blue bowl", or ask for a prompt.')
     kind, _, arm = config.robot.partition(":")
     if kind not in ROBOT_KINDS:
         raise UnknownNameError("kind of robot", kind, ROBOT_KINDS)
     suite, spec = registry.suite(config.suite), PolicySpec.parse(config.policy)
+    if prompt is not None:
+        say, prompt.tasks = prompt.tell, suite.tasks
+        say(f"getting ready: {config.robot}, policy {config.policy} ...")
     policy: Policy | None = None if spec.is_bound else spec.build()
     contract = None if policy is None else contract_of(policy)
-    make_kwargs: dict[str, Any] = {} if contract is None else {"image_size": contract.image_size}
-    if config.detailed:
-        make_kwargs["detailed"] = True
+    make_kwargs = {
+        **({} if contract is None else {"image_size": contract.image_size}),
+        **({"detailed": True} if config.detailed else {}),
+    }
     if config.execution_horizon is None:
         horizon = EXECUTION_HORIZON if contract is None else contract.execution_horizon
         config = replace(config, execution_horizon=horizon)
-    said, seed, result = instruction or _first_sentence(prompt), config.seed, None
+    said, task, seed, result = instruction or "", config.task or suite.tasks[0], config.seed, None
+    narrator: Narrator | None = None
     with contextlib.ExitStack() as stack:
         writer: VideoWriter | None = None
         while result is None or (prompt is not None and result.loop.ending == "reset"):
             try:
-                robot = sim_robot(suite, arm, said, seed=seed, **make_kwargs)
+                robot = _lay(suite, arm, said, task, seed, make_kwargs)
             except UnknownNameError:
                 raise
             except VlaError as error:
-                if prompt is None:
+                if prompt is None or not said:
                     raise
                 prompt.tell(str(error))
-                said = result.instruction if result is not None else _first_sentence(prompt)
+                said = ""  # wait for another one, before a scene of the task
                 continue
             with contextlib.closing(robot):
                 if policy is not None:
@@ -186,31 +159,63 @@ def run_session(
                 if config.video is not None and writer is None:
                     fps = robot.embodiment.control_hz
                     writer = stack.enter_context(VideoWriter(config.video, fps=fps))
-                say(f'{robot.embodiment.name}, scene {robot.seed}: "{said}"')
+                if said:
+                    say(f'{robot.embodiment.name}, scene {robot.seed}: "{said}"')
+                if prompt is not None and narrator is None:
+                    narrator = Narrator(say, robot.embodiment.control_hz)
                 driver = policy or spec.build(suite=suite, env=robot.env)
-                result = _attempt(config, robot, driver, prompt, writer, say)
-            seed, said = result.seed + 1, (prompt.sentence if prompt else "") or said
-    return result
+                attempt = _attempt(config, suite, robot, said, driver, prompt, narrator, writer, say)
+            if result is not None and not attempt.instruction:  # left or reset without a word
+                attempt = replace(
+                    result, seed=attempt.seed, loop=replace(result.loop, ending=attempt.loop.ending)
+                )
+            result, seed = attempt, attempt.seed + 1
+            if prompt is not None:
+                said, task, prompt.task = (
+                    "" if prompt.task else prompt.sentence or said,
+                    prompt.task or task,
+                    "",
+                )
+    return result if narrator is None else replace(result, spoken=narrator.summary())
+
+
+def _lay(suite: Suite, arm: str, said: str, task: str, seed: int, make_kwargs: Mapping[str, Any]) -> SimRobot:
+    """The arm before a scene in which the sentence can be followed; without one, one of the task."""
+    if said:
+        return sim_robot(suite, arm, said, seed=seed, **make_kwargs)
+    return SimRobot(suite.make(task, arm, **make_kwargs), seed=seed)
 
 
 def _attempt(
     config: SessionConfig,
+    suite: Suite,
     robot: SimRobot,
+    said: str,
     policy: Policy,
     prompt: Prompt | None,
+    narrator: Narrator | None,
     writer: VideoWriter | None,
     say: Callable[[str], None],
 ) -> SessionResult:
-    """One scene, until it ends or the person wants another."""
+    """One scene, until it ends or the person wants another; asked first where nothing is ``said`` yet."""
     envelope = SafetyEnvelope(robot.embodiment, config.safety)
     last = _LastInstruction()
     hooks: list[Hook] = [last, _UnknownWords(say)]
     if writer is not None:
         hooks.append(LiveVideo(robot.env, writer, say=say))
+    if narrator is not None:
+        hooks.append(narrator)
     live = config.viewer or prompt is not None
-    with _recorder(config, robot) as recorder, _viewer(robot, wanted=config.viewer) as watching:
+    with _recorder(config, robot, prompt) as recorder, _viewer(robot, wanted=config.viewer) as watching:
+        if prompt is not None:
+            if not said and (ending := _first_sentence(prompt, robot, config.policy)) is not None:
+                loop = LoopResult(ending=ending, steps=0, success=False, wrong=False, overruns=0)
+                return SessionResult(
+                    instruction="", seed=robot.seed, loop=loop, safety={}, video=config.video
+                )
+            robot = SimRobot(robot.env, seed=robot.seed, instruction=said or prompt.sentence)
         loop = run_loop(
-            robot,
+            robot if prompt is None else AdvisingRobot(robot, suite.tasks),
             ChunkExecutor(policy, config.execution_horizon or EXECUTION_HORIZON),
             envelope,
             max_steps=config.max_steps or sys.maxsize,
@@ -223,17 +228,26 @@ def _attempt(
     )
 
 
-def _first_sentence(prompt: Prompt | None) -> str:
-    if prompt is None:
-        raise ConfigError('Say what to do, e.g. "put the red cube in the blue bowl", or ask for a prompt.')
-    prompt.tell(HELP)
+def _first_sentence(prompt: Prompt, robot: SimRobot, policy: str) -> Literal["quit", "reset"] | None:
+    """Show the scene and wait; None once ``prompt.sentence`` is something that can be done in it."""
+    robot.connect()
+    prompt.scene = scene_text(robot)
+    prompt.tell(ready_text(robot, policy, prompt.tasks))
     while True:
         command = prompt.wait()
-        if command.kind == "instruct":
-            return command.text
         if command.kind in ("quit", "leave"):
-            raise KeyboardInterrupt
-        prompt.tell("Nothing is running yet: say what to do first.")
+            return "quit"
+        if command.kind == "reset":
+            return "reset"
+        if command.kind == "stop":
+            prompt.tell("nothing moves yet: say what to do.")
+            continue
+        try:
+            robot.set_instruction(command.text)
+        except VlaError:
+            prompt.tell("this scene cannot do that; looking for one that can ...")
+            return "reset"
+        return None
 
 
 class _LastInstruction:
@@ -275,7 +289,7 @@ class _Mujoco(Protocol):
 
 
 @contextlib.contextmanager
-def _recorder(config: SessionConfig, robot: SimRobot) -> Iterator[list[Hook]]:
+def _recorder(config: SessionConfig, robot: SimRobot, prompt: Prompt | None) -> Iterator[list[Hook]]:
     """The hook that records into the store the configuration names; none where it names none."""
     if config.record is None:
         yield []
@@ -284,9 +298,20 @@ def _recorder(config: SessionConfig, robot: SimRobot) -> Iterator[list[Hook]]:
     facts = {"robot": config.robot, "suite": config.suite, "seed": robot.seed, "source": config.policy}
     with (
         EpisodeStore.open(config.record) as store,
-        StoreRecorder(store, robot.embodiment, {**facts, "recorded_by": "vla.run"}) as recorder,
+        StoreRecorder(
+            store,
+            robot.embodiment,
+            {**facts, "recorded_by": "vla.run"},
+            tell=None if prompt is None else prompt.tell,
+        ) as recorder,
     ):
-        yield [recorder]
+        if prompt is not None:
+            prompt.judge = recorder.judge
+        try:
+            yield [recorder]
+        finally:
+            if prompt is not None:
+                prompt.judge = None
 
 
 @contextlib.contextmanager

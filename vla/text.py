@@ -1,8 +1,19 @@
-"""Tables for a terminal."""
+"""Tables and prose for a terminal."""
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
+
+#: No line of prose is longer, however wide the terminal.
+MAX_COLUMNS = 110
+
+
+def wrapped(text: str) -> str:
+    """Prose in lines that fit the terminal (80 columns where there is none)."""
+    columns = shutil.get_terminal_size((80, 24)).columns
+    return textwrap.fill(text, max(20, min(columns, MAX_COLUMNS)), break_on_hyphens=False)
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,7 @@
 """Each verb through the real parser and the real package, small."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from vla.cli import doctor, run
 from vla.cli.flags import policy_spec
 from vla.cli.main import main
 from vla.cli.train import read_flags
+from vla.contract import CONTRACT_FILE
 from vla.errors import CheckpointError, ConfigError
 from vla.provenance import usable_cores
+from vla_policies.learned import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -165,8 +168,25 @@ def test_policies_are_named_or_lie_somewhere(tmp_path: Path):
     assert policy_spec("default") == "learned"
     assert policy_spec("expert") == "expert"
     assert policy_spec(str(tmp_path)) == f"learned:{tmp_path}"
+    assert policy_spec("default", "flow") == "learned,head=flow"
+    assert policy_spec(str(tmp_path), "flow") == f"learned:{tmp_path},head=flow"
     with pytest.raises(CheckpointError, match="default, expert"):
         policy_spec("runs/nowhere")
+
+
+def test_a_head_is_chosen_among_those_of_the_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    heads = json.loads((SHIPPED / CONTRACT_FILE).read_text())["heads"]
+    flags = f"eval --tasks pick --arms panda --workers 0 --episodes 1 --quiet --out {tmp_path}".split()
+    assert main([*flags, "--head", "nonesuch"]) == 2
+    message = capsys.readouterr().err
+    assert all(head in message for head in heads)
+    assert main([*flags, "--policy", "expert", "--head", heads[0]]) == 2
+    assert "argument of policy 'expert'" in capsys.readouterr().err
+    assert main([*flags, "--head", heads[-1]]) == 0
+    record = json.loads((tmp_path / "records.jsonl").read_text())
+    (session,) = json.loads((tmp_path / "provenance.json").read_text())["sessions"]
+    assert record["head"] == session["policy"]["head"] == heads[-1]
+    assert f"learned,head={heads[-1]}" in (tmp_path / "report.html").read_text()
 
 
 def test_a_sentence_becomes_a_file_name():
@@ -196,6 +216,19 @@ def test_doctor_fails_where_something_must_be_mended(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(doctor, "examine", lambda: iter([broken]))
     assert main(["doctor"]) == 1
     assert "-> get one" in capsys.readouterr().out
+
+
+def test_doctor_keeps_the_developers_extra_from_users_and_calls_others_optional(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def nothing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", nothing)
+    rows = {finding.check: finding for finding in doctor._extras()}
+    assert "extra dev" not in rows
+    assert "extra fast" in rows
+    assert all(finding.status == "note" and "pip install" in finding.mend for finding in rows.values())
 
 
 def test_usable_cores_are_counted():

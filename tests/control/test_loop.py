@@ -120,7 +120,7 @@ def test_stop_holds_the_arm_until_the_next_sentence() -> None:
 def test_after_success_the_arm_waits_for_the_next_sentence() -> None:
     operator = Script(s30=Command(kind="quit"))
     result, log = run(operator=operator)
-    assert (result.ending, result.steps, operator.told) == ("quit", 30, ["done."])
+    assert (result.ending, result.steps, operator.told) == ("quit", 30, ["done, holding still."])
     assert log.ticks[-1].chunk is None
 
 

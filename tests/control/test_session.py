@@ -10,10 +10,12 @@ from tests.eval.fake_suite import PointEnv, PointExpert
 from vla.cli import run as cli_run
 from vla.control.loop import Command, run_loop
 from vla.control.safety import SafetyEnvelope
+from vla.conversation import Prompt
+from vla.data.store import EpisodeStore
 from vla.errors import ConfigError, UnknownNameError
-from vla.report.video import LiveVideo, VideoWriter, read_frames
+from vla.report.video import SETTLE_STEPS, LiveVideo, VideoWriter, read_frames
 from vla.robots.sim import SimRobot
-from vla.session import Prompt, SessionConfig, SessionResult, run_session
+from vla.session import SessionConfig, SessionResult, run_session
 from vla_policies.trivial import ZeroPolicy
 
 CONFIG = SessionConfig(robot="sim:point", suite="point_suite", policy="expert", realtime=False)
@@ -94,7 +96,7 @@ def test_words_that_the_policy_does_not_know_are_told_once_a_sentence(point_suit
     assert sum("does not know 'please', 'now'" in line for line in said) == 1
 
 
-def test_nothing_is_filmed_while_the_arm_waits(tmp_path: Path) -> None:
+def test_the_film_keeps_the_end_of_a_motion_and_leaves_out_the_waiting(tmp_path: Path) -> None:
     env = PointEnv("reach", "point")
     operator = Script(s2=Command(kind="stop"), s30=Command(kind="quit"))
     with VideoWriter(tmp_path / "v.mp4", fps=10) as writer:
@@ -104,7 +106,7 @@ def test_nothing_is_filmed_while_the_arm_waits(tmp_path: Path) -> None:
             max_steps=100, hooks=[film], operator=operator,
         )  # fmt: skip
     assert result.steps == 30
-    assert writer.num_frames == 1 + 2
+    assert writer.num_frames == 1 + 2 + SETTLE_STEPS
 
 
 def test_a_film_has_an_end_and_the_person_is_told(tmp_path: Path) -> None:
@@ -142,3 +144,24 @@ def test_lines_are_read_without_the_loop_waiting(point_suite: str) -> None:
             yield ""
 
     assert Prompt(Never()).poll() is None
+
+
+def test_the_person_says_what_becomes_of_each_recorded_episode(point_suite: str, tmp_path: Path) -> None:
+    config = replace(CONFIG, record=tmp_path / "r.zarr")
+    _, said = talk(
+        "success", "failure", "reach the blue dot", "success", "reach the red dot", "discard", "quit",
+        config=config, first="reach the red dot",
+    )  # fmt: skip
+    assert "there is no episode to judge." in said
+    assert any(line.startswith('discarded "reach the red dot", 1 steps') for line in said)
+    with EpisodeStore.open(tmp_path / "r.zarr") as store:
+        assert [(info.instruction, info.success) for info in store.episodes] == [
+            ("reach the red dot", False),
+            ("reach the blue dot", True),
+        ]
+
+
+def test_a_verdict_without_a_recording_says_how_to_record(point_suite: str) -> None:
+    result, said = talk("success", "quit", first="reach the red dot")
+    assert "nothing is recorded: vla run --record STORE does." in said
+    assert result.instruction == "reach the red dot"

@@ -26,7 +26,7 @@ def needed() -> set[str]:
     while todo:
         requirement = todo.pop()
         name = canonicalize_name(requirement.name)
-        if name.startswith(("nvidia-", "cuda-", "triton")):
+        if name.startswith(("nvidia-", "cuda-")):
             continue  # what a CUDA build of torch brings along; pinned by torch itself
         if name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
             continue
@@ -72,7 +72,7 @@ def test_what_is_installed_is_what_is_pinned():
 
 
 def test_no_pin_brings_cuda_libraries():
-    assert not [name for name in pins() if re.match(r"nvidia|cuda|triton", name)]
+    assert not [name for name in pins() if re.match(r"nvidia|cuda", name)]
 
 
 def test_no_package_host_is_named():

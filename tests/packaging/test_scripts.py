@@ -1,6 +1,7 @@
 """The shell scripts parse, are executable, and stop with a message instead of half a set-up."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -63,6 +64,31 @@ def test_missing_opengl_names_the_packages(tmp_path: Path):
     answer = setup_in(tmp_path)
     assert answer.returncode != 0
     assert "libegl1 libegl-mesa0 libgl1-mesa-dri" in answer.stderr
+    assert not (tmp_path / ".venv/setup-stamp").exists()
+
+
+def test_setup_says_what_it_fetches_and_how_much_is_to_come(tmp_path: Path):
+    lines = (
+        "Collecting torch", "  Downloading torch-2.13.0-cp311-none-any.whl.metadata (5 kB)",
+        "Downloading torch-2.13.0-cp311-none-any.whl (180.5 MB)",
+        "  Using cached https://a.b/numpy-2.3.0-cp311-none-any.whl (500 kB)",
+        "Installing collected packages: numpy, torch",
+    )  # fmt: skip
+    pip = "; ".join(f"echo '{line}'" for line in lines)
+    fake(tmp_path / ".venv/bin/python", f'case "$*" in *"-e .["*) {pip};; *GLContext*) exit 1;; esac')
+    text = setup_in(tmp_path).stderr
+    assert "about 500 MB to fetch" in text
+    assert re.search(r"\[1 of about \d+\] torch \(180.5 MB\)\n.*\[2 of about \d+\] numpy \(500 kB\)", text)
+    assert "unpacking 2 packages" in text
+    assert "metadata" not in text
+
+
+def test_pip_that_fails_stops_the_setup_and_is_heard(tmp_path: Path):
+    body = 'case "$*" in *"-e .["*) echo "ERROR: no such release"; exit 1;; *) exit 0;; esac'
+    fake(tmp_path / ".venv/bin/python", body)
+    answer = setup_in(tmp_path)
+    assert answer.returncode != 0
+    assert "ERROR: no such release" in answer.stderr
     assert not (tmp_path / ".venv/setup-stamp").exists()
 
 

@@ -98,7 +98,7 @@ def test_the_material_clamps_stand_first_with_what_they_mean(run: Path) -> None:
     summary = load_summary(run)[2]
     for text in (summary_text(summary), Page(write_report(run).read_text()).text):
         assert text.index("range, material") < text.index("non_finite")
-        assert "by more than the tolerance" in text
+        assert "by more than the tolerance" in " ".join(text.split())
         assert "env_clipped " not in text  # this env reports none
     assert [row[0] for row in safety_facts(summary)][:2] == ["range, material", "change, material"]
 
@@ -144,6 +144,27 @@ def test_the_console_tables_align_and_name_every_cell(run: Path) -> None:
     assert "reach / dot" in text
     table = text_table(["a", "bb"], [["ccc", "1"], ["d", "22"]])
     assert [len(line) for line in table.splitlines()] == [7, 7, 7, 7]
+
+
+def test_rows_come_in_the_order_of_the_plan_whatever_finished_first(run: Path) -> None:
+    from vla.eval.evaluate import load_summary
+
+    before = load_summary(run)[2]
+    path = run / "records.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    after = load_summary(run)[2]
+    assert list(after.by_cell) == list(before.by_cell) == [("reach", "point"), ("reach", "dot")]
+    assert list(after.by_arm) == ["point", "dot"]
+
+
+def test_prose_fits_the_terminal(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vla.eval.evaluate import load_summary
+
+    monkeypatch.setenv("COLUMNS", "60")
+    text = summary_text(load_summary(run)[2])
+    prose = text[text.index("Share of control steps") :].splitlines()
+    assert len(prose) > 5
+    assert max(map(len, prose)) <= 60
 
 
 def test_videos_are_h264_that_browsers_play_and_show_what_was_drawn(tmp_path: Path) -> None:

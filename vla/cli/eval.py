@@ -16,6 +16,7 @@ class Eval:
 
     Args:
         policy: default (shipped), a directory that vla train wrote, expert, random, zero, or NAME:PATH.
+        head: which of the policy's action heads decides; its default if not given.
         out: run directory.
         suite: registered suite.
         tasks: empty for all of the suite's.
@@ -36,6 +37,7 @@ class Eval:
     """
 
     policy: str = "default"
+    head: str | None = None
     out: Path = Path("runs/eval")
     suite: str = "tabletop"
     tasks: tuple[str, ...] = ()
@@ -64,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
 
     config = EvalConfig(
         suite=flags.suite,
-        policy=policy_spec(flags.policy),
+        policy=policy_spec(flags.policy, flags.head),
         tasks=flags.tasks,
         embodiments=flags.arms,
         first_seed=flags.first_seed,

@@ -21,21 +21,23 @@ def parse(flags: type[T], verb: str, argv: Sequence[str]) -> T:
     return tyro.cli(flags, prog=f"vla {verb}", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,))
 
 
-def policy_spec(text: str) -> str:
+def policy_spec(text: str, head: str | None = None) -> str:
     """What a person writes after ``--policy``, as a policy spec (see ``vla.control.policies.PolicySpec``).
 
     Args:
         text: ``default`` (shipped), a directory that ``vla train`` wrote, or a spec such as ``expert``.
+        head: which of its action heads shall decide; None leaves it to the policy.
 
     Raises:
         CheckpointError: a path at which there is nothing.
     """
+    choice = "" if head is None else f",head={head}"
     if text == "default":
-        return "learned"
+        return f"learned{choice}"
     if Path(text).is_dir():
-        return f"learned:{text}"
+        return f"learned:{text}{choice}"
     if "/" in text.partition(":")[0]:
         raise CheckpointError(
             f"No policy at {text}. Give a directory that 'vla train' wrote, or default, expert, random, zero."
         )
-    return text
+    return text + choice

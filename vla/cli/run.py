@@ -22,20 +22,25 @@ class Run:
         sentence: what to do, e.g. "put the red cube in the blue bowl".
         robot: kind and arm, e.g. sim:panda.
         policy: default (shipped), a directory that vla train wrote, expert, random, zero, or NAME:PATH.
+        head: which of the policy's action heads decides; its default if not given.
         suite: registered suite that a simulated arm lives in.
         seed: where the search for a scene that fits the sentence starts.
+        task: scene that a conversation opens with; the suite's first if not given.
         out: video; outputs/run/<sentence>.mp4 if not given.
         detailed: wear the detailed menagerie model of the arm, where it is on this machine.
         headless: open no window on the simulation (one opens where there is a display).
         execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
-        record: episode store that what is done is added to (made if missing).
+        record: episode store that what is done is added to (made if missing); without a sentence, say
+            success, failure or discard after each motion.
     """
 
     sentence: tyro.conf.Positional[str | None] = None
     robot: str = "sim:panda"
     policy: str = "default"
+    head: str | None = None
     suite: str = "tabletop"
     seed: int = 0
+    task: str = ""
     out: Path | None = None
     detailed: bool = False
     headless: bool = False
@@ -45,23 +50,26 @@ class Run:
 
 def run(argv: Sequence[str]) -> int:
     flags = parse(Run, "run", argv)
-    from vla.session import Prompt, SessionConfig, run_session
+    from vla.conversation import Prompt
+    from vla.session import SessionConfig, run_session
 
     config = SessionConfig(
         robot=flags.robot,
-        policy=policy_spec(flags.policy),
+        policy=policy_spec(flags.policy, flags.head),
         suite=flags.suite,
         seed=flags.seed,
+        task=flags.task,
         execution_horizon=flags.execution_horizon,
         detailed=flags.detailed,
         video=flags.out or Path("outputs/run") / f"{slug(flags.sentence or 'conversation')}.mp4",
         viewer=has_display() and not flags.headless,
         record=flags.record,
     )
-    conversation = flags.sentence is None
-    result = run_session(config, flags.sentence, prompt=Prompt() if conversation else None)
-    print(result)
-    return 0 if conversation or result.loop.success else 1
+    prompt = Prompt() if flags.sentence is None else None
+    result = run_session(config, flags.sentence, prompt=prompt)
+    say = print if prompt is None else prompt.tell
+    say(str(result))
+    return 0 if prompt is not None or result.loop.success else 1
 
 
 def has_display() -> bool:

@@ -177,7 +177,7 @@ def _turn(
             ending = "success" if succeeded else "done"
             break
         if operator is not None and succeeded and not holding:
-            operator.tell("done.")
+            operator.tell("done, holding still.")
             holding = True
         clock.wait()
     success = bool(reading.info.get("success", False))

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from vla import registry
 from vla.embodiment import Embodiment
@@ -78,6 +78,26 @@ class Contract(Protocol):
     image_size: int
     execution_horizon: int
     weights_sha256: str
+
+
+@runtime_checkable
+class Headed(Protocol):
+    """A policy with several action heads, one of which decides (optional)."""
+
+    head: str
+
+
+def policy_facts(policy: Policy) -> dict[str, Any]:
+    """What decides in a result, as JSON: the head in use and the contract in force; empty without one."""
+    contract = contract_of(policy)
+    if contract is None:
+        return {}
+    return {
+        **({"head": policy.head} if isinstance(policy, Headed) else {}),
+        "weights_sha256": contract.weights_sha256,
+        "image_size": contract.image_size,
+        "execution_horizon": contract.execution_horizon,
+    }
 
 
 _SILENT = object()

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from vla import registry
-from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
+from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of, policy_facts
 from vla.data.recorder import ensure_store
 from vla.errors import EnvError
 from vla.eval.grid import EvalConfig, Queue, plan, recall_config, remember_config
@@ -31,6 +32,8 @@ from vla.interfaces import Suite
 from vla.report.tables import summary_text
 
 LOG = logging.getLogger(__name__)
+#: Short enough for 80 columns with the rate and its interval behind it.
+_BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 RECORDS, CONFIG, SUMMARY, PROVENANCE = "records.jsonl", "config.json", "summary.json", "provenance.json"
 
 
@@ -50,17 +53,22 @@ def evaluate(config: EvalConfig, out: str | Path, *, progress: bool = True) -> S
     out = Path(out)
     suite = registry.suite(config.suite)
     keys = plan(config, suite)
-    config, weights_sha256 = _meet(config, suite, keys)
+    config, facts = _meet(config, suite, keys)
     with exclusive(out, "evaluating"):
-        return _evaluate(config, weights_sha256, out, suite, keys, progress)
+        return _evaluate(config, facts, out, suite, keys, progress)
 
 
 def _evaluate(
-    config: EvalConfig, weights_sha256: str, out: Path, suite: Suite, keys: list[EpisodeKey], progress: bool
+    config: EvalConfig,
+    policy: Mapping[str, Any],
+    out: Path,
+    suite: Suite,
+    keys: list[EpisodeKey],
+    progress: bool,
 ) -> Summary:
     """:func:`evaluate`, once the configuration is settled and ``out`` is ours."""
     out.mkdir(parents=True, exist_ok=True)
-    remember_config(config, out / CONFIG, weights_sha256)
+    remember_config(config, out / CONFIG, policy.get("weights_sha256", ""))
     with RecordFile(out / RECORDS) as file:
         todo = [key for key in keys if key not in file.finished]
         if len(todo) < len(keys):
@@ -68,7 +76,7 @@ def _evaluate(
         if todo and config.record:
             ensure_store(config.record, "vla.eval")
         if todo:
-            remember_session(out / PROVENANCE, len(file.records))
+            remember_session(out / PROVENANCE, len(file.records), policy)
         try:
             _run_all(_start(config, out, suite, todo), len(todo), file, config.max_errors, progress)
         finally:
@@ -98,8 +106,9 @@ def write_summary(
 
 
 def _wanted(records: list[EpisodeRecord], keys: list[EpisodeKey]) -> list[EpisodeRecord]:
-    planned = set(keys)
-    return [record for record in records if record.key in planned]
+    """The records of the planned episodes, in the order of the plan: tasks and arms as asked for."""
+    recorded = {record.key: record for record in records}
+    return [recorded[key] for key in keys if key in recorded]
 
 
 def _summarise(
@@ -111,17 +120,17 @@ def _summarise(
     )
 
 
-def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> tuple[EvalConfig, str]:
+def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> tuple[EvalConfig, dict[str, Any]]:
     """Check the policy against every arm before anything runs; settle what is left to its contract.
 
     Returns:
-        The settled configuration, and the hash of the policy's weights (empty where it has none).
+        The settled configuration, and what the policy says of itself (nothing where it has no contract).
     """
     spec = PolicySpec.parse(config.policy)
     policy = None if spec.is_bound else spec.build()
     contract = None if policy is None else contract_of(policy)
     if policy is None or contract is None:
-        return replace(config, execution_horizon=config.execution_horizon or EXECUTION_HORIZON), ""
+        return replace(config, execution_horizon=config.execution_horizon or EXECUTION_HORIZON), {}
     resolved = replace(
         config,
         image_size=config.image_size or contract.image_size,
@@ -133,7 +142,7 @@ def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> tuple[Eva
             check_contract(policy, env.embodiment)
         finally:
             env.close()
-    return resolved, contract.weights_sha256
+    return resolved, policy_facts(policy)
 
 
 def _start(
@@ -153,7 +162,9 @@ def _run_all(
 ) -> None:
     """Write each record as it comes, and stop when too many are crashes."""
     rate, errors = Rate(0, 0), 0
-    bar = tqdm(total=total, unit="episode", disable=not progress, dynamic_ncols=True)
+    # None: no bar where standard error is no terminal, in a log file it would be one endless line
+    hidden = None if progress else True
+    bar = tqdm(total=total, disable=hidden, dynamic_ncols=True, bar_format=_BAR)
     try:
         for record in source:
             file.append(record)

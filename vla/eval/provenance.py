@@ -35,14 +35,16 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def remember_session(path: Path, records_before: int) -> None:
+def remember_session(path: Path, records_before: int, policy: Mapping[str, Any] | None = None) -> None:
     """Append this process to the sessions in ``provenance.json``.
 
     Args:
         path: the file.
         records_before: episodes that earlier sessions had recorded; those after are this one's.
+        policy: what the policy says of itself (``vla.control.policies.policy_facts``).
     """
-    sessions = [*recall_sessions(path), {**provenance(), "records_before": records_before}]
+    now = {**provenance(), "records_before": records_before, **({"policy": dict(policy)} if policy else {})}
+    sessions = [*recall_sessions(path), now]
     write_json(path, {"sessions": sessions})
 
 

@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 ENV_CLIPPED = "env_clipped"
 
 #: Keys that records of earlier versions lack.
-_ADDED = ("unknown_words",)
+_ADDED = ("unknown_words", "head")
 
 #: What a policy is deprived of to see whether it uses it.
 Ablation = Literal["none", "blank"]
@@ -65,6 +65,7 @@ class EpisodeRecord:
             position and the truth before the first step; None where it does not say.
         target_error_m: the same by phase (``phase`` of ``AUX_KEYS``), mean over the steps in it.
         unknown_words: of the instruction, as the policy said.
+        head: action head that decided, as the policy said; empty where it has but one way.
         error: last line of what went wrong with the simulation, empty if nothing did.
         video: file name under ``videos/``, empty if none was made.
     """
@@ -83,6 +84,7 @@ class EpisodeRecord:
     goal_error_t0_m: float | None = None
     target_error_m: Mapping[str, float] = field(default_factory=dict)
     unknown_words: tuple[str, ...] = ()
+    head: str = ""
     error: str = ""
     video: str = ""
 

@@ -103,6 +103,7 @@ def run_episode(
             phase: float(np.mean(values)) for phase, values in sorted(probe.target_error_m.items())
         },
         unknown_words=tuple(probe.unknown_words),
+        head=probe.head,
     )
 
 
@@ -122,6 +123,7 @@ class Probe:
     target_error_m: dict[str, list[float]] = field(default_factory=dict)
     unknown_words: list[str] = field(default_factory=list)
     env_clipped: dict[str, int] = field(default_factory=dict)
+    head: str = ""
 
     def started(self, reading: Reading) -> None:
         self.instruction = reading.observation.instruction
@@ -133,6 +135,7 @@ class Probe:
         if tick.chunk is None or not tick.chunk.info["replanned"]:
             return
         self.latency_s.append(float(tick.chunk.info["latency_s"]))
+        self.head = str(tick.chunk.info.get("head", ""))
         words = tick.chunk.info.get("unknown_words", ())
         self.unknown_words += [word for word in words if word not in self.unknown_words]
         target = localisation_error(tick.observation, tick.chunk, "target_position")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from vla.eval.intervals import Rate
 from vla.eval.summary import SAFETY_COUNTS, Group, Row, Summary
-from vla.text import text_table
+from vla.text import text_table, wrapped
 
 
 def rate_text(rate: Rate) -> str:
@@ -113,7 +113,7 @@ def summary_text(summary: Summary) -> str:
     columns = [list(column) for column in zip(header, *facts, strict=True)]
     parts.append(text_table(columns[0], columns[1:]))
     parts.append(text_table(["steps changed by the safety envelope", *conditions], safety_facts(summary)))
-    parts.append(SAFETY_NOTE)
+    parts.append(wrapped(SAFETY_NOTE))
     if note := version_note(summary):
-        parts.append(note)
+        parts.append(wrapped(note))
     return "\n\n".join(parts)

@@ -21,6 +21,8 @@ CAPTION_PX = 44
 MAX_FILM_S = 300.0
 #: The last picture stays this long, so that a loop shows how it ended.
 LINGER_FRAMES = 8
+#: Steps of standing still that a film of a running loop keeps after a motion, so that its end is seen.
+SETTLE_STEPS = 8
 INK, MUTED, PAPER = (240, 240, 240), (150, 150, 155), (24, 24, 27)
 GOOD, BAD = (90, 200, 120), (235, 100, 90)
 
@@ -139,7 +141,10 @@ class StateTrace:
 
 
 class LiveVideo:
-    """Hook that films a running loop while the arm follows an instruction; writes each picture as it comes.
+    """Hook that films a running loop: one picture a control step, written as it comes.
+
+    Every step in which the arm follows an instruction is there, and the first ``SETTLE_STEPS`` of standing
+    still after it; the waiting for the next sentence is left out.
 
     Args:
         env, size: as for :func:`picture`.
@@ -158,12 +163,14 @@ class LiveVideo:
         say: Callable[[str], None] = print,
     ) -> None:
         self._env, self._writer, self._size, self._max_s, self._say = env, writer, size, max_s, say
+        self._still_steps = 0
 
     def started(self, reading: Reading) -> None:
         self._film(reading)
 
     def ticked(self, tick: Tick) -> None:
-        if tick.chunk is not None:  # holding still, waiting for the next sentence: nothing to see
+        self._still_steps = 0 if tick.chunk is not None else self._still_steps + 1
+        if self._still_steps <= SETTLE_STEPS:
             self._film(tick.reading)
 
     def _film(self, reading: Reading) -> None:

@@ -30,6 +30,23 @@ class Reporting(Protocol):
 
 
 @runtime_checkable
+class Describing(Protocol):
+    """An env that can say what is there and what it can be asked to do."""
+
+    def scene(self) -> str:
+        """What sort of scene it is, e.g. the name of its task."""
+        ...
+
+    def things(self) -> list[str]:
+        """What stands before the arm, by the names a person gives it."""
+        ...
+
+    def sentences(self) -> list[str]:
+        """One sentence for each thing that can be asked of the scene as it is now."""
+        ...
+
+
+@runtime_checkable
 class InstructableSuite(Protocol):
     """A suite that finds a scene in which an instruction can be followed."""
 

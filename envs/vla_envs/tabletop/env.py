@@ -24,7 +24,7 @@ from vla_envs.tabletop.instructions import phrase
 from vla_envs.tabletop.names import COLORS
 from vla_envs.tabletop.scene import ARM_PREFIX, TABLE_RGBA, TIMESTEP_S, compose
 from vla_envs.tabletop.tasks import Goal, Layout, Placement, make_task
-from vla_envs.tabletop.tasks.matching import match_goal
+from vla_envs.tabletop.tasks.matching import match_goal, plain_sentence
 from vla_envs.tabletop.world import World
 
 CONTROL_HZ = 10.0
@@ -179,8 +179,7 @@ class TabletopEnv(gymnasium.Env):
         """
         if self.layout is None:
             raise EnvError("set_instruction() before reset(): call env.reset(seed=...) first.")
-        goals = self.task.goals(self._layout_now(), self.arm)
-        self.goal = match_goal(text, goals)
+        self.goal = match_goal(text, self._goals_now())
         self.instruction = text
         self._held_steps = 0
         self._others = []
@@ -189,6 +188,19 @@ class TabletopEnv(gymnasium.Env):
     def current_info(self) -> dict[str, Any]:
         """What ``info`` would say now, for instance after :meth:`set_instruction`."""
         return self._info(clipped=0)
+
+    def scene(self) -> str:
+        """The name of its task."""
+        return self.task.name
+
+    def sentences(self) -> list[str]:
+        """One sentence for each goal that the scene admits as it stands now; none before :meth:`reset`."""
+        return [plain_sentence(goal) for goal in self._goals_now()]
+
+    def things(self) -> list[str]:
+        """Everything that these sentences name, as they name it."""
+        words = [w for goal in self._goals_now() for w in (goal.target_words, goal.destination_words)]
+        return list(dict.fromkeys(word for word in words if word is not None))
 
     @property
     def fingerprint(self) -> str:
@@ -313,6 +325,9 @@ class TabletopEnv(gymnasium.Env):
     def _set_goal(self, goal: Goal, rng: np.random.Generator, wording: Wording) -> None:
         self.goal = goal
         self.instruction = _phrase(goal, rng, wording)
+
+    def _goals_now(self) -> list[Goal]:
+        return [] if self.layout is None else self.task.goals(self._layout_now(), self.arm)
 
     def _layout_now(self) -> Layout:
         """The layout as it stands now: things may have been moved."""

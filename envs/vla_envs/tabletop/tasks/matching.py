@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vla_envs.tabletop.instructions import ParseError, parse_relation, parse_things, parse_verb
+from vla_envs.tabletop.instructions import TEMPLATES, ParseError, parse_relation, parse_things, parse_verb
 from vla_envs.tabletop.tasks.base import Goal
 
 
@@ -23,8 +23,11 @@ def match_goal(text: str, goals: Sequence[Goal]) -> Goal:
             wanted.append(tuple(goal.destination_words.split()))
         if things == wanted:
             return goal
-    feasible = sorted(
-        f"{g.verb} {g.target_words}" + (f" -> {g.destination_words}" if g.destination_words else "")
-        for g in goals
-    )
-    raise ParseError(f"{text!r} names nothing this scene can do. It can: {'; '.join(feasible)}.")
+    feasible = "".join(f"\n  {plain_sentence(goal)}" for goal in goals)
+    raise ParseError(f"{text!r} names nothing this scene can do. It can:{feasible}")
+
+
+def plain_sentence(goal: Goal) -> str:
+    """The first of the training phrasings of a goal, e.g. "put the red cube in the blue bowl"."""
+    template = TEMPLATES[goal.verb]["train"][0]
+    return template.format(target=goal.target_words, goal=goal.destination_words, prep=goal.prep)

@@ -15,7 +15,7 @@ from vla_policies.learned import LearnedPolicy
 
 SHIPPED = Path(__file__).parents[1] / "policies/vla_policies/pretrained/tabletop"
 MAX_BYTES = 20_000_000
-FILES = ("policy.json", "model.safetensors")
+FILES = ("policy.json", "model.safetensors", "config.json", "preprocessor_config.json")
 
 
 def main() -> int:

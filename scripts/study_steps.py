@@ -61,11 +61,15 @@ def latencies_ms(directories: list[Path], args: argparse.Namespace) -> list[floa
     seen = observation_from_gym(env.reset(seed=0)[0], env.embodiment)
     env.close()
     times: list[list[float]] = [[] for _ in policies]
-    for _ in range(args.repeats):
+    for turn in range(
+        args.repeats + 3
+    ):  # in turn: a busy machine is as busy for all; the first three warm up
         for policy, row in zip(policies, times, strict=True):
             began = time.perf_counter()
             policy.act([seen])
-            row.append(1000 * (time.perf_counter() - began))
+            took = 1000 * (time.perf_counter() - began)
+            if turn >= 3:
+                row.append(took)
     return [statistics.median(row) for row in times]
 
 
@@ -105,7 +109,7 @@ def main() -> None:
         rate, pairs = Rate.of(done.values()), compare(found[0], done)
         rows.append({"setting": setting, **rate.to_json(), **pairs, "latency_ratio": ms / latency[0]})
         print(
-            f"{setting:10} {rate!s:36} {pairs['points']:+6.1f} points (won {pairs['won']}, lost {pairs['lost']}"
+            f"{setting:10} {rate!s:36} {pairs['points']:+6.1f} points (+{pairs['won']} -{pairs['lost']}"
             f", p {pairs['p']:.2f})   latency x {ms / latency[0]:.2f}"
         )
     line = json.dumps({"policy": args.policy, "head": args.head, "rows": rows})

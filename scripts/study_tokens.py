@@ -71,11 +71,15 @@ def main() -> None:
         seen = observation_from_gym(env.reset(seed=0)[0], env.embodiment)
         env.close()
         times: list[list[float]] = [[] for _ in policies]
-        for _ in range(args.repeats):  # in turn, so that a busy machine is as busy for all
+        for turn in range(
+            args.repeats + 3
+        ):  # in turn: a busy machine is as busy for all; the first three warm up
             for policy, row in zip(policies, times, strict=True):
                 began = time.perf_counter()
                 policy.act([seen])
-                row.append(time.perf_counter() - began)
+                took = time.perf_counter() - began
+                if turn >= 3:
+                    row.append(took)
         for i, folder in enumerate(folders):
             config = EvalConfig(
                 policy=f"learned:{folder}", tasks=tuple(args.tasks), embodiments=tuple(args.embodiments),

@@ -15,6 +15,7 @@ for _variable, _value in (
     ("LP_NUM_THREADS", "0"),
     ("HF_HUB_OFFLINE", "1"),
     ("TRANSFORMERS_OFFLINE", "1"),
+    ("TRITON_INTERPRET", "1"),  # kernels run on the CPU; must be known before Triton is imported
 ):
     os.environ.setdefault(_variable, _value)
 settings.register_profile("patient", deadline=None)  # a busy machine is not a failure

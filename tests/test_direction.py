@@ -20,7 +20,7 @@ LAYERS = (
     {"files", "provenance", "text"},
     {"types", "spaces", "embodiment", "interfaces", "registry"},
     {"data", "models", "control", "robots", "kernels", "serve", "transforms", "contract", "testing"},
-    {"train", "eval", "report", "session"},
+    {"train", "eval", "report", "session", "conversation"},
     {"cli"},
 )
 

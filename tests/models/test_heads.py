@@ -103,5 +103,5 @@ def test_times_are_told_apart():
 
 
 def test_an_unknown_head_names_the_known():
-    with pytest.raises(UnknownNameError, match="Known: flow, regression"):
-        build_head("diffusion", CONFIG)
+    with pytest.raises(UnknownNameError, match="Known: binned, cvae, diffusion, fast, flow, regression"):
+        build_head("difusion", CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,23 @@ from tests.data.worlds import make_arm, make_episode
 from vla.data.mixture import SourceConfig
 from vla.data.store import EpisodeStore
 from vla.models.policy_net import PolicyNet, PolicyNetConfig
-from vla.train.config import BudgetConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from vla.train.config import AugmentConfig, BudgetConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from vla.train.cotraining import build_cotraining
 from vla.train.processes import ProcessGroup
 from vla.train.setup import batch_source, draft_contract, open_data
 from vla.train.trainer import Trainer
+from vla.train.vlm import VLMConfig
 
 SIZE = 16
 
 
-def fill_store(path: Path, *, num_episodes: int = 6) -> Path:
+def fill_store(path: Path, *, num_episodes: int = 6, things: Sequence[str] = ()) -> Path:
     rng = np.random.default_rng(3)
     arms = [make_arm("alpha", image_size=SIZE), make_arm("beta", image_size=SIZE, joints=5)]
     with EpisodeStore.create(path, embodiments=arms) as store:
         for i in range(num_episodes):
             text = f"reach the {('red', 'blue')[i % 3 == 0]} square"
-            where = {"task": "reach", "seed": i}
+            where = {"task": "reach", "seed": i, **({"things": list(things)} if things else {})}
             store.append(make_episode(rng, arms[i % 2], instruction=text, provenance=where))
     return path
 
@@ -47,15 +50,30 @@ def tiny_config(store: Path, *, steps: int = 4, **changes: Any) -> TrainConfig:
     return replace(config, **changes)
 
 
+def vlm_config(
+    store: Path, model: str, *, vlm: Mapping[str, Any] | None = None, **changes: Any
+) -> TrainConfig:
+    """The same with a small pretrained backbone; ``vlm``: of its settings."""
+    config = tiny_config(store)
+    given = {"model": model, "image_size": 56, "max_tokens": 24, **(vlm or {})}
+    model_config = replace(
+        config.model, backbone="auto", vlm=VLMConfig(**given), locate_by_sight=False, heads=("regression",)
+    )
+    augment = AugmentConfig(word_dropout=0.0)
+    return replace(config, **{"model": model_config, "augment": augment, **changes})
+
+
 def make_trainer(config: TrainConfig) -> Trainer:
     sources = open_data(config.data)
     contract = draft_contract(config, sources, {})
     torch.manual_seed(config.seed)
+    net = PolicyNet(PolicyNetConfig.from_json(contract.network))
     return Trainer(
-        PolicyNet(PolicyNetConfig.from_json(contract.network)),
+        net,
         config,
         source=batch_source(config, sources, contract, ProcessGroup()),
         camera_roles=contract.camera_roles,
         embodiments=sorted(contract.embodiments),
         device=torch.device("cpu"),
+        cotraining=build_cotraining(config, net, ProcessGroup()),
     )

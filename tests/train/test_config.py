@@ -33,10 +33,14 @@ def test_every_recipe_survives_json(path):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_every_recipe_trains_two_steps(path, store, tmp_path):
-    config = recipe(path)
+def test_every_recipe_trains_two_steps(path, named_store, smolvlm, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLA_VLM", smolvlm)
+    config, store = recipe(path), named_store
     data = replace(config.data, sources=(SourceConfig(path=str(store)),), generate=None, image_size=16)
-    config = replace(config, data=data, budget=BudgetConfig(steps=2), num_processes=1, device="cpu")
+    stages = tuple(replace(stage, budget=BudgetConfig(steps=1)) for stage in config.stages)
+    config = replace(
+        config, data=data, budget=BudgetConfig(steps=2), stages=stages, num_processes=1, device="cpu"
+    )
     policy = train(config, tmp_path / "run")
     assert (policy / "policy.json").is_file()
 

@@ -114,7 +114,7 @@ def test_a_run_records_its_configuration_and_reads_it_back(store, tmp_path):
     train(config, tmp_path / "run")
     run = json.loads((tmp_path / "run/run.json").read_text())
     assert load_run_config(tmp_path / "run") == config
-    assert set(run) == {"config", "versions", "git", "machine", "started_utc"}
+    assert set(run) == {"config", "versions", "git", "machine", "started_utc", "stages"}
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
     assert {"loss", "flow", "regression", "localisation", "keypoint", "target_approach_cm"} <= set(row)
     assert {"samples_per_s", "cpu_minutes", "lr", "gradient_norm", "minutes"} <= set(row)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import psutil
 from packaging.requirements import Requirement
@@ -22,7 +22,18 @@ from vla.cli.flags import parse
 from vla.errors import VlaError
 from vla.provenance import usable_cores
 
-Status = Literal["ok", "warn", "fail"]
+Status = Literal["ok", "note", "warn", "fail"]
+
+#: What an extra of pyproject.toml is for, as far as users are concerned.
+EXTRAS = {
+    "fast": "faster JPEG reading",
+    "remote": "data that lies on a server or in a bucket",
+    "rerun": "recordings for the Rerun viewer",
+    "formats": "HDF5 and parquet demonstrations",
+    "kernels": "fused action-head kernels: proofs on a CPU, speed on a GPU",
+}
+#: Of interest to who changes this package; ``scripts/test`` installs it without being asked.
+DEVELOPER_EXTRA = "dev"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +41,17 @@ class Doctor:
     """What this machine can do, and how to mend what is missing. Exit code 1 if something must be mended.
 
     Args:
-        json: print one JSON list instead of the table.
+        json: print JSON instead of a table.
+        parity: a checkpoint (directory, or default): compare every way its action heads can run here with
+            float64 instead, and store the certificate beside it.
+        out: where the certificate is written, if not beside the checkpoint.
+        overwrite: replace a certificate that says that something failed.
     """
 
     json: bool = False
+    parity: str | None = None
+    out: Path | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +66,10 @@ class Finding:
 
 def run(argv: Sequence[str]) -> int:
     flags = parse(Doctor, "doctor", argv)
+    if flags.parity is not None:
+        from vla.cli.parity import run_parity
+
+        return run_parity(flags.parity, out=flags.out, overwrite=flags.overwrite, as_json=flags.json)
     findings = list(examine())
     print(json.dumps([asdict(f) for f in findings], indent=1) if flags.json else table(findings))
     return int(any(f.status == "fail" for f in findings))
@@ -75,8 +97,8 @@ def table(findings: Sequence[Finding]) -> str:
         lines.append(f"{f.status:<5} {f.check:<{width}}  {f.found}")
         if f.mend:
             lines.append(f"{'':<5} {'':<{width}}  -> {f.mend}")
-    count = {s: sum(f.status == s for f in findings) for s in ("ok", "warn", "fail")}
-    return "\n".join([*lines, "", f"{count['ok']} ok, {count['warn']} warn, {count['fail']} fail"])
+    counts = [f"{sum(f.status == s for f in findings)} {s}" for s in get_args(Status)]
+    return "\n".join([*lines, "", ", ".join(counts)])
 
 
 def _python() -> Finding:
@@ -208,9 +230,14 @@ def _display() -> Finding:
 
 
 def _extras() -> Iterator[Finding]:
-    """Each extra of pyproject.toml: installed, or the command that installs it."""
+    """Each extra of pyproject.toml: installed, or what it is for and the command that installs it.
+
+    Lacking one is no fault, and the developers' own is not spoken of at all.
+    """
     metadata = distribution("vla").metadata
     for extra in metadata.get_all("Provides-Extra") or []:
+        if extra == DEVELOPER_EXTRA:
+            continue
         missing = []
         for requirement in map(Requirement, requires("vla") or []):
             marker = requirement.marker
@@ -222,10 +249,14 @@ def _extras() -> Iterator[Finding]:
                 missing.append(requirement.name)
         yield Finding(
             check=f"extra {extra}",
-            status="warn" if missing else "ok",
-            found=f"lacks {', '.join(missing)}" if missing else "installed",
+            status="note" if missing else "ok",
+            found=f"optional, lacks {', '.join(missing)}{_purpose(extra)}" if missing else "installed",
             mend=f"pip install -c constraints.txt -e '.[{extra}]'" if missing else "",
         )
+
+
+def _purpose(extra: str) -> str:
+    return f" (for {EXTRAS[extra]})" if extra in EXTRAS else ""
 
 
 def _registered() -> Iterator[Finding]:

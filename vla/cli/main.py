@@ -50,6 +50,10 @@ VERBS = {
         'vla run --robot sim:panda "put the red cube in the blue bowl"',
         "The arm was stopped; a video that was begun holds what was seen.",
     ),
+    "roofline": Verb(
+        "what a chunk costs at least on a machine, and how close a measured time comes",
+        "vla roofline smolvla --machines 4090 --measured-ms 36",
+    ),
     "report": Verb("write the HTML report of an evaluation again", "vla report runs/eval"),
 }
 
@@ -58,7 +62,7 @@ def help_text() -> str:
     """The table of contents printed by ``vla --help``."""
     lines = ["vla: train vision-language-action policies, judge them in simulation, speak to arms.", ""]
     lines += ["usage: vla VERB [flags]        vla VERB --help lists the flags", ""]
-    lines += [f"  {name:<8}{verb.summary}" for name, verb in VERBS.items()]
+    lines += [f"  {name:<10}{verb.summary}" for name, verb in VERBS.items()]
     lines += ["", "examples:", *(f"  {verb.example}" for verb in VERBS.values())]
     lines += ["", "VLA_DEBUG=1 shows the traceback behind an error message."]
     return "\n".join(lines)

@@ -93,8 +93,21 @@ class DecoderBlock(nn.Module):
         self.cross_attention = CrossAttention(width, num_heads)
         self.feed = FeedForward(width, ratio)
 
-    def forward(self, x_GTD: Tensor, memory: KeysValues, mask_BM: Tensor | None = None) -> Tensor:
-        """``x`` may hold several groups per memory row (G = B * k): they share its keys and values."""
+    def encode(self, memory_BMD: Tensor) -> KeysValues:
+        """Keys and values of the memory, computed once an observation."""
+        return self.cross_attention.encode(memory_BMD)
+
+    def forward(
+        self,
+        x_GTD: Tensor,
+        memory: KeysValues,
+        mask_BM: Tensor | None = None,
+        condition_GD: Tensor | None = None,
+    ) -> Tensor:
+        """``x`` may hold several groups per memory row (G = B * k): they share its keys and values.
+
+        ``condition`` is for blocks that modulate their norm; this one reads the time from ``x`` alone.
+        """
         groups = x_GTD.shape[0] // memory[0].shape[0]
         x_GTD = x_GTD + self.self_attention(self.norm_self(x_GTD))
         query_BTD = self.norm_cross(x_GTD).unflatten(0, (-1, groups)).flatten(1, 2)

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vla import spaces
-from vla.errors import ConfigError, UnknownNameError
+from vla.errors import ConfigError, ObservationError, UnknownNameError
 from vla.models.auxiliary import Locator, keypoint_loss, localisation_loss
 from vla.models.backbones import PrefixFeatures, build_backbone
-from vla.models.heads import HeadConfig, build_head
+from vla.models.heads import HEAD_SETTINGS, HeadConfig, build_head
+from vla.models.heads.history import History, Memories
 from vla.models.layers import EncoderBlock
-from vla.models.projectors import build_projector
+from vla.models.projectors import build_projector, project
+from vla.models.tokens import FrameReuse, build_compressor
 
 #: State that every arm has and that says where the tool is; joint angles are left out because a net
 #: that has them learns each arm by heart.
@@ -43,22 +46,31 @@ class PolicyNetConfig:
     Args:
         action_index: places in the padded action vector that the heads predict.
         backbone, backbone_settings: see :func:`vla.models.backbones.build_backbone`.
-        projector: ``linear`` or ``mlp``.
+        compression, keep: of the visual tokens, before the projector; see ``vla.models.tokens``.
+        projector, num_latents, num_projector_layers: see :func:`vla.models.projectors.build_projector`.
         width: D of fusion and heads.
         num_fusion_blocks, num_heads, feed_ratio: of the trunk that joins state and prefix.
         state_slots: names in ``vla.spaces.STATE_SLOTS`` that the net may see.
         heads: all are trained, with the sum of their losses; the first is the default.
-        horizon, num_head_blocks, num_noise: see :class:`vla.models.heads.HeadConfig`.
+        horizon, num_head_blocks, num_noise, head_block: see :class:`vla.models.heads.HeadConfig`.
         locate_by_sight: estimate where target and goal are from the backbone's keypoint tokens and tell the
             heads, instead of from the state token alone.
         localisation_weight, keypoint_weight, things_weight: of the auxiliary losses.
+        head_settings: further arguments of ``HeadConfig`` (those of ``HEAD_SETTINGS``).
+        history: summaries of this many last observations are told to the heads.
+        insulate: heads whose loss stops at what they read: it teaches neither trunk, projector nor backbone
+            (knowledge insulation, arXiv:2505.23705).
         state_dropout: share of training samples whose whole state is hidden.
     """
 
     action_index: tuple[int, ...]
     backbone: str = "tiny"
     backbone_settings: Mapping[str, Any] = field(default_factory=dict)
+    compression: str = "none"
+    keep: float = 1.0
     projector: str = "linear"
+    num_latents: int = 32
+    num_projector_layers: int = 2
     width: int = 128
     num_fusion_blocks: int = 2
     num_heads: int = 4
@@ -68,6 +80,10 @@ class PolicyNetConfig:
     horizon: int = 8
     num_head_blocks: int = 2
     num_noise: int = 4
+    head_block: str = "sequential"
+    head_settings: Mapping[str, Any] = field(default_factory=dict)
+    history: int = 0
+    insulate: tuple[str, ...] = ()
     locate_by_sight: bool = False
     localisation_weight: float = 1.0
     keypoint_weight: float = 0.3
@@ -82,6 +98,14 @@ class PolicyNetConfig:
             raise ConfigError(f"A policy needs a head and actions: {self.heads}, {self.action_index}.")
         if not set(self.action_index) <= set(range(spaces.ACTION_DIM)):
             raise ConfigError(f"Action places must lie in 0..{spaces.ACTION_DIM - 1}: {self.action_index}.")
+        for key in self.head_settings:
+            if key not in HEAD_SETTINGS:
+                raise UnknownNameError("head setting", key, HEAD_SETTINGS)
+        for name in self.insulate:
+            if name not in self.heads:
+                raise UnknownNameError("head to insulate", name, self.heads)
+        if self.history < 0:
+            raise ConfigError(f"history counts past observations, 0 or more: {self.history}.")
 
     @property
     def state_index(self) -> tuple[int, ...]:
@@ -99,7 +123,7 @@ class PolicyNetConfig:
         for key in data:
             if key not in known:
                 raise UnknownNameError("policy network setting", key, known)
-        lists = ("action_index", "state_slots", "heads")
+        lists = ("action_index", "state_slots", "heads", "insulate")
         values: dict[str, Any] = {key: tuple(v) if key in lists else v for key, v in data.items()}
         return cls(**values)
 
@@ -152,6 +176,14 @@ class PolicyLabels:
     things: Things | None = None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Past:
+    """Observations before those of a batch, oldest first: K of them, and which there were, bool [B K]."""
+
+    observations: tuple[PolicyInputs, ...]
+    there: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """One encoded observation: prefix, state tokens [B 1 D] (with ``locate_by_sight`` a second one, of the
@@ -174,7 +206,15 @@ class PolicyNet(nn.Module):
         self.config = config
         width = config.width
         self.backbone = build_backbone(config.backbone, config.backbone_settings)
-        self.projector = build_projector(config.projector, self.backbone.width, width)
+        self.compress = build_compressor(config.compression, self.backbone.width, config.keep)
+        self.projector = build_projector(
+            config.projector,
+            self.backbone.width,
+            width,
+            num_latents=config.num_latents,
+            num_layers=config.num_projector_layers,
+            num_heads=config.num_heads,
+        )
         self.state_in = nn.Sequential(
             nn.Linear(2 * len(config.state_index), width), nn.GELU(), nn.Linear(width, width)
         )
@@ -194,23 +234,35 @@ class PolicyNet(nn.Module):
             num_heads=config.num_heads,
             feed_ratio=config.feed_ratio,
             num_noise=config.num_noise,
+            block=config.head_block,
+            **config.head_settings,
         )
         self.heads = nn.ModuleDict({name: build_head(name, head) for name in config.heads})
+        self.history = History(width, config.history) if config.history else None
         self.register_buffer("action_index", torch.tensor(config.action_index), persistent=False)
         self.register_buffer("state_index", torch.tensor(config.state_index), persistent=False)
 
-    def encode(self, inputs: PolicyInputs, keep_state: Tensor | None = None) -> Encoded:
-        """Once an observation. ``keep_state`` bool [B]: false hides the whole state of a sample."""
-        seen = self.backbone(
+    def encode(
+        self, inputs: PolicyInputs, keep_state: Tensor | None = None, *, reuse: FrameReuse | None = None
+    ) -> Encoded:
+        """Once an observation. ``keep_state`` bool [B]: false hides the whole state of a sample.
+
+        ``reuse``: at inference, what remembers the last frame.
+        """
+        look = self.backbone if reuse is None else partial(reuse, self.backbone)
+        seen = look(
             inputs.images, inputs.image_mask, inputs.token_ids, inputs.token_mask, inputs.embodiment_id
         )
+        if self.compress is not None:
+            seen = self.compress(seen)
+        seen = project(self.projector, seen)
         there = inputs.state_mask[:, self.state_index]
         if keep_state is not None:
             there = there & keep_state[:, None]
         there = there.to(inputs.state.dtype)
         state_BS = inputs.state[:, self.state_index] * there
         state_B1D = self.state_in(torch.cat([state_BS, there], dim=-1))[:, None]
-        tokens = torch.cat([state_B1D, self.projector(seen.features)], dim=1)
+        tokens = torch.cat([state_B1D, seen.features], dim=1)
         mask = seen.mask
         if mask is not None:
             mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
@@ -218,17 +270,41 @@ class PolicyNet(nn.Module):
             tokens = block(tokens, mask)
         state_BSD, features = tokens[:, :1], tokens[:, 1:]
         if self.config.locate_by_sight:
-            sight = seen.auxiliary["keypoint_tokens"]
+            sight = seen.auxiliary.get("keypoint_tokens")
+            if sight is None:
+                raise ConfigError(
+                    f"locate_by_sight needs keypoint tokens; {self.config.backbone!r} has none."
+                )
             location, told = self.locate(state_BSD[:, 0], sight, inputs.image_mask)
             state_BSD = torch.cat([state_BSD, told], dim=1)
         else:
             location = self.locate(state_BSD[:, 0]).unflatten(-1, (2, 3))
         return Encoded(PrefixFeatures(features, seen.mask, seen.auxiliary), state_BSD, location)
 
+    def _remembered(self, past: Past | None) -> Tensor | None:
+        """Tokens [B K D] of the past, which the heads learn to sum up and the rest does not learn from."""
+        if self.history is None:
+            if past is not None:
+                raise ObservationError("This network has no history (PolicyNetConfig.history is 0).")
+            return None
+        if past is None:
+            raise ObservationError(f"This network needs the {self.config.history} observations before.")
+        with torch.no_grad():
+            encoded = [self.encode(inputs) for inputs in past.observations]
+        summaries = [self.history.summarise(e.prefix, e.state) for e in encoded]
+        return self.history(torch.stack(summaries, dim=1), past.there)
+
     def loss(
-        self, inputs: PolicyInputs, labels: PolicyLabels, generator: torch.Generator
+        self,
+        inputs: PolicyInputs,
+        labels: PolicyLabels,
+        generator: torch.Generator,
+        past: Past | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total to descend, and its detached parts by name (``location_dm``: the estimates, [B 2 3])."""
+        """Total to descend, and its detached parts by name (``location_dm``: the estimates, [B 2 3]).
+
+        ``past``: for a network with history.
+        """
         batch, device = len(inputs.state), inputs.state.device
         keep = torch.rand(batch, generator=generator, device=device) >= self.config.state_dropout
         encoded = self.encode(inputs, keep)
@@ -236,10 +312,14 @@ class PolicyNet(nn.Module):
         actions = labels.actions[..., self.action_index].where(mask, 0.0)  # nothing masked reaches a head
         rows = _acting(mask)  # samples without an action to learn cost the heads nothing
         prefix, state = encoded.prefix.take(rows), encoded.state[rows]
-        losses = {
-            name: self.heads[name].loss(prefix, state, actions[rows], mask[rows], generator)  # type: ignore[operator]
-            for name in self.config.heads
-        }
+        remembered = self._remembered(past)
+        losses = {}
+        for name in self.config.heads:
+            apart = name in self.config.insulate
+            read, told = (prefix.detach(), state.detach()) if apart else (prefix, state)
+            if remembered is not None:
+                told = torch.cat([told, remembered[rows]], dim=1)
+            losses[name] = self.heads[name].loss(read, told, actions[rows], mask[rows], generator)  # type: ignore[operator]
         total = torch.stack(list(losses.values())).sum()
         losses["localisation"] = localisation_loss(encoded.location_dm, labels.location_dm)
         total = total + self.config.localisation_weight * losses["localisation"]
@@ -267,15 +347,27 @@ class PolicyNet(nn.Module):
         head: str | None = None,
         num_steps: int = 5,
         generator: torch.Generator | None = None,
+        memories: Memories | None = None,
+        reuse: FrameReuse | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Normalised chunk [B H ACTION_DIM] and location estimates [B 2 3] (dm, relative to the tool)."""
+        """Normalised chunk [B H ACTION_DIM] and location estimates [B 2 3] (dm, relative to the tool).
+
+        ``memories`` (needed by a network with history, and refused by others) and ``reuse`` hold state
+        between calls; whoever runs the policy resets them when an episode begins.
+        """
         name = head or self.config.heads[0]
         if name not in self.heads:
             raise UnknownNameError("action head of this policy", name, self.heads)
-        encoded = self.encode(inputs)
-        active = self.heads[name].sample(
-            encoded.prefix, encoded.state, num_steps=num_steps, generator=generator
-        )  # type: ignore[operator]
+        if (memories is None) != (self.history is None):
+            raise ObservationError(
+                f"The network's history is {self.config.history}: give `memories` if and only if it has one."
+            )
+        encoded = self.encode(inputs, reuse=reuse)
+        state = encoded.state
+        if memories is not None:
+            state = torch.cat([state, memories.tokens()], dim=1)
+            memories.add(encoded.prefix, encoded.state)
+        active = self.heads[name].sample(encoded.prefix, state, num_steps=num_steps, generator=generator)  # type: ignore[operator]
         chunk = active.new_zeros(*active.shape[:-1], spaces.ACTION_DIM)
         chunk[..., self.action_index] = active
         return chunk, encoded.location_dm

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vla.errors import CheckpointError
+from vla.files import read_json
 from vla.models.saving import check_finite
 from vla.train.optim import MovingAverage
 
@@ -69,19 +70,25 @@ def load_checkpoint(
     Raises:
         CheckpointError: a file is missing or damaged, or belongs to another network.
     """
-    missing = [name for name in _FILES if not (path / name).is_file()]
-    if missing:
-        raise CheckpointError(f"Checkpoint {path} lacks {missing}.")
+    state = read_state(path)
     try:
         net.load_state_dict(load_file(path / _FILES[0]), strict=True)
         average.load_state_dict(load_file(path / _FILES[1]))
         _load_optimizer(net, optimizer, load_file(path / _FILES[2]))
-        return json.loads((path / _FILES[3]).read_text())
+        return state
     except (RuntimeError, KeyError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {path} does not fit this configuration or is damaged: {error}. "
             "Resume with the configuration stored in run.json, or start a new run directory."
         ) from error
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state alone, of a whole checkpoint; same errors as :func:`load_checkpoint`."""
+    missing = [name for name in _FILES if not (path / name).is_file()]
+    if missing:
+        raise CheckpointError(f"Checkpoint {path} lacks {missing}.")
+    return read_json(path / _FILES[3], CheckpointError, "Resume from another checkpoint, or start a new run.")
 
 
 def _own(state: dict[str, Tensor]) -> dict[str, Tensor]:

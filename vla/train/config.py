@@ -11,6 +11,8 @@ from vla.data.mixture import SourceConfig
 from vla.data.statistics import Mode
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.policy_net import DEFAULT_STATE_SLOTS
+from vla.train.stages.parts import check_parts
+from vla.train.vlm import VLMConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +71,24 @@ class ModelConfig:
 
     Args:
         backbone: registered backbone.
+        vlm: settings of every backbone but ``tiny``.
         width: of backbone, trunk and heads alike.
         num_queries: keypoint tokens a camera.
         num_film_layers, num_frequencies: see :class:`vla.models.backbones.tiny.TinyVLMConfig`; one modulated
             layer and plain coordinates took twice the steps to find things.
         heads: all are trained; the first is the default at inference.
         execution_horizon: actions executed before replanning, recommended to whoever runs the policy.
-        num_flow_steps: Euler steps of the flow head.
+        num_flow_steps: denoising steps of the flow and diffusion heads.
+        flow_schedule: ``uniform``, ``early`` or ``late``, see ``vla.models.heads.schedules``.
+        diffusion_prediction, num_bins, bin_limit, latent_dim, kl_weight: of single heads, see
+            :class:`vla.models.heads.HeadConfig`.
+        action_vocabulary: ids at most of the codec that the fast head's training actions are fitted with.
 
     The rest is described in :class:`vla.models.policy_net.PolicyNetConfig`.
     """
 
     backbone: str = "tiny"
+    vlm: VLMConfig | None = None
     projector: str = "linear"
     width: int = 128
     num_queries: int = 8
@@ -96,6 +104,19 @@ class ModelConfig:
     num_flow_steps: int = 5
     num_head_blocks: int = 2
     num_noise: int = 4
+    head_block: str = "sequential"
+    compression: str = "none"
+    keep: float = 1.0
+    num_latents: int = 32
+    num_projector_layers: int = 2
+    insulate: tuple[str, ...] = ()
+    flow_schedule: str = "uniform"
+    diffusion_prediction: str = "v"
+    num_bins: int = 256
+    bin_limit: float = 1.0
+    latent_dim: int = 32
+    kl_weight: float = 1.0
+    action_vocabulary: int = 512
     locate_by_sight: bool = True
     localisation_weight: float = 1.0
     keypoint_weight: float = 0.3
@@ -129,6 +150,7 @@ class OptimConfig:
     Args:
         batch_size: samples a step over all processes together.
         lr: peak; falls along a cosine to ``final_lr_share`` of it as the budget is used up.
+        backbone_lr_factor, projector_lr_factor, head_lr_factor: of the learning rate of these parts.
         clip: gradient norm.
         ema_decay: of the weights that are evaluated and shipped; ramps up over the first steps.
     """
@@ -141,6 +163,14 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
     ema_decay: float = 0.999
+    backbone_lr_factor: float = 1.0
+    projector_lr_factor: float = 1.0
+    head_lr_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        factors = (self.backbone_lr_factor, self.projector_lr_factor, self.head_lr_factor)
+        if min(factors) < 0:
+            raise ConfigError(f"Factors of the learning rate must be 0 or more: {factors}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +195,67 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """A part of a run, with its own budget; the next one goes on with its weights and a fresh optimizer.
+
+    Args:
+        name: for people.
+        budget: of this stage; the learning rate warms up and anneals over it.
+        frozen: parts that do not learn (``vla.train.stages.parts.PARTS``), or ``backbone``.
+        optim: rates and all else (None: the run's). The batch size is the run's in every stage.
+        augment: None: the run's.
+    """
+
+    name: str
+    budget: BudgetConfig
+    frozen: tuple[str, ...] = ()
+    optim: OptimConfig | None = None
+    augment: AugmentConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_parts(self.frozen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionSourceConfig:
+    """Where questions come from.
+
+    Args:
+        path: a file of JSON lines (``vla.train.questions.QuestionFile``), or ``demonstrations``: asked about
+            the frames of the step's own batch, for which a simulator says what is where.
+        weight: part of the questions, relative to the other sources.
+    """
+
+    path: str = "demonstrations"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise ConfigError(f"The weight of a source of questions must be positive: {self.weight}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CotrainConfig:
+    """Questions about pictures beside every batch of actions, so that the backbone keeps its grounding.
+
+    Args:
+        sources: drawn from by weight.
+        batch_size: questions a step over all processes together.
+        weight: of their loss.
+    """
+
+    sources: tuple[QuestionSourceConfig, ...] = (QuestionSourceConfig(),)
+    batch_size: int = 8
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.sources or self.batch_size < 1 or self.weight <= 0:
+            raise ConfigError(
+                f"Co-training needs a source, a batch size of 1 or more and a positive weight: {self}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run.
 
@@ -176,6 +267,8 @@ class TrainConfig:
         checkpoint_minutes: between checkpoints (one is written at the end and on Ctrl-C too).
         keep_checkpoints: newest ones kept.
         log_every: steps a line of ``metrics.jsonl``.
+        stages: one after the other (none: a single one that trains everything for ``budget``).
+        cotrain: questions to train the backbone with, too, in stages where it learns.
         init_from: policy directory whose weights to start from (same network; None: fresh weights).
     """
 
@@ -191,15 +284,34 @@ class TrainConfig:
     checkpoint_minutes: float = 2.0
     keep_checkpoints: int = 2
     log_every: int = 20
+    stages: tuple[StageConfig, ...] = ()
+    cotrain: CotrainConfig | None = None
     init_from: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_stages()
         if self.device not in ("auto", "cpu", "cuda"):
             raise UnknownNameError("device", self.device, ("auto", "cpu", "cuda"))
         if not 1 <= self.model.execution_horizon <= self.model.horizon:
             raise ConfigError(
                 f"execution_horizon {self.model.execution_horizon} must lie in 1..{self.model.horizon}."
             )
+
+    def _check_stages(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"Stages need names of their own: {names}.")
+        for stage in self.stages:
+            if stage.optim is not None and stage.optim.batch_size != self.optim.batch_size:
+                raise ConfigError(
+                    f"The batch size is the run's in every stage: {self.optim.batch_size}, but stage "
+                    f"{stage.name!r} has {stage.optim.batch_size}."
+                )
+
+    @property
+    def schedule(self) -> tuple[StageConfig, ...]:
+        """The stages; a run that names none is one stage."""
+        return self.stages or (StageConfig(name="train", budget=self.budget),)
 
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))

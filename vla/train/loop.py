@@ -1,6 +1,6 @@
 """The training loop: from a configuration to a policy directory.
 
-<out>/run.json         configuration, versions, git state
+<out>/run.json         configuration, versions, git state, what learns in each stage
       contract.json    what the policy will promise, without weights
       metrics.jsonl    one line every ``log_every`` steps
       checkpoints/     everything needed to go on exactly
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +30,10 @@ from vla.models.policy_net import PolicyNet, PolicyNetConfig
 from vla.models.saving import save_policy
 from vla.train.checkpoint import list_checkpoints
 from vla.train.config import TrainConfig
+from vla.train.cotraining import build_cotraining, check_questions, describe_questions
 from vla.train.host import auto_num_processes, pick_device, prepare_process
 from vla.train.processes import ProcessGroup, join_torchrun, run_with_helpers, under_torchrun
-from vla.train.record import MetricsLog, start_record
+from vla.train.record import MetricsLog, record_stages, start_record
 from vla.train.setup import (
     batch_source,
     check_data,
@@ -98,6 +100,8 @@ def _prepare(config: TrainConfig, out: Path, resume: bool) -> None:
         for note in notes:
             tqdm.write(f"note: {note}")
         facts = {"data": describe_data(config.data, sources), "data_notes": notes}
+        if config.cotrain is not None:
+            facts["questions"] = describe_questions(config, sources)
         contract = draft_contract(config, sources, {**described, **facts})
         if config.init_from is not None:
             load_start(config.init_from, contract)
@@ -124,6 +128,7 @@ def _work(
     contract = _read_contract(out)
     sources = open_data(config.data)
     check_data(config.data, sources, contract)  # every process must learn from the same
+    check_questions(config, sources, contract)
     torch.manual_seed(config.seed)  # initial weights: the same in every process
     net = PolicyNet(PolicyNetConfig.from_json(contract.network))
     if config.init_from is not None:
@@ -136,7 +141,13 @@ def _work(
         embodiments=sorted(contract.embodiments),
         device=device,
         group=group,
+        cotraining=build_cotraining(config, net, group),
     )
+    if group.leads:
+        stages = trainer.describe_stages()
+        record_stages(out, stages)
+        for stage in stages:
+            tqdm.write(_stage_line(stage))
     if resume:
         found = list_checkpoints(out / "checkpoints")
         if found:
@@ -148,7 +159,7 @@ def _work(
         if group.leads:
             _lead(trainer, contract, out, on_checkpoint)
         else:
-            while trainer.share < 1.0 and not trainer.step(share=0.0)["done"]:
+            while not trainer.finished and not trainer.step(share=0.0)["done"]:
                 pass
     finally:
         close_data(sources)
@@ -163,7 +174,7 @@ def _lead(
     log = MetricsLog(out, from_step=trainer.step_index)
     recent: deque[dict[str, float]] = deque(maxlen=config.log_every)
     bar = tqdm(total=100, unit="%", disable=None, bar_format="{percentage:3.0f}%|{bar}| {elapsed} {postfix}")
-    saved_at, extra, done = trainer.minutes, {}, trainer.share >= 1.0
+    saved_at, extra, done = trainer.minutes, {}, trainer.finished
     with _ctrl_c() as interrupted:
         while not done:
             began = time.perf_counter()
@@ -171,7 +182,8 @@ def _lead(
             trainer.minutes += (time.perf_counter() - began) / 60
             recent.append({**metrics, "seconds": time.perf_counter() - began})
             done = bool(metrics["done"])
-            if trainer.step_index % config.log_every == 0 or done:
+            stage_ends = trainer.between_stages
+            if trainer.step_index % config.log_every == 0 or done or stage_ends:
                 row = _summary(trainer, recent)
                 log.write({**row, **extra})
                 extra = {}
@@ -181,7 +193,7 @@ def _lead(
                     f"target {row['target_approach_cm']:.1f} cm  "
                     f"{row['samples_per_s']:.0f} samples/s"
                 )
-            if done or trainer.minutes - saved_at >= config.checkpoint_minutes:
+            if done or stage_ends or trainer.minutes - saved_at >= config.checkpoint_minutes:
                 saved_at = trainer.minutes
                 trainer.save(out / "checkpoints")
                 _export(trainer, contract, out)
@@ -200,7 +212,7 @@ def _export(trainer: Trainer, contract: PolicyContract, out: Path) -> None:
         "minutes": round(trainer.minutes, 3),
         "cpu_minutes": round(trainer.cpu_minutes, 3),
         "num_processes": trainer.group.size,
-        "finished": trainer.share >= 1.0,
+        "finished": trainer.finished,
     }
     data = contract.to_json()
     data["provenance"] = {**contract.provenance, "training": training}
@@ -211,7 +223,7 @@ def _summary(trainer: Trainer, recent: deque[dict[str, float]]) -> dict[str, flo
     """Means over the recent steps (NaN where no step knew), and where the run stands."""
     row: dict[str, float] = {}
     for key in recent[-1]:
-        values = np.array([metrics[key] for metrics in recent])
+        values = np.array([metrics.get(key, np.nan) for metrics in recent])
         known = values[np.isfinite(values)]
         row[key] = float(known.mean()) if len(known) else float("nan")
     seconds = row.pop("seconds")
@@ -219,11 +231,17 @@ def _summary(trainer: Trainer, recent: deque[dict[str, float]]) -> dict[str, flo
     return {
         "step": trainer.step_index,
         **row,
-        "share": trainer.share,
+        "stage": trainer.stage_index,
+        "share": trainer.run_share,
         "samples_per_s": trainer.config.optim.batch_size / seconds,
         "minutes": trainer.minutes,
         "cpu_minutes": trainer.cpu_minutes,
     }
+
+
+def _stage_line(stage: dict[str, Any]) -> str:
+    parts = [f"{part} {learn:,} of {total:,}" for part, (learn, total) in stage["parts"].items() if learn]
+    return f"stage {stage['name']}: {stage['learning']:,} weights learn ({', '.join(parts)}), {stage['frozen']:,} do not"
 
 
 @contextmanager

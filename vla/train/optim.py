@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vla.train.config import OptimConfig
+from vla.train.stages.parts import part_of
 
 
 def learning_rate(config: OptimConfig, step: int, share: float) -> float:
@@ -18,14 +20,28 @@ def learning_rate(config: OptimConfig, step: int, share: float) -> float:
 
 
 def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters, one fused kernel."""
+    """AdamW over all parameters that learn, fused kernels.
+
+    Each group carries ``lr_factor``, by which the rate of :func:`learning_rate` is multiplied: backbone,
+    projector (with token compression) and heads have their own (``config.backbone_lr_factor`` ...).
+    """
     return torch.optim.AdamW(
-        [p for p in net.parameters() if p.requires_grad],
+        _groups(net, config),
         lr=config.lr,
         betas=config.betas,
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def _groups(net: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    factors = {"projector": config.projector_lr_factor, "trunk": 1.0, "heads": config.head_lr_factor}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            factor = factors.get(part_of(name, net), config.backbone_lr_factor)
+            groups.setdefault(factor, []).append(parameter)
+    return [{"params": p, "lr_factor": factor, "lr": config.lr * factor} for factor, p in groups.items()]
 
 
 class MovingAverage:

@@ -53,7 +53,8 @@ def start_record(config: TrainConfig, out: Path, *, resume: bool) -> dict[str, A
     if not resume:
         raise ConfigError(f"{out} already holds a run. Resume it, or choose another directory.")
     described = read_record(out)
-    before, now = described["config"], config.to_json()
+    # as read now: settings that an older run did not know have the values that it had
+    before, now = TrainConfig.from_json(described["config"]).to_json(), config.to_json()
     changed = sorted(key for key in now if key not in RESUMABLE and now[key] != before.get(key))
     if changed:
         raise CheckpointError(
@@ -61,6 +62,11 @@ def start_record(config: TrainConfig, out: Path, *, resume: bool) -> dict[str, A
             f"a resumed run may only change {', '.join(RESUMABLE)}."
         )
     return described
+
+
+def record_stages(out: Path, stages: list[dict[str, Any]]) -> None:
+    """Add to ``run.json`` what learns in each stage."""
+    write_json(out / RUN_FILE, {**read_record(out), "stages": stages})
 
 
 def read_record(out: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,16 @@ from vla.embodiment import Embodiment, compatible
 from vla.errors import ConfigError, IncompatibleError
 from vla.interfaces import Cell
 from vla.models.backbones.words import build_vocabulary
+from vla.models.heads import HeadConfig
 from vla.models.policy_net import PolicyNetConfig
 from vla.models.saving import load_policy
+from vla.train.action_tokens import fit_codec
 from vla.train.config import DataConfig, ModelConfig, TrainConfig
+from vla.train.cotraining import question_names
 from vla.train.host import auto_num_processes
 from vla.train.processes import ProcessGroup
 from vla.train.trainer import BatchSource
+from vla.train.vlm import vlm_settings
 
 INSTRUCTION_NORMALISATION = (
     "lower case, split into words at anything that is not a letter, digit or underscore"
@@ -90,8 +95,14 @@ def draft_contract(
         state_mode=config.data.state_mode,
         action_mode=config.data.action_mode,
     )
-    vocabulary = build_vocabulary(i.instruction for source in sources for i in source.episodes)
-    network = network_config(config.model, config.data, embodiments, vocabulary)
+    instructions = (i.instruction for source in sources for i in source.episodes)
+    vocabulary = build_vocabulary([*instructions, *question_names(config)])
+    network = network_config(config, embodiments, vocabulary)
+    if "fast" in config.model.heads:
+        windows = WindowDataset(sources, window_config(config, modes), statistics)
+        size, actions = config.model.action_vocabulary, network.action_index
+        codec = fit_codec(windows, actions, vocabulary=size, seed=config.seed).to_json()
+        network = replace(network, head_settings={**network.head_settings, "codec": codec})
     return PolicyContract(
         embodiments=embodiments,
         normalisation=normalizer.to_json(),
@@ -193,7 +204,7 @@ def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
 
 def _settings(contract: PolicyContract) -> dict[str, Any]:
     """What decides the meaning of weights beside arms and words, flat and as JSON values."""
-    network = json.loads(json.dumps(dict(contract.network)))
+    network = json.loads(json.dumps(PolicyNetConfig.from_json(contract.network).to_json()))
     nested = network.pop("backbone_settings")
     flat = {**{f"backbone {key}": value for key, value in nested.items()}, **network}
     flat |= {"camera_roles": list(contract.camera_roles), "image_size": contract.image_size}
@@ -202,26 +213,20 @@ def _settings(contract: PolicyContract) -> dict[str, Any]:
 
 
 def network_config(
-    model: ModelConfig, data: DataConfig, embodiments: dict[str, Embodiment], vocabulary: list[str]
+    config: TrainConfig, embodiments: dict[str, Embodiment], vocabulary: list[str]
 ) -> PolicyNetConfig:
     """The network that fits this data: its words, its arms, the union of their action entries."""
-    active = sorted({int(i) for arm in embodiments.values() for i in arm.action_index})
+    model, active = config.model, sorted({int(i) for arm in embodiments.values() for i in arm.action_index})
+    tiny = model.backbone == "tiny"
+    if tiny and model.vlm is not None:
+        raise ConfigError(
+            "model.vlm is for pretrained backbones: name one in model.backbone ('auto' reads its kind)."
+        )
+    names = sorted(embodiments)
     return PolicyNetConfig(
         action_index=tuple(active),
         backbone=model.backbone,
-        backbone_settings={
-            "vocabulary": vocabulary,
-            "embodiments": sorted(embodiments),
-            "camera_roles": list(data.camera_roles),
-            "image_size": data.image_size,
-            "width": model.width,
-            "num_queries": model.num_queries,
-            "num_film_layers": model.num_film_layers,
-            "num_frequencies": model.num_frequencies,
-            "find_things": model.things_weight > 0,
-            "num_heads": model.num_heads,
-            "feed_ratio": model.feed_ratio,
-        },
+        backbone_settings=_tiny_settings(config, names, vocabulary) if tiny else vlm_settings(config, names),
         projector=model.projector,
         width=model.width,
         num_fusion_blocks=model.num_fusion_blocks,
@@ -232,12 +237,49 @@ def network_config(
         horizon=model.horizon,
         num_head_blocks=model.num_head_blocks,
         num_noise=model.num_noise,
+        head_block=model.head_block,
+        compression=model.compression,
+        keep=model.keep,
+        num_latents=model.num_latents,
+        num_projector_layers=model.num_projector_layers,
+        insulate=model.insulate,
+        head_settings=_head_settings(model),
         locate_by_sight=model.locate_by_sight,
         localisation_weight=model.localisation_weight,
         keypoint_weight=model.keypoint_weight,
         things_weight=model.things_weight,
         state_dropout=model.state_dropout,
     )
+
+
+def _tiny_settings(config: TrainConfig, embodiments: list[str], vocabulary: list[str]) -> dict[str, Any]:
+    model = config.model
+    return {
+        "vocabulary": vocabulary,
+        "embodiments": embodiments,
+        "camera_roles": list(config.data.camera_roles),
+        "image_size": config.data.image_size,
+        "width": model.width,
+        "num_queries": model.num_queries,
+        "num_film_layers": model.num_film_layers,
+        "num_frequencies": model.num_frequencies,
+        "find_things": model.things_weight > 0,
+        "num_heads": model.num_heads,
+        "feed_ratio": model.feed_ratio,
+    }
+
+
+def _head_settings(model: ModelConfig) -> dict[str, Any]:
+    """Those that differ from the defaults."""
+    plain, given = HeadConfig(), {
+        "schedule": model.flow_schedule,
+        "prediction": model.diffusion_prediction,
+        "num_bins": model.num_bins,
+        "bin_limit": model.bin_limit,
+        "latent_dim": model.latent_dim,
+        "kl_weight": model.kl_weight,
+    }  # fmt: skip
+    return {key: value for key, value in given.items() if value != getattr(plain, key)}
 
 
 def window_config(config: TrainConfig, modes: Mapping[str, tuple[Mode, Mode]]) -> WindowConfig:

@@ -23,15 +23,22 @@ class PrefixFeatures:
             queries of each camera over a square map of n cells, row by row (absent: no such loss).
             ``keypoint_tokens`` [b c k d]: what these queries read, and where.
             ``thing_keys`` [b c n f]: the map before it knows the instruction, for ``thing_logits``.
+        visual: int64 [views rows columns], places among the p tokens of each picture's patches (rows is 1
+            where they are in no order); None where the backbone's tokens are no patches.
     """
 
     features: Tensor
     mask: Tensor | None
     auxiliary: dict[str, Tensor] = field(default_factory=dict)
+    visual: Tensor | None = None
 
     def take(self, rows: Tensor) -> PrefixFeatures:
         """What heads read, of some samples: ``rows`` int64 [n]."""
         return PrefixFeatures(self.features[rows], None if self.mask is None else self.mask[rows])
+
+    def detach(self) -> PrefixFeatures:
+        """What heads read, without what taught it."""
+        return PrefixFeatures(self.features.detach(), self.mask)
 
 
 @runtime_checkable

@@ -5,14 +5,24 @@ Shapes: B batch, P prefix tokens, S state tokens, D width, H horizon, A active a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from vla.errors import ConfigError, UnknownNameError
 from vla.models.backbones.interface import PrefixFeatures
+from vla.models.heads.schedules import SCHEDULES
 from vla.models.layers import DecoderBlock, KeysValues
+from vla.models.parallel_block import ParallelBlock
+
+#: Kinds of decoder block by name; same parameters to build and call.
+BLOCKS: dict[str, type[DecoderBlock] | type[ParallelBlock]] = {
+    "sequential": DecoderBlock,
+    "parallel": ParallelBlock,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +34,14 @@ class HeadConfig:
         horizon: H, actions a chunk.
         action_dim: A, entries an action.
         num_blocks, num_heads, feed_ratio: of the decoder.
-        num_noise: noise samples per encoded observation in training (flow only).
+        num_noise: noise samples per encoded observation in training (flow and diffusion).
+        block: ``sequential`` (self-attention, cross-attention, feed-forward in turn) or ``parallel`` (all
+            at once behind one norm that the time modulates; the ``fast`` preset).
+        schedule: of the flow's steps: ``uniform``, ``early`` or ``late``, see ``heads.schedules``.
+        prediction: of the diffusion head: ``v`` or ``epsilon``.
+        num_bins, bin_limit: of the binned head: bins between -bin_limit and bin_limit.
+        latent_dim, kl_weight: of the CVAE head.
+        codec: of the fast head: JSON of an ``ActionCodec`` fitted to the training actions.
     """
 
     width: int = 128
@@ -34,6 +51,37 @@ class HeadConfig:
     num_heads: int = 4
     feed_ratio: int = 2
     num_noise: int = 4
+    block: str = "sequential"
+    schedule: str = "uniform"
+    prediction: str = "v"
+    num_bins: int = 256
+    bin_limit: float = 1.0
+    latent_dim: int = 32
+    kl_weight: float = 1.0
+    codec: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for kind, given, known in (
+            ("decoder block", self.block, BLOCKS),
+            ("flow schedule", self.schedule, SCHEDULES),
+            ("diffusion prediction", self.prediction, ("v", "epsilon")),
+        ):
+            if given not in known:
+                raise UnknownNameError(kind, given, known)
+        if self.num_bins < 2 or self.bin_limit <= 0 or self.latent_dim < 1 or self.kl_weight < 0:
+            raise ConfigError(
+                "num_bins >= 2, bin_limit > 0, latent_dim >= 1 and kl_weight >= 0 expected: "
+                f"{self.num_bins}, {self.bin_limit}, {self.latent_dim}, {self.kl_weight}."
+            )
+
+
+#: Settings of single kinds of head: what ``PolicyNetConfig.head_settings`` may hold.
+HEAD_SETTINGS = tuple(
+    f.name
+    for f in fields(HeadConfig)
+    if f.name
+    not in ("width", "horizon", "action_dim", "num_blocks", "num_heads", "feed_ratio", "num_noise", "block")
+)
 
 
 @runtime_checkable
@@ -79,7 +127,8 @@ class ChunkDecoder(nn.Module):
         super().__init__()
         self.places = nn.Parameter(torch.randn(config.horizon, config.width) * 0.1)
         self.blocks = nn.ModuleList(
-            DecoderBlock(config.width, config.num_heads, config.feed_ratio) for _ in range(config.num_blocks)
+            BLOCKS[config.block](config.width, config.num_heads, config.feed_ratio)
+            for _ in range(config.num_blocks)
         )
         self.norm_memory, self.norm_out = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
         self.out = nn.Linear(config.width, config.action_dim)
@@ -90,18 +139,21 @@ class ChunkDecoder(nn.Module):
         mask = prefix.mask
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(state_BSD.shape[:2])], dim=1)
-        keys_values = tuple(block.cross_attention.encode(memory_BMD) for block in self._blocks())
+        keys_values = tuple(block.encode(memory_BMD) for block in self.each_block())
         return Memory(keys_values, mask, len(state_BSD))
 
-    def forward(self, x_GHD: Tensor, memory: Memory) -> Tensor:
-        """[G H D] -> [G H A]; G is the memory's batch, or a multiple of it (rows repeated in place)."""
+    def forward(self, x_GHD: Tensor, memory: Memory, condition_GD: Tensor | None = None) -> Tensor:
+        """[G H D] -> [G H A]; G is the memory's batch, or a multiple of it (rows repeated in place).
+
+        ``condition``: the embedded time, for blocks that modulate their norm.
+        """
         x_GHD = x_GHD + self.places
-        for block, keys_values in zip(self._blocks(), memory.keys_values, strict=True):
-            x_GHD = block(x_GHD, keys_values, memory.mask)
+        for block, keys_values in zip(self.each_block(), memory.keys_values, strict=True):
+            x_GHD = block(x_GHD, keys_values, memory.mask, condition_GD)
         return self.out(self.norm_out(x_GHD))
 
-    def _blocks(self) -> list[DecoderBlock]:
-        return [block for block in self.blocks if isinstance(block, DecoderBlock)]
+    def each_block(self) -> list[DecoderBlock | ParallelBlock]:
+        return [block for block in self.blocks if isinstance(block, DecoderBlock | ParallelBlock)]
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.models.backbones.interface import PrefixFeatures
-from vla.models.heads.interface import ChunkDecoder, HeadConfig, masked_mean
+from vla.models.heads.interface import ChunkDecoder, HeadConfig, Memory, masked_mean
 
 
 class RegressionHead(nn.Module):
@@ -17,9 +17,13 @@ class RegressionHead(nn.Module):
         self.config = config
         self.decoder = ChunkDecoder(config)
 
+    def encode_prefix(self, prefix: PrefixFeatures, state: Tensor) -> Memory:
+        """Once an observation."""
+        return self.decoder.encode(prefix, state)
+
     def predict(self, prefix: PrefixFeatures, state: Tensor) -> Tensor:
         """[b h a]."""
-        memory = self.decoder.encode(prefix, state)
+        memory = self.encode_prefix(prefix, state)
         start = state.new_zeros(memory.batch, self.config.horizon, self.config.width)
         return self.decoder(start, memory)
 

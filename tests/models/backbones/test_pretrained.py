@@ -1,0 +1,332 @@
+"""Settings, prompts, pictures and errors of pretrained backbones; and a policy built on one."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.models.backbones.tiny_vlms import CONFIGS, IMAGE_ID, LLAMA, SIGLIP, describe, save_model, settings
+from tests.models.nets import make_batch, net_config
+from vla.errors import CheckpointError, ConfigError, MissingExtraError, ObservationError, UnknownNameError
+from vla.models.backbones import build_backbone, keep_description, with_description
+from vla.models.backbones.families import FAMILIES, Geometry
+from vla.models.backbones.pixels import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Pixels,
+    merge_order_patches,
+    prepare,
+    row_order_patches,
+)
+from vla.models.backbones.pretrained import PretrainedVLM
+from vla.models.downsample import build_connector
+from vla.models.lora import LoraConfig, add_lora, merge_lora
+from vla.models.policy_net import PolicyNet
+
+DOCS = Path(__file__).parents[3] / "docs" / "backbones.md"
+LINES = ["pick up the red cube", "open the drawer"]
+
+
+def build(family: str, path: Path, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    source = changes.pop("model", None) or describe(family, path)
+    return build_backbone(family, settings(family, source, **changes)).eval()
+
+
+def observe(net: Any, cameras: int = 2) -> list[Any]:
+    tokens = net.tokenize(LINES)
+    source = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, cameras, 40, 40, 3), generator=source, dtype=torch.uint8)
+    return [images, None, torch.from_numpy(tokens.ids), torch.from_numpy(tokens.mask), torch.tensor([0, 1])]
+
+
+def test_an_unknown_family_is_told_the_known_ones_and_how_to_add_itself(tmp_path: Path):
+    with pytest.raises(UnknownNameError, match=r"smolvlm.*register_family.*docs/backbones.md"):
+        build_backbone("smolvlm3", {})
+    with pytest.raises(ConfigError, match="of the family 'llava'"):
+        build("paligemma", tmp_path, model=describe("llava", tmp_path / "other"))
+
+
+def test_the_documented_example_adds_a_family_in_under_thirty_lines(tmp_path: Path):
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S)
+    (example,) = [block for block in blocks if "register_family(" in block]
+    assert len(example.splitlines()) < 30
+    try:
+        exec(example, {})
+        CONFIGS["aya_vision"] = {
+            "text_config": LLAMA,
+            "vision_config": SIGLIP,
+            "image_token_index": IMAGE_ID,
+            "downsample_factor": 2,
+            "adapter_layer_norm_eps": 1e-6,
+            "vision_feature_select_strategy": "full",
+        }
+        net = build("aya_vision", tmp_path)
+        assert net(*observe(net)).features.isfinite().all()
+    finally:
+        FAMILIES.pop("aya_vision", None)
+        CONFIGS.pop("aya_vision", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"freez": "all"}, UnknownNameError, "freeze"),
+        ({"freeze": "ears"}, UnknownNameError, "vision"),
+        ({"image_size": 40}, ConfigError, "multiple of 28"),
+        ({"num_layers": 3}, ConfigError, r"1\.\.2"),
+        ({"tiles": 2}, ConfigError, "tiles must be 1"),
+        ({"connector": "ldp"}, ConfigError, "llava"),
+        ({"prompt": "{instruction}{images}"}, ConfigError, "after it"),
+        ({"prompt": "<nowhere>{images}{instruction}"}, ConfigError, "<nowhere>"),
+        ({"lora": {"targets": ["up"]}}, ConfigError, "q_proj"),
+        ({"lora": {"ranks": 2}}, UnknownNameError, "rank"),
+        ({"model": "/nowhere"}, CheckpointError, "No model config"),
+    ],
+)
+def test_wrong_settings_say_what_is_right(tmp_path: Path, changes: dict[str, Any], error: type, message: str):
+    with pytest.raises(error, match=message):
+        build("smolvlm", tmp_path, **changes)
+
+
+def test_missing_weights_and_trained_picture_sizes_are_refused(tmp_path: Path):
+    source = save_model("llava", tmp_path)
+    with pytest.raises(ConfigError, match="56 px"):
+        build_backbone("llava", settings("llava", source, pretrained=True, image_size=28))
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop(next(name for name in weights if "q_proj" in name))
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"1 weights .* missing.*q_proj"):
+        build_backbone("llava", settings("llava", source, pretrained=True))
+
+
+@pytest.mark.parametrize("family", ["llava", "blip-2", "qwen2_5_vl", "gemma4", "florence2"])
+def test_a_layer_cut_keeps_the_first_layers_weights(family: str, tmp_path: Path):
+    source = save_model(family, tmp_path)
+    nets = [build_backbone(family, settings(family, source, pretrained=True, num_layers=n)) for n in (1, 2)]
+    short, full = (net.state_dict() for net in nets)
+    assert len(short) < len(full)
+    assert all(torch.equal(value, full[name]) for name, value in short.items() if "embodiment" not in name)
+
+
+@pytest.mark.parametrize("cameras", [1, 3, 4])
+def test_one_to_four_cameras_are_a_setting(cameras: int, tmp_path: Path):
+    net = build("smolvlm", tmp_path, camera_roles=[f"camera{i}" for i in range(cameras)])
+    out = net(*observe(net, cameras))
+    assert net.holders_1P.sum() == cameras * net.num_image_tokens
+    assert out.features.shape[1] == len(net.head_camera_H) + net.settings.max_tokens + 1
+    with pytest.raises(ObservationError, match="pictures"):
+        net(*observe(net, cameras + 1))
+
+
+def test_prompts_of_any_length_compile_once(tmp_path: Path):
+    net = build("llava", tmp_path)
+    torch._dynamo.reset()
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(net, backend=count, dynamic=False)
+    inputs = observe(net)
+    inputs[1] = torch.tensor([[True, True], [True, True]])
+    with torch.no_grad():
+        compiled(*inputs)
+        first = len(graphs)
+        for line, there in (("open", False), ("put it in the blue drawer", True)):
+            tokens = net.tokenize([line, "pick"])
+            inputs[1:4] = [
+                torch.tensor([[True, there]] * 2),
+                torch.from_numpy(tokens.ids),
+                torch.from_numpy(tokens.mask),
+            ]
+            torch.testing.assert_close(
+                compiled(*inputs).features, net(*inputs).features, atol=1e-5, rtol=1e-4
+            )
+    assert first > 0
+    assert len(graphs) == first
+
+
+def test_words_that_do_not_fit_or_are_not_known_are_reported(tmp_path: Path):
+    net = build("smolvlm", tmp_path, max_tokens=8)
+    tokens = net.tokenize(["pick up the red cube blue drawer", "pick zebra"])
+    assert tokens.ids.shape == (2, 8)
+    assert tokens.unknown == (("drawer",), ("zebra",))
+    with pytest.raises(ObservationError, match="stands for a picture"):
+        net.tokenize(["pick <image> up"])
+
+
+def test_pictures_of_the_right_size_are_only_normalised():
+    images = torch.randint(
+        0, 256, (2, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    x = prepare(images, 8, 0, Pixels(mean=CLIP_MEAN, std=CLIP_STD))
+    expected = (images.numpy() / 255 - CLIP_MEAN) / CLIP_STD
+    np.testing.assert_allclose(x[:, 0].permute(0, 2, 3, 1).numpy(), expected, atol=1e-6)
+
+
+def test_crop_keeps_the_centre_and_tiles_cut_the_enlarged_picture():
+    images = torch.arange(4 * 8, dtype=torch.uint8).reshape(1, 4, 8, 1).expand(-1, -1, -1, 3)
+    plain = Pixels(mean=(0, 0, 0), std=(1 / 255,) * 3, fit="crop")
+    torch.testing.assert_close(prepare(images, 4, 0, plain)[0, 0, 0], images[0, :, 2:6, 0].float())
+    views = prepare(images[:, :, :4], 2, 2, plain)[0, :, 0]
+    torch.testing.assert_close(views[2], images[0, :2, 2:4, 0].float())
+    torch.testing.assert_close(views[3], images[0, 2:, :2, 0].float())
+
+
+def test_patches_are_where_qwen_and_gemma_4_expect_them():
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    patches = merge_order_patches(x, 2, 2, 2).unflatten(0, (2, 16))
+    first = x[1, :, None, 0:2, 2:4].expand(-1, 2, -1, -1).flatten()  # second of the first block of 2 x 2
+    below = x[1, :, None, 2:4, 0:2].expand(-1, 2, -1, -1).flatten()
+    assert torch.equal(patches[1, 1], first)
+    assert torch.equal(patches[1, 2], below)
+    rows, where = row_order_patches(x, 2)
+    assert where[0, 6].tolist() == [2, 1]
+    assert torch.equal(rows[1, 6], x[1, :, 2:4, 4:6].permute(1, 2, 0).flatten())
+
+
+PROCESSORS = {
+    "llava": (
+        "CLIPImageProcessorPil",
+        {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}},
+    ),
+    "blip-2": (
+        "BlipImageProcessorPil",
+        {"size": {"height": 56, "width": 56}, "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD)},
+    ),
+    "paligemma": ("SiglipImageProcessorPil", {"size": {"height": 56, "width": 56}}),
+    "gemma3": ("Gemma3ImageProcessorPil", {"size": {"height": 56, "width": 56}}),
+    "idefics2": ("Idefics2ImageProcessorPil", {"size": {"shortest_edge": 56, "longest_edge": 56}}),
+    "qwen2_vl": ("Qwen2VLImageProcessorPil", {"size": {"shortest_edge": 56 * 56, "longest_edge": 56 * 56}}),
+    "internvl": ("GotOcr2ImageProcessorPil", {"size": {"height": 56, "width": 56}}),
+    "llava_next": (
+        "LlavaNextImageProcessorPil",
+        {
+            "size": {"shortest_edge": 56},
+            "image_grid_pinpoints": [[112, 112]],
+            "crop_size": {"height": 56, "width": 56},
+        },
+    ),
+    "llava_onevision": (
+        "LlavaOnevisionImageProcessorPil",
+        {"size": {"height": 56, "width": 56}, "image_grid_pinpoints": [[112, 112]]},
+    ),
+}
+
+
+@pytest.mark.parametrize("family", list(PROCESSORS))
+@pytest.mark.parametrize("height", [56, 112])
+def test_pixels_equal_the_family_s_own_processor(family: str, height: int):
+    pytest.importorskip("PIL")
+    import transformers
+
+    name, values = PROCESSORS[family]
+    table = FAMILIES[family]
+    colours = {"image_mean": list(table.pixels.mean), "image_std": list(table.pixels.std)}
+    processor = getattr(transformers, name)(**(values | colours))
+    y, x = np.mgrid[:height, :height]
+    picture = np.stack([x * 255 // height, y * 255 // height, (x + y) * 127 // height], -1).astype(np.uint8)
+    theirs = np.asarray(processor(images=[picture], return_tensors="np")["pixel_values"])
+    tiles = 2 if table.can_tile else 0
+    ours = prepare(torch.from_numpy(picture)[None], 56, tiles, table.pixels)
+    if family == "qwen2_vl":
+        ours = merge_order_patches(ours[:, 0], 14, 2, 2)
+    one_level = 1.01 / 255 / min(table.pixels.std)
+    np.testing.assert_allclose(
+        ours.numpy().reshape(theirs.shape), theirs, atol=1e-5 if height == 56 and not tiles else one_level
+    )
+
+
+@pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "phi4_multimodal"])
+def test_tiles_show_more_and_fit(family: str, tmp_path: Path):
+    net = build(family, tmp_path, tiles=2)
+    assert net.num_image_tokens > FAMILIES[family].num_tokens(Geometry(net.geometry.config, 56, 1))
+    assert net(*observe(net)).features.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["ldp", "ldpv2"])
+@pytest.mark.parametrize("family", ["llava", "paligemma"])
+def test_mobilevlm_s_connector_quarters_the_tokens(name: str, family: str, tmp_path: Path):
+    net = build(family, tmp_path, connector=name)
+    assert net.num_image_tokens == 4
+    net(*observe(net)).features.square().sum().backward()
+    weights = net.vlm.multi_modal_projector.parameters()
+    assert all(weight.grad is not None and weight.grad.any() for weight in weights)
+    with pytest.raises(ConfigError, match="even square"):
+        build_connector(name, 8, 16)(torch.zeros(1, 9, 8))
+
+
+def test_merged_adapters_compute_the_same_with_plain_layers():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 4))
+    names = list(net.state_dict())
+    assert add_lora(net, LoraConfig(rank=2)) == ["0", "2"]
+    for name, weight in net.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    x = torch.randn(3, 8)
+    before = net(x)
+    assert merge_lora(net) == 2
+    torch.testing.assert_close(net(x), before)
+    assert list(net.state_dict()) == names
+
+
+def test_bfloat16_weights_give_float32_features(tmp_path: Path):
+    net = build("smolvlm", tmp_path, dtype="bfloat16", attention="eager")
+    assert next(net.vlm.parameters()).dtype == torch.bfloat16
+    assert net(*observe(net)).features.dtype == torch.float32
+
+
+def test_four_bits_without_the_library_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(MissingExtraError, match=r"bitsandbytes: pip install 'vla\[quant\]'"):
+        build("smolvlm", tmp_path, four_bit=True)
+
+
+def test_four_bit_layers_are_close_learn_adapters_and_load_identically(tmp_path: Path):
+    pytest.importorskip("bitsandbytes")
+    plain = build("smolvlm", tmp_path)
+    packed = build("smolvlm", tmp_path, four_bit=True, freeze="all", lora={"rank": 2})
+    inputs = observe(plain)
+    near = torch.cosine_similarity(
+        plain(*inputs).features.flatten(), packed(*inputs).features.flatten(), dim=0
+    )
+    assert near > 0.9
+    packed(*inputs).features.square().sum().backward()
+    assert any(p.grad is not None and p.grad.any() for n, p in packed.named_parameters() if "lora_B" in n)
+    again = build("smolvlm", tmp_path, four_bit=True, freeze="all", lora={"rank": 2})
+    again.load_state_dict(dict(packed.state_dict()), strict=True)
+    with torch.no_grad():
+        torch.testing.assert_close(again(*inputs).features, packed(*inputs).features)
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
+def test_a_policy_learns_on_a_pretrained_backbone_and_loads_without_its_source(family: str, tmp_path: Path):
+    given = settings(family, describe(family, tmp_path / "source"), freeze="vision", lora={"rank": 2})
+    net = PolicyNet(replace(net_config(), backbone=family, backbone_settings=given))
+    tokens = net.backbone.tokenize(["pick up the red cube"] * 4)
+    inputs, labels = make_batch()
+    words = {"token_ids": torch.from_numpy(tokens.ids), "token_mask": torch.from_numpy(tokens.mask)}
+    inputs = replace(inputs, **words)
+    loss, parts = net.loss(inputs, labels, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert "keypoint" not in parts
+    assert isinstance(net.backbone, PretrainedVLM)
+    keep_description(family, given, tmp_path / "policy")
+    moved = with_description(family, given, tmp_path / "policy")
+    (tmp_path / "source").rename(tmp_path / "gone")
+    again = PolicyNet(replace(net_config(), backbone=family, backbone_settings=moved))
+    again.load_state_dict(net.state_dict(), strict=True)
+    with torch.no_grad():
+        chunks = [n.eval().sample(inputs, head="regression")[0] for n in (net, again)]
+    assert torch.equal(*chunks)

@@ -1,0 +1,163 @@
+"""Fewer visual tokens: the dial counts, nothing changes at 1, nothing masked is chosen, frames are reused."""
+
+import pytest
+import torch
+
+from tests.models.nets import make_batch, make_net, noise
+from vla.errors import ConfigError, UnknownNameError
+from vla.models.backbones import PrefixFeatures
+from vla.models.tokens import COMPRESSORS, FrameReuse, build_compressor, visual_grid
+
+WIDTH = 8
+
+
+def prefix(*, mask: bool = True, side: int = 4) -> PrefixFeatures:
+    """Two words around two pictures of side x side patches; the second row lacks its second picture."""
+    patches = side * side
+    total = 2 * patches + 2
+    features = torch.randn(2, total, WIDTH, generator=noise())
+    there = torch.ones(2, total, dtype=torch.bool)
+    there[1, 1 + patches : 1 + 2 * patches] = False
+    grid = torch.arange(1, 1 + 2 * patches).view(2, side, side)
+    return PrefixFeatures(features, there if mask else None, {}, grid)
+
+
+def compressor(name: str, keep: float) -> torch.nn.Module:
+    torch.manual_seed(0)
+    made = build_compressor(name, WIDTH, keep)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_keeping_all_changes_nothing(name):
+    given = prefix()
+    assert compressor(name, 1.0)(given) is given
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+@pytest.mark.parametrize("mask", [True, False])
+def test_a_quarter_of_the_visual_tokens_is_left_and_all_words(name, mask):
+    given = prefix(mask=mask)
+    made = compressor(name, 0.25)(given)
+    assert made.features.shape == (2, 2 + 8, WIDTH)
+    assert torch.equal(made.features[:, :2], given.features[:, [0, -1]])
+    assert (made.mask is None) != mask
+    if mask:
+        assert made.mask[0].all()
+        assert int(made.mask[1].sum()) == (2 + 8 if name in ("attention", "instruction") else 2 + 4)
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_missing_picture_is_never_read(name):
+    given = prefix()
+    other = given.features.where(given.mask[..., None], 40.0)
+    module = compressor(name, 0.25)
+    a, b = module(given), module(PrefixFeatures(other, given.mask, {}, given.visual))
+    torch.testing.assert_close(a.features[a.mask], b.features[b.mask])
+
+
+def test_pooling_is_the_mean_and_pixel_shuffle_starts_as_it():
+    given = prefix()
+    pooled, shuffled = (compressor(name, 0.25)(given) for name in ("pool", "shuffle"))
+    block = given.features[:, given.visual[0, :2, :2].flatten()].mean(1)
+    torch.testing.assert_close(pooled.features[:, 2], block)
+    torch.testing.assert_close(shuffled.features, pooled.features)
+    assert torch.equal(shuffled.visual, torch.arange(2, 10).view(2, 2, 2))
+
+
+def test_what_is_chosen_by_attention_is_what_is_attended_to():
+    features = torch.zeros(1, 5, WIDTH)
+    features[0, :, 0] = torch.tensor([9.0, 0.0, 9.0, 0.0, 0.0])
+    features[0, [1, 3, 4], 1] = 9.0
+    grid = torch.arange(1, 5).view(1, 2, 2)
+    given = PrefixFeatures(features[:, [0, 1, 2, 3, 0]], None, {}, grid)  # three of five look alike
+    made = compressor("attention", 0.5)(given)
+    torch.testing.assert_close(made.features[0, 1:], features[0, [2, 0]])
+
+
+def test_the_instruction_learns_what_to_keep():
+    module, given = compressor("instruction", 0.25), prefix()
+    module(given).features.square().sum().backward()
+    assert module.ask.weight.grad.abs().sum() > 0
+    assert module.answer.weight.grad.abs().sum() > 0
+
+
+def test_bad_dials_and_backbones_without_patches_are_refused():
+    with pytest.raises(UnknownNameError, match="Known: attention"):
+        build_compressor("pol", WIDTH, 0.5)
+    with pytest.raises(ConfigError, match=r"in \(0, 1\]"):
+        build_compressor("pool", WIDTH, 0.0)
+    with pytest.raises(ConfigError, match="nothing compresses"):
+        build_compressor("none", WIDTH, 0.5)
+    with pytest.raises(ConfigError, match="1/4, 1/9"):
+        build_compressor("shuffle", WIDTH, 0.3)
+    with pytest.raises(ConfigError, match="does not divide"):
+        compressor("shuffle", 0.25)(prefix(side=3))
+    net = make_net(compression="attention", keep=0.5)  # the tiny backbone's tokens are no patches
+    with pytest.raises(ConfigError, match=r"PrefixFeatures\.visual"):
+        net.encode(make_batch()[0])
+
+
+def test_visual_places_are_read_from_the_prompt():
+    holders = torch.tensor([0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0]).bool()
+    assert visual_grid(holders, 2, ordered=True).tolist() == [[[1, 2], [3, 4]], [[6, 7], [8, 9]]]
+    assert visual_grid(holders, 2, ordered=False).shape == (2, 1, 4)
+    given = PrefixFeatures(torch.randn(1, 11, WIDTH), None, {}, visual_grid(holders, 2, ordered=False))
+    with pytest.raises(ConfigError, match="in no order"):
+        compressor("pool", 0.25)(given)
+    assert compressor("attention", 0.5)(given).features.shape[1] == 3 + 4
+
+
+def act(net, inputs, reuse=None):
+    with torch.inference_mode():
+        return net.sample(inputs, reuse=reuse)[0]
+
+
+def test_reuse_is_exact_and_spares_the_backbone_when_nothing_moved():
+    net, (inputs, _) = make_net().eval(), make_batch()
+    reuse = FrameReuse()
+    assert torch.equal(act(net, inputs, reuse), act(net, inputs))
+    assert torch.equal(act(net, inputs, reuse), act(net, inputs))
+    assert (reuse.asked, reuse.encoded) == (8, 4)
+    reuse.reset()
+    act(net, inputs, reuse)
+    assert reuse.encoded == 8
+
+
+def test_reuse_encodes_again_the_rows_that_changed_and_those_alone():
+    net, (inputs, _) = make_net().eval(), make_batch()
+    reuse = FrameReuse()
+    act(net, inputs, reuse)
+    moved = type(inputs)(
+        **{**vars(inputs), "images": inputs.images.clone(), "token_ids": inputs.token_ids.clone()}
+    )
+    moved.images[1, 0, 3, 3] += 1
+    moved.token_ids[2, 0] = (moved.token_ids[2, 0] + 1) % 6
+    torch.testing.assert_close(act(net, moved, reuse), act(net, moved))
+    assert reuse.encoded == 6
+    other, _ = make_batch(2, seed=4)
+    torch.testing.assert_close(act(net, other, reuse), act(net, other))
+
+
+def test_the_dial_and_the_tolerance_let_small_motion_pass_but_not_its_sum():
+    images, seen = torch.zeros(1, 1, 32, 32, 3, dtype=torch.uint8), []
+
+    def backbone(pictures, *_):
+        seen.append(int(pictures[0, 0, 0, 0, 0]))
+        return PrefixFeatures(pictures.float().flatten(1)[:, None], None)
+
+    rest = (None, torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1))
+    drift, patchy = FrameReuse(tolerance=2), FrameReuse(0.75, patch=16)
+    for level in (0, 2, 4):
+        drift(backbone, images + level, *rest)
+    assert seen == [0, 4]
+    patchy(backbone, images, *rest)
+    corner = images.clone()
+    corner[0, 0, 0, 0] = 9
+    patchy(backbone, corner, *rest)  # one patch of four
+    corner[0, 0, 31, 31] = 9
+    patchy(backbone, corner, *rest)
+    assert seen == [0, 4, 0, 9]
+    with pytest.raises(ConfigError, match="keep in"):
+        FrameReuse(0.0)

@@ -1,0 +1,150 @@
+"""A vision-language model from a folder or hub name: config adapted, weights checked, ballast removed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer
+
+from vla.errors import CheckpointError, ConfigError
+from vla.models.backbones.families import FAMILIES, Family, UnknownBackboneError
+
+ASKER_FOLDER = "qformer_tokenizer"  # where InstructBLIP keeps its second tokenizer
+_OUTPUT_LAYERS = re.compile(r"(^|\.)lm_head\.|\.inv_freq$|\.position_ids$")
+
+
+def read_config(source: str) -> Any:
+    """The config of a local folder or hub name.
+
+    Raises:
+        CheckpointError: there is none, or transformers does not know its ``model_type``.
+    """
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"No model config at {source!r} (a local folder with config.json and tokenizer files, or a hub "
+            f"name): {error}"
+        ) from error
+
+
+def read_tokenizer(source: str, subfolder: str = "") -> Any:
+    """The tokenizer of a local folder or hub name."""
+    try:
+        return AutoTokenizer.from_pretrained(source, subfolder=subfolder)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"No tokenizer at {source!r} {subfolder}: {error}") from error
+
+
+def family_of(name: str, config: Any) -> tuple[str, Family]:
+    """The table's entry for a config; ``name`` ``auto`` takes it from there.
+
+    Raises:
+        UnknownBackboneError: not in the table.
+        ConfigError: the checkpoint is of another family than was asked for.
+    """
+    if config.model_type not in FAMILIES:
+        raise UnknownBackboneError(config.model_type, tuple(FAMILIES))
+    if name not in ("auto", config.model_type):
+        raise ConfigError(
+            f"Backbone {name!r} was asked for, but the checkpoint is of the family {config.model_type!r}."
+        )
+    return config.model_type, FAMILIES[config.model_type]
+
+
+def cut_layers(config: Any, num_layers: int) -> None:
+    """Keep the first ``num_layers`` language layers (of the encoder, in encoder-decoder families), in place.
+
+    Raises:
+        ConfigError: there are not that many.
+    """
+    text = config.get_text_config()
+    there = text.num_hidden_layers
+    if not 1 <= num_layers <= there:
+        raise ConfigError(
+            f"num_layers must lie in 1..{there}, the language layers that there are: {num_layers}."
+        )
+    if _embeds_per_layer(text):
+        return  # its embeddings have a part for every layer: drop_layers after loading
+    text.num_hidden_layers = num_layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = list(text.layer_types[:num_layers])
+
+
+def _embeds_per_layer(text: Any) -> bool:
+    return bool(getattr(text, "hidden_size_per_layer_input", 0))  # Gemma 4
+
+
+def drop_layers(vlm: Any, num_layers: int) -> None:
+    """What :func:`cut_layers` left to do once the model is there."""
+    if _embeds_per_layer(vlm.config.get_text_config()):
+        del vlm.language_model.layers[num_layers:]
+
+
+def load_vlm(
+    source: str,
+    config: Any,
+    family: Family,
+    *,
+    pretrained: bool,
+    dtype: torch.dtype,
+    attention: str,
+) -> nn.Module:
+    """The model that ``config`` describes, with the weights at ``source`` or fresh ones.
+
+    Raises:
+        CheckpointError: a weight is missing, has another shape, or belongs to no part of the model.
+        ConfigError: the model does not offer this attention implementation.
+    """
+    auto = getattr(transformers, family.auto)
+    found: dict[str, Any] = {}
+    try:
+        if pretrained:
+            vlm, found = auto.from_pretrained(
+                source, config=config, dtype=dtype, attn_implementation=attention, output_loading_info=True
+            )
+        else:
+            vlm = auto.from_config(config, dtype=dtype, attn_implementation=attention)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"The backbone {config.model_type!r} cannot be built: {error}") from error
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"The weights at {source!r} cannot be loaded: {error}") from error
+    if pretrained:
+        _check_weights(source, found)
+    for path in family.unused:
+        parent, _, name = path.rpartition(".")
+        owner = vlm.get_submodule(parent)
+        if isinstance(getattr(owner, name, None), nn.Module):
+            setattr(owner, name, nn.Identity())
+    return vlm
+
+
+def _check_weights(source: str, found: dict[str, Any]) -> None:
+    """Every weight of the model was in the file; what is left over belongs to layers that were cut."""
+    missing = sorted(name for name in found["missing_keys"] if not _OUTPUT_LAYERS.search(name))
+    wrong = sorted(str(name) for name in found["mismatched_keys"])
+    left = sorted(
+        name
+        for name in found["unexpected_keys"]
+        if not _OUTPUT_LAYERS.search(name) and not re.search(r"\.layers\.\d+\.", name)
+    )
+    for what, names in (("are missing", missing), ("have another shape", wrong), ("fit no part", left)):
+        if names:
+            raise CheckpointError(f"{len(names)} weights at {source!r} {what}: {names[:5]}.")
+
+
+def copy_description(source: str, target: str | Path) -> None:
+    """Config and tokenizers (not weights) of ``source`` into the folder ``target``, so that a policy saved
+    there is whole.
+    """
+    config = read_config(source)
+    _, family = family_of("auto", config)
+    config.save_pretrained(target)
+    read_tokenizer(source).save_pretrained(target)
+    if family.asks_with_instruction:
+        read_tokenizer(source, ASKER_FOLDER).save_pretrained(Path(target) / ASKER_FOLDER)

@@ -1,0 +1,119 @@
+"""Instructions as token ids of one fixed length behind a head of prompt and pictures that never changes.
+
+The head (what stands before the pictures, and the pictures' placeholders) is a constant; only the text after
+it is tokenised per instruction, and padded on the right. So no prompt changes a shape or a position.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vla.errors import ConfigError, ObservationError
+from vla.models.backbones.words import Tokens
+
+_SPECIAL = re.compile(r"<[^<>\s]+>")
+_KEPT = 10_000  # encoded instructions
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """``ids`` int64 [h]; ``camera`` int64 [h]: 0 always there, i + 1: belongs to the picture of camera i;
+    ``holders`` bool [h]: placeholders of pictures.
+    """
+
+    ids: np.ndarray
+    camera: np.ndarray
+    holders: np.ndarray
+
+
+class PromptTokenizer:
+    """Splits a prompt at its pictures and encodes the part behind them.
+
+    Args:
+        tokenizer: any of transformers' tokenizers.
+        prompt, image: templates, see :class:`vla.models.backbones.families.Family`.
+        max_tokens: length of every row; instructions that do not fit lose words at their end.
+        holder_id: placeholder of a picture's tokens.
+
+    Raises:
+        ConfigError: a special token of the templates is not in the vocabulary.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: str, image: str, max_tokens: int, holder_id: int) -> None:
+        self.tokenizer, self.max_tokens, self.holder_id = tokenizer, max_tokens, holder_id
+        marks = {"{bos}": tokenizer.bos_token or "", "{eos}": tokenizer.eos_token or ""}
+        for mark, token in marks.items():
+            prompt = prompt.replace(mark, token)
+        self._before, self._after = prompt.split("{images}")
+        self._image = image.split("{tokens}")
+        vocabulary = tokenizer.get_vocab()
+        missing = [token for token in _SPECIAL.findall(prompt + image) if token not in vocabulary]
+        if missing:
+            raise ConfigError(
+                f"The tokenizer has no token {missing[0]!r}, which the prompt {prompt!r} with pictures "
+                f"{image!r} needs; set `prompt` in the backbone's settings to the one it was trained with."
+            )
+        self._cache: dict[str, tuple[list[int], tuple[str, ...]]] = {}
+
+    def head(self, num_cameras: int, num_tokens: int) -> Head:
+        """The constant part, for pictures of ``num_tokens`` placeholders each."""
+        ids, camera, holders = self._ids(self._before), [], []
+        camera, holders = [0] * len(ids), [False] * len(ids)
+        opening, closing = (self._ids(part) for part in self._image)
+        for i in range(num_cameras):
+            block = [*opening, *[self.holder_id] * num_tokens, *closing]
+            ids += block
+            camera += [i + 1] * len(block)
+            holders += [False] * len(opening) + [True] * num_tokens + [False] * len(closing)
+        return Head(np.array(ids, np.int64), np.array(camera, np.int64), np.array(holders, bool))
+
+    def encode(self, instructions: Sequence[str]) -> Tokens:
+        """int64 [b max_tokens]; unknown: words that were cut or that the tokenizer has no token for.
+
+        Raises:
+            ObservationError: an instruction that spells a picture's placeholder.
+        """
+        rows = [self._one(text) for text in instructions]
+        pad = self.tokenizer.pad_token_id
+        ids = np.full((len(rows), self.max_tokens), 0 if pad is None else pad, np.int64)
+        mask = np.zeros(ids.shape, bool)
+        for row, (values, _) in enumerate(rows):
+            ids[row, : len(values)] = values
+            mask[row, : len(values)] = True
+        return Tokens(ids, mask, tuple(unknown for _, unknown in rows))
+
+    def length(self, instruction: str) -> int:
+        """Tokens that the prompt behind the pictures takes with the whole of this instruction."""
+        return len(self._ids(self._after.replace("{instruction}", instruction)))
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+    def _one(self, text: str) -> tuple[list[int], tuple[str, ...]]:
+        if text not in self._cache:
+            if len(self._cache) >= _KEPT:
+                self._cache.clear()
+            self._cache[text] = self._encode_one(text)
+        return self._cache[text]
+
+    def _encode_one(self, text: str) -> tuple[list[int], tuple[str, ...]]:
+        words = text.split()
+        for kept in range(len(words), -1, -1):
+            shown = text if kept == len(words) else " ".join(words[:kept])
+            ids = self._ids(self._after.replace("{instruction}", shown))
+            if len(ids) <= self.max_tokens:
+                break
+        else:
+            raise ConfigError(
+                f"max_tokens {self.max_tokens} is too few for the prompt's own {len(ids)} tokens."
+            )
+        if self.holder_id in ids:
+            raise ObservationError(f"The instruction {text!r} spells the token that stands for a picture.")
+        unk = self.tokenizer.unk_token_id
+        unknown = [word for word in words[:kept] if unk is not None and unk in self._ids(word)]
+        return ids, (*unknown, *words[kept:])

@@ -1,0 +1,294 @@
+"""Fewer visual tokens: by pooling, by choice, or by not looking again at what did not move.
+
+One dial, ``keep`` in (0, 1]: the share of visual tokens that are left (1: nothing changes, exactly). What is
+left out here costs trunk and head nothing; to spare the language model itself, give the backbone smaller
+pictures or a down-sampling connector. :class:`FrameReuse` spares the whole backbone.
+
+Shapes: B batch, P prefix tokens, V views, R rows and C columns of a view's grid, n = V R C visual tokens,
+k tokens kept, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from math import isqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vla.errors import ConfigError, UnknownNameError
+from vla.models.backbones.interface import PrefixFeatures
+
+
+def visual_grid(holders_P: Tensor, num_views: int, *, ordered: bool) -> Tensor:
+    """Places of visual tokens in a prompt, int64 [V R C].
+
+    Args:
+        holders_P: bool, true where a token is a picture's; views one after the other, as many tokens each.
+        num_views: V.
+        ordered: tokens are squares of patches, row by row; else (or where they are no square) R is 1.
+    """
+    places = holders_P.nonzero()[:, 0].unflatten(0, (num_views, -1))
+    side = isqrt(places.shape[1])
+    square = ordered and side * side == places.shape[1]
+    return places.unflatten(1, (side, side) if square else (1, places.shape[1]))
+
+
+def _split(prefix: PrefixFeatures, purpose: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Places of the others int64 [P - n], visual features [B V R C D], their mask bool [B V R C]."""
+    if prefix.visual is None:
+        raise ConfigError(
+            f"{purpose} needs a backbone that says which of its tokens are pictures' patches "
+            "(PrefixFeatures.visual); this one does not: leave compression out, or take another backbone."
+        )
+    other = torch.ones(prefix.features.shape[1], dtype=torch.bool, device=prefix.features.device)
+    other[prefix.visual.flatten()] = False
+    places = prefix.visual.flatten()
+    shape = prefix.visual.shape
+    mask = prefix.features.new_ones(prefix.features.shape[:2], dtype=torch.bool)
+    mask = mask if prefix.mask is None else prefix.mask
+    return (
+        other.nonzero()[:, 0],
+        prefix.features[:, places].unflatten(1, shape),
+        mask[:, places].unflatten(1, shape),
+    )
+
+
+def _joined(
+    prefix: PrefixFeatures, others: Tensor, tokens_BkD: Tensor, mask_Bk: Tensor, grid: tuple[int, ...] | None
+) -> PrefixFeatures:
+    """The other tokens, then the visual ones that are left."""
+    mask = None if prefix.mask is None else torch.cat([prefix.mask[:, others], mask_Bk], dim=1)
+    visual = None
+    if grid is not None:
+        end = len(others) + tokens_BkD.shape[1]
+        visual = torch.arange(len(others), end, device=tokens_BkD.device).view(grid)
+    features = torch.cat([prefix.features[:, others], tokens_BkD], dim=1)
+    return PrefixFeatures(features, mask, prefix.auxiliary, visual)
+
+
+class PoolTokens(nn.Module):
+    """The mean of neighbouring patches: each side of the grid shrinks to about sqrt(keep)."""
+
+    def __init__(self, width: int, keep: float) -> None:
+        super().__init__()
+        self.keep = keep
+
+    def forward(self, prefix: PrefixFeatures) -> PrefixFeatures:
+        if self.keep == 1:
+            return prefix
+        others, tokens, mask = _split(prefix, "Pooling")
+        views, rows, columns = tokens.shape[1:4]
+        _need_grid(rows, columns, "Pooling")
+        size = (max(1, round(rows * math.sqrt(self.keep))), max(1, round(columns * math.sqrt(self.keep))))
+        pooled = F.adaptive_avg_pool2d(tokens.flatten(0, 1).permute(0, 3, 1, 2), size)
+        tokens_BkD = pooled.permute(0, 2, 3, 1).unflatten(0, (-1, views)).flatten(1, 3)
+        there = mask.flatten(2).any(-1, keepdim=True).expand(-1, -1, size[0] * size[1])
+        return _joined(prefix, others, tokens_BkD, there.flatten(1), (views, *size))
+
+
+class ShuffleTokens(nn.Module):
+    """Pixel shuffle (as in InternVL and Idefics3): f x f patches side by side in one, then a linear layer.
+
+    It starts as their mean.
+    """
+
+    def __init__(self, width: int, keep: float) -> None:
+        super().__init__()
+        self.factor = round(1 / math.sqrt(keep))
+        if abs(keep * self.factor**2 - 1) > 1e-6:
+            near = sorted({1 / max(1, self.factor + i) ** 2 for i in (-1, 0, 1)})
+            raise ConfigError(f"Pixel shuffle keeps 1, 1/4, 1/9 ... of all tokens, not {keep}; near: {near}.")
+        self.mix = nn.Linear(width * self.factor**2, width) if self.factor > 1 else None
+        if self.mix is not None:
+            with torch.no_grad():
+                self.mix.weight.copy_(torch.eye(width).repeat(1, self.factor**2) / self.factor**2)
+                self.mix.bias.zero_()
+
+    def forward(self, prefix: PrefixFeatures) -> PrefixFeatures:
+        if self.mix is None:
+            return prefix
+        others, tokens, mask = _split(prefix, "Pixel shuffle")
+        views, rows, columns = tokens.shape[1:4]
+        _need_grid(rows, columns, "Pixel shuffle")
+        f = self.factor
+        if rows % f or columns % f:
+            raise ConfigError(f"Pixel shuffle by {f} does not divide a grid of {rows} x {columns} patches.")
+        blocks = tokens.unflatten(3, (-1, f)).unflatten(2, (-1, f))  # [B V R/f f C/f f D]
+        tokens_BkD = self.mix(blocks.transpose(3, 4).flatten(4).flatten(1, 3))
+        there = mask[:, :, ::f, ::f].flatten(1)
+        return _joined(prefix, others, tokens_BkD, there, (views, rows // f, columns // f))
+
+
+class AttendedTokens(nn.Module):
+    """The tokens that all tokens together attend to most (after FastV, arXiv:2403.06764). No parameters."""
+
+    def __init__(self, width: int, keep: float) -> None:
+        super().__init__()
+        self.keep = keep
+
+    def score(self, prefix: PrefixFeatures, others: Tensor, tokens_BnD: Tensor) -> Tensor:
+        """[B n]: attention received, averaged over real tokens."""
+        x = F.layer_norm(prefix.features, prefix.features.shape[-1:])
+        keys = F.layer_norm(tokens_BnD, tokens_BnD.shape[-1:])
+        logits = x @ keys.transpose(1, 2) / math.sqrt(x.shape[-1])
+        if prefix.mask is None or prefix.visual is None:
+            return logits.softmax(-1).mean(1)
+        there_B1n = prefix.mask[:, None, prefix.visual.flatten()]
+        attention = logits.masked_fill(~there_B1n, float("-inf")).softmax(-1).nan_to_num()
+        weight_BP1 = prefix.mask[..., None].to(attention.dtype)
+        return (attention * weight_BP1).sum(1) / weight_BP1.sum(1)
+
+    def forward(self, prefix: PrefixFeatures) -> PrefixFeatures:
+        if self.keep == 1:
+            return prefix
+        others, tokens, mask = _split(prefix, "Selection")
+        tokens_BnD, mask_Bn = tokens.flatten(1, 3), mask.flatten(1)
+        score_Bn = self.score(prefix, others, tokens_BnD).masked_fill(~mask_Bn, float("-inf"))
+        count = max(1, math.ceil(self.keep * tokens_BnD.shape[1]))
+        best_Bk = score_Bn.topk(count, dim=1).indices.sort(dim=1).values
+        chosen = tokens_BnD.gather(1, best_Bk[..., None].expand(-1, -1, tokens_BnD.shape[-1]))
+        there = mask_Bn.gather(1, best_Bk)
+        kept = score_Bn.gather(1, best_Bk).masked_fill(~there, 0.0)
+        chosen = chosen * (1 + kept - kept.detach())[..., None]  # changes no value, teaches the score
+        return _joined(prefix, others, chosen, there, None)
+
+
+class InstructedTokens(AttendedTokens):
+    """The tokens that the instruction asks for: learned, through the score of what is kept."""
+
+    def __init__(self, width: int, keep: float) -> None:
+        super().__init__(width, keep)
+        self.ask, self.answer = nn.Linear(width, width), nn.Linear(width, width)
+
+    def score(self, prefix: PrefixFeatures, others: Tensor, tokens_BnD: Tensor) -> Tensor:
+        """[B n] in 0..1, from the mean of the tokens that are no picture's."""
+        words = F.layer_norm(prefix.features[:, others], prefix.features.shape[-1:])
+        weight = words.new_ones(words.shape[:2]) if prefix.mask is None else prefix.mask[:, others].to(words)
+        mean_BD = (words * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp(min=1.0)
+        keys = self.answer(F.layer_norm(tokens_BnD, tokens_BnD.shape[-1:]))
+        logits = (keys @ self.ask(mean_BD)[..., None])[..., 0] / math.sqrt(keys.shape[-1])
+        return logits.sigmoid()
+
+
+def _need_grid(rows: int, columns: int, purpose: str) -> None:
+    if rows == 1 and columns > 1:
+        raise ConfigError(
+            f"{purpose} needs a grid of patches; this backbone's {columns} tokens a picture are in no order. "
+            "Take `attention` or `instruction`."
+        )
+
+
+COMPRESSORS: dict[str, type[nn.Module]] = {
+    "pool": PoolTokens,
+    "shuffle": ShuffleTokens,
+    "attention": AttendedTokens,
+    "instruction": InstructedTokens,
+}
+
+
+def build_compressor(name: str, width: int, keep: float) -> nn.Module | None:
+    """Module ``PrefixFeatures -> PrefixFeatures``, or None for ``none``.
+
+    Args:
+        name: ``none``, ``pool``, ``shuffle``, ``attention`` or ``instruction``.
+        width: D, of the backbone.
+        keep: share of visual tokens that are left, in (0, 1].
+    """
+    if not 0 < keep <= 1:
+        raise ConfigError(f"keep is the share of visual tokens that are left, in (0, 1]: {keep}.")
+    if name == "none":
+        if keep != 1:
+            raise ConfigError(f"keep is {keep}, but nothing compresses: choose one of {sorted(COMPRESSORS)}.")
+        return None
+    if name not in COMPRESSORS:
+        raise UnknownNameError("compression of visual tokens", name, ("none", *COMPRESSORS))
+    return COMPRESSORS[name](width, keep)
+
+
+class FrameReuse:
+    """Features of the last frame, for observations in which nothing moved; the backbone sees the others.
+
+    Each frame is compared with the one that was encoded, so slow drift adds up and is seen. With ``keep`` 1
+    and ``tolerance`` 0 the features are those of the backbone, exactly. Holds state between calls:
+    :meth:`reset` when an episode begins.
+
+    Args:
+        keep: look again when more than ``1 - keep`` of a row's patches changed.
+        patch: px, side of the squares that are compared.
+        tolerance: a patch changed when a channel of a pixel differs by more than this (of 255).
+    """
+
+    def __init__(self, keep: float = 1.0, *, patch: int = 16, tolerance: int = 0) -> None:
+        if not 0 < keep <= 1 or patch < 1 or tolerance < 0:
+            raise ConfigError(
+                f"keep in (0, 1], patch >= 1 and tolerance >= 0 expected: {keep}, {patch}, {tolerance}."
+            )
+        self.keep, self.patch, self.tolerance = keep, patch, tolerance
+        self.asked = self.encoded = 0  # observations so far, and those that the backbone saw
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last frame."""
+        self._given: tuple[Tensor | None, ...] | None = None
+        self._seen: PrefixFeatures | None = None
+
+    def __call__(self, backbone: Callable[..., PrefixFeatures], *given: Tensor | None) -> PrefixFeatures:
+        """``backbone(*given)``, given images, image mask, token ids, token mask and embodiment."""
+        images = given[0]
+        assert images is not None
+        self.asked += len(images)
+        rows = self._moved(given)
+        if rows.all() or self._seen is None or self._given is None:
+            self._given, self._seen = given, backbone(*given)
+            self.encoded += len(images)
+        elif rows.any():
+            fresh = backbone(*(None if value is None else value[rows] for value in given))
+            self.encoded += int(rows.sum())
+            self._given = tuple(_put(old, new, rows) for old, new in zip(self._given, given, strict=True))
+            self._seen = _put_rows(self._seen, fresh, rows)
+        return self._seen
+
+    def _moved(self, given: tuple[Tensor | None, ...]) -> Tensor:
+        """bool [B]: rows that must be encoded."""
+        images = given[0]
+        assert images is not None
+        rows = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        if self._given is None or not all(map(_comparable, given, self._given)):
+            return rows
+        before = self._given[0]
+        assert before is not None
+        difference = (images.int() - before.int()).abs().amax(-1).float()
+        patches = F.max_pool2d(difference, self.patch, ceil_mode=True) > self.tolerance
+        rows = patches.float().flatten(1).mean(1) > 1 - self.keep + 1e-9
+        for new, old in zip(given[1:], self._given[1:], strict=True):
+            if new is not None and old is not None:
+                rows = rows | (new != old).reshape(len(new), -1).any(1)
+        return rows
+
+
+def _comparable(a: Tensor | None, b: Tensor | None) -> bool:
+    return (a is None and b is None) or (a is not None and b is not None and a.shape == b.shape)
+
+
+def _put(old: Any, new: Any, rows: Tensor) -> Any:
+    if old is None:
+        return None
+    kept = old.clone()
+    kept[rows] = new[rows]
+    return kept
+
+
+def _put_rows(old: PrefixFeatures, fresh: PrefixFeatures, rows: Tensor) -> PrefixFeatures:
+    def joined(before: Tensor, now: Tensor) -> Tensor:
+        kept = before.clone()
+        kept[rows] = now
+        return kept
+
+    mask = old.mask if old.mask is None or fresh.mask is None else joined(old.mask, fresh.mask)
+    auxiliary = {name: joined(value, fresh.auxiliary[name]) for name, value in old.auxiliary.items()}
+    return replace(old, features=joined(old.features, fresh.features), mask=mask, auxiliary=auxiliary)

@@ -1,0 +1,1 @@
+"""Training stages: what learns when (docs/training_stages.md)."""

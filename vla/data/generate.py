@@ -317,9 +317,10 @@ class _Recorder:
                 "fingerprint": fingerprint_of(self._env),
             },
         )
-        if episode.success:
+        succeeded = episode.success is True
+        if succeeded:
             self._store.append(episode)
-        return episode.success
+        return succeeded
 
 
 def _check(

@@ -80,7 +80,7 @@ def row_faults(
     for entry in entries:
         begin = entry.row - first
         mine = slice(begin, begin + entry.length)
-        strangers = np.flatnonzero(numbers[mine] != entry.number) if layout.is_v3 else ()
+        strangers = np.flatnonzero((numbers[mine] != entry.number) & layout.is_v3)
         back = np.flatnonzero(np.diff(order[mine]) <= 0)
         if rows < entry.row + entry.length or (rows != total and not layout.is_v3):
             yield entry, _ragged(table, rows, total, entries)

@@ -77,7 +77,11 @@ def motion_answers(
     questions = ("action_position", "action_mode", "action_frame", "action_lag", "action_unit")
     steps = moving(np.concatenate([np.diff(p, axis=0) for p in path])) if path else 0
     if not found or found[0].score < _EXPLAINS:
-        best = f"best {100 * max(found[0].score, 0):.0f} % explained" if found else "no three entries but those that move the joints"
+        best = (
+            f"best {100 * max(found[0].score, 0):.0f} % explained"
+            if found
+            else "no three entries but those that move the joints"
+        )
         return [refuse(q, "no entries of the action explain how the tool moves", best) for q in questions]
     best = found[0]
 

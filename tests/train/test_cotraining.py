@@ -14,8 +14,8 @@ from tests.train.runs import make_trainer, tiny_config, vlm_config
 from vla.data.windows import WindowDataset
 from vla.errors import CheckpointError, ConfigError, DatasetError
 from vla.models.backbones import build_backbone
+from vla.train.answers import AnswerLoss, show
 from vla.train.config import AugmentConfig, BudgetConfig, CotrainConfig, QuestionSourceConfig
-from vla.train.cotraining import AnswerLoss, show
 from vla.train.loop import train
 from vla.train.questions import Question, QuestionFile, ask_about
 from vla.train.setup import draft_contract, open_data, window_config
@@ -41,7 +41,7 @@ def shown(asked):
     return show(asked, 2, np.random.default_rng(0), STILL, CPU)
 
 
-@pytest.mark.parametrize("family", ["smolvlm", "llava", "qwen2_5_vl", "gemma3"])
+@pytest.mark.parametrize("family", ["smolvlm", "llava", "qwen2_5_vl", "gemma4"])
 def test_the_loss_is_the_one_of_the_models_own_language_head(family, tmp_path):
     model = save_model(family, tmp_path)
     backbone = build_backbone(family, settings(family, model, pretrained=True, max_tokens=24)).eval()
@@ -92,21 +92,34 @@ def test_answers_are_learned(smolvlm):
     assert values[-1] < 0.1 * values[0]
 
 
-def backbone_gradient(config) -> float:
+def gradient(config, part: str = "backbone.") -> float:
+    """Sum of magnitudes in one part, of one step."""
     trainer = make_trainer(config)
-    hidden = [p for name, p in trainer.net.named_parameters() if name.startswith("backbone.vlm.")]
+    hidden = [p for name, p in trainer.net.named_parameters() if name.startswith(part)]
     norms: list[float] = []
     trainer.optimizer.step = lambda: norms.append(sum(float(p.grad.abs().sum()) for p in hidden))
     trainer.step(share=0.0)
     return norms[0]
 
 
-def test_behind_insulated_heads_only_questions_teach_the_backbone(named_store, smolvlm):
+@pytest.mark.parametrize("insulate", ["regression", "backbone"])
+def test_with_insulation_only_questions_teach_the_backbone(named_store, smolvlm, insulate):
     config = vlm_config(named_store, smolvlm)
-    alone = replace(config.model, insulate=("regression",), localisation_weight=0.0)
-    assert backbone_gradient(config) > 0.0
-    assert backbone_gradient(replace(config, model=alone)) == 0.0
-    assert backbone_gradient(replace(config, model=alone, cotrain=ASKED)) > 0.0
+    places = 0.0 if insulate == "regression" else 1.0
+    alone = replace(config, model=replace(config.model, insulate=(insulate,), localisation_weight=places))
+    assert gradient(config) > 0.0
+    assert gradient(alone) == 0.0
+    assert (gradient(alone, "projector.") > 0.0) is (insulate == "backbone")
+    assert gradient(replace(alone, cotrain=ASKED), "backbone.vlm.") > 0.0
+
+
+def test_an_insulated_tiny_backbone_learns_to_look_and_nothing_else(named_store):
+    model = replace(tiny_config(named_store).model, insulate=("backbone",))
+    assert gradient(tiny_config(named_store, model=model)) > 0.0
+    blind = replace(model, keypoint_weight=0.0, things_weight=0.0)
+    assert gradient(tiny_config(named_store, model=blind)) == 0.0
+    asked = replace(tiny_config(named_store, model=replace(model, keypoint_weight=0.0)), cotrain=ASKED)
+    assert gradient(asked) > 0.0
 
 
 def test_questions_are_asked_only_where_the_backbone_learns(named_store, smolvlm):

@@ -11,7 +11,7 @@ A active action entries (those that some training embodiment has; the others are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,9 @@ class PolicyNetConfig:
         head_settings: further arguments of ``HeadConfig`` (those of ``HEAD_SETTINGS``).
         history: summaries of this many last observations are told to the heads.
         insulate: heads whose loss stops at what they read: it teaches neither trunk, projector nor backbone
-            (knowledge insulation, arXiv:2505.23705).
+            (knowledge insulation, arXiv:2505.23705). ``backbone``: no loss of actions or places reaches the
+            backbone, its losses of looking do (keypoints, things, and those of co-training); projector and
+            trunk learn.
         state_dropout: share of training samples whose whole state is hidden.
     """
 
@@ -102,8 +104,8 @@ class PolicyNetConfig:
             if key not in HEAD_SETTINGS:
                 raise UnknownNameError("head setting", key, HEAD_SETTINGS)
         for name in self.insulate:
-            if name not in self.heads:
-                raise UnknownNameError("head to insulate", name, self.heads)
+            if name not in (*self.heads, "backbone"):
+                raise UnknownNameError("head to insulate", name, (*self.heads, "backbone"))
         if self.history < 0:
             raise ConfigError(f"history counts past observations, 0 or more: {self.history}.")
 
@@ -253,6 +255,8 @@ class PolicyNet(nn.Module):
         seen = look(
             inputs.images, inputs.image_mask, inputs.token_ids, inputs.token_mask, inputs.embodiment_id
         )
+        if "backbone" in self.config.insulate:
+            seen = _insulated(seen)
         if self.compress is not None:
             seen = self.compress(seen)
         seen = project(self.projector, seen)
@@ -371,6 +375,12 @@ class PolicyNet(nn.Module):
         chunk = active.new_zeros(*active.shape[:-1], spaces.ACTION_DIM)
         chunk[..., self.action_index] = active
         return chunk, encoded.location_dm
+
+
+def _insulated(seen: PrefixFeatures) -> PrefixFeatures:
+    """The same to read, but whoever reads it does not teach the backbone; its own logits still do."""
+    read = {name: value.detach() for name, value in seen.auxiliary.items() if name == "keypoint_tokens"}
+    return replace(seen, features=seen.features.detach(), auxiliary={**seen.auxiliary, **read})
 
 
 def _acting(mask_BHA: Tensor) -> Tensor:

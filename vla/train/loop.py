@@ -241,7 +241,8 @@ def _summary(trainer: Trainer, recent: deque[dict[str, float]]) -> dict[str, flo
 
 def _stage_line(stage: dict[str, Any]) -> str:
     parts = [f"{part} {learn:,} of {total:,}" for part, (learn, total) in stage["parts"].items() if learn]
-    return f"stage {stage['name']}: {stage['learning']:,} weights learn ({', '.join(parts)}), {stage['frozen']:,} do not"
+    learning, frozen = f"{stage['learning']:,}", f"{stage['frozen']:,}"
+    return f"stage {stage['name']}: {learning} weights learn ({', '.join(parts)}), {frozen} do not"
 
 
 @contextmanager

@@ -51,9 +51,9 @@ def point_text(x: float, y: float) -> str:
 class QuestionFile:
     """Questions in JSON lines beside their pictures, each with keys of :data:`KEYS`.
 
-    ``image`` is relative to the file. Either ``question`` and ``answer``; or ``thing`` and where it is, ``point``
-    [x y] or ``box`` [x0 y0 x1 y1] in shares 0..1 of width and height, which gives a question and its answer.
-    Pictures are resized to squares of ``image_size`` px and shown in the place of the first camera.
+    ``image`` is relative to the file. Either ``question`` and ``answer``; or ``thing`` and where it is,
+    ``point`` [x y] or ``box`` [x0 y0 x1 y1] in shares 0..1 of width and height, which gives a question and
+    its answer. Pictures are resized to squares of ``image_size`` px, shown in the place of the first camera.
 
     Raises:
         DatasetError: no such file, or a line that is not as said; names the line.
@@ -116,7 +116,7 @@ class _Record:
     def parse(cls, line: str, folder: Path, where: str) -> _Record:
         def refuse(reason: str) -> DatasetError:
             return DatasetError(
-                f"{where}: {reason}. A line is a JSON object with `image` and either `question` and `answer`, or "
+                f"{where}: {reason}. A line is a JSON object: `image` and either `question` and `answer`, or "
                 "`thing` and `point` [x y] or `box` [x0 y0 x1 y1] in shares 0..1 of width and height."
             )
 

@@ -12,9 +12,9 @@ from vla.errors import ConfigError, UnknownNameError
 from vla.models.four_bit import FourBitLinear
 from vla.models.lora import is_adapter, is_within
 
-#: ``vision``, ``connector`` and ``language``: of the backbone; ``adapters``: its LoRA weights; ``embodiment``: its
-#: token for the arm; ``projector``: with token compression, and a connector that replaced the backbone's own;
-#: ``trunk``: fusion, state and localisation; ``heads``: with their history.
+#: ``vision``, ``connector`` and ``language``: of the backbone; ``adapters``: its LoRA weights;
+#: ``embodiment``: its token for the arm; ``projector``: with token compression, and a connector that replaced
+#: the backbone's own; ``trunk``: fusion, state and localisation; ``heads``: with their history.
 PARTS = ("vision", "connector", "language", "adapters", "embodiment", "projector", "trunk", "heads")
 #: What ``backbone`` stands for.
 BACKBONE = PARTS[:4]

@@ -3,8 +3,8 @@
     vla train configs/quick.py
 
 Makes demonstrations of "put the red cube in the blue bowl" among distractors (seven to eleven core-minutes),
-then trains a one-and-a-half-million-parameter policy until its time is used up. One task: every scene holds all
-that must be told apart. The regression head is there because its gradient teaches the trunk.
+then trains a one-and-a-half-million-parameter policy until its time is used up. One task: every scene holds
+all that must be told apart. The regression head is there because its gradient teaches the trunk.
 """
 
 from vla.data.mixture import SourceConfig

@@ -11,12 +11,15 @@ import torch
 
 from vla.contract import CONTRACT_FILE, PolicyContract
 from vla.embodiment import Embodiment
-from vla.errors import ContractError, IncompatibleError, UnknownNameError
+from vla.errors import ConfigError, ContractError, IncompatibleError, UnknownNameError
+from vla.export.engine import OnnxEngine, has_export
+from vla.export.manifest import FOLDER, Manifest
 from vla.models.policy_net import PolicyInputs, PolicyNet
 from vla.models.saving import load_policy
 from vla.transforms import actions_from_slots, stack_images, state_in_slots
 from vla.types import ActionChunk, Observation
 
+ENGINES = ("torch", "onnx", "onnx-int8")
 SHIPPED = Path(__file__).parent / "pretrained" / "tabletop"
 
 
@@ -28,6 +31,7 @@ class LearnedPolicy:
         head: which action head decides (None: the contract's default).
         trained_as: embodiment name -> name of the training embodiment whose conventions it shares; each
             must be checked with :meth:`check` before it moves anything real.
+        exported: runs instead of the network, which then only splits instructions into words.
         generator: draws the flow head's starting noise (None: starts from zero, deterministic).
     """
 
@@ -39,11 +43,19 @@ class LearnedPolicy:
         head: str | None = None,
         trained_as: Mapping[str, str] | None = None,
         generator: torch.Generator | None = None,
+        exported: OnnxEngine | None = None,
     ) -> None:
-        self.net, self.contract, self.generator = net, contract, generator
+        self.net, self.contract, self.generator, self.exported = net, contract, generator, exported
         self.head = head or contract.heads[0]
         if self.head not in contract.heads:
             raise UnknownNameError("action head of this policy", self.head, contract.heads)
+        if exported is not None and exported.manifest.head != self.head:
+            raise ConfigError(
+                f"The export runs the head {exported.manifest.head!r}, not {self.head!r}: export that one "
+                f"with 'vla export POLICY --head {self.head} --out DIR', or run it with engine=torch."
+            )
+        small = exported is not None and exported.precision == "int8"
+        self.engine = "torch" if exported is None else "onnx-int8" if small else "onnx"
         self.trained_as = dict(trained_as or {})
         for name in self.trained_as.values():
             if name not in contract.embodiments:
@@ -61,8 +73,22 @@ class LearnedPolicy:
         *,
         trained_as: Mapping[str, str] | None = None,
         device: str = "cpu",
+        engine: str | None = None,
+        export: str | Path | None = None,
+        threads: int = 1,
     ) -> LearnedPolicy:
-        """From a policy directory or a run directory; ``None`` or ``"default"``: the shipped policy."""
+        """From a policy directory or a run directory; ``None`` or ``"default"``: the shipped policy.
+
+        Args:
+            engine: ``torch``, ``onnx`` or ``onnx-int8``. None: ``onnx`` on a CPU where an export of this head
+                and ONNX Runtime are there, else ``torch``.
+            export: the folder of the export; None: ``onnx`` beside the weights.
+            threads: of either engine on a CPU; more wait for one another longer than a small net computes.
+
+        Raises:
+            ContractError: no policy, or an export of other weights.
+            ConfigError: an export of another head, or on another device than a CPU.
+        """
         directory = SHIPPED if path in (None, "default") else Path(str(path))
         if path not in (None, "default") and not (directory / CONTRACT_FILE).is_file():
             inner = directory / "policy"
@@ -73,9 +99,11 @@ class LearnedPolicy:
                 "Train one with 'vla train configs/quick.py' and give its directory."
             )
         if device == "cpu":
-            torch.set_num_threads(1)  # more threads wait for one another longer than this net computes
+            torch.set_num_threads(threads)
         net, contract = load_policy(directory, device)
-        return cls(net, contract, head=head, trained_as=trained_as)
+        folder = directory / FOLDER if export is None else Path(export)
+        exported = _exported(folder, contract, head or contract.heads[0], device, engine, threads)
+        return cls(net, contract, head=head, trained_as=trained_as, exported=exported)
 
     def check(self, embodiment: Embodiment) -> Embodiment:
         """The training embodiment that fits, or :class:`IncompatibleError` with every reason."""
@@ -88,7 +116,8 @@ class LearnedPolicy:
         """One chunk each, in units of its embodiment and never clipped (that is the safety envelope's part).
 
         ``info``: ``target_position`` and ``goal_position`` (m, world: where the net thinks they are; absent
-        for an arm without tool position), ``unknown_words``, ``head``, ``latency_s`` (of the whole batch).
+        for an arm without tool position), ``unknown_words``, ``head``, ``engine``, ``latency_s`` (of the
+        whole batch).
         """
         if not observations:
             return []
@@ -105,6 +134,7 @@ class LearnedPolicy:
                     **_world_positions(observation, arm, location),
                     "unknown_words": unknown,
                     "head": self.head,
+                    "engine": self.engine,
                     "latency_s": latency_s,
                 },
             )
@@ -152,10 +182,30 @@ class LearnedPolicy:
             state=tensor(np.stack([state for state, _ in states])).to(self._dtype),
             state_mask=tensor(np.stack([there for _, there in states])),
         )
+        if self.exported is not None:
+            chunk, location_dm = self.exported.sample(inputs, self.generator)
+            return chunk.numpy(), location_dm.numpy() / 10
         chunk, location_dm = self.net.sample(
             inputs, head=self.head, num_steps=self.contract.num_flow_steps, generator=self.generator
         )
         return chunk.float().cpu().numpy(), location_dm.float().cpu().numpy() / 10
+
+
+def _exported(
+    folder: Path, contract: PolicyContract, head: str, device: str, engine: str | None, threads: int
+) -> OnnxEngine | None:
+    """What runs instead of the network, if anything; see :meth:`LearnedPolicy.load`."""
+    if engine is not None and engine not in ENGINES:
+        raise UnknownNameError("engine", engine, ENGINES)
+    if engine is None:
+        there = device == "cpu" and has_export(folder) and Manifest.load(folder, contract).head == head
+        engine = "onnx" if there else "torch"
+    if engine == "torch":
+        return None
+    if device != "cpu":
+        raise ConfigError(f"The engine {engine!r} runs on a CPU, not on {device!r}: use engine=torch there.")
+    precision = "int8" if engine == "onnx-int8" else "float32"
+    return OnnxEngine.load(folder, contract, precision=precision, threads=threads)
 
 
 def _world_positions(
@@ -169,7 +219,14 @@ def _world_positions(
 
 
 def make(
-    path: str | Path | None = None, head: str | None = None, trained_as: Mapping[str, str] | None = None
+    path: str | Path | None = None,
+    head: str | None = None,
+    trained_as: Mapping[str, str] | None = None,
+    engine: str | None = None,
+    export: str | Path | None = None,
+    threads: int = 1,
 ) -> LearnedPolicy:
-    """The registered factory of ``learned`` policies."""
-    return LearnedPolicy.load(path, head, trained_as=trained_as)
+    """The registered factory of ``learned`` policies; see :meth:`LearnedPolicy.load`."""
+    return LearnedPolicy.load(
+        path, head, trained_as=trained_as, engine=engine, export=export, threads=int(threads)
+    )

@@ -30,6 +30,7 @@ EXTRAS = {
     "remote": "data that lies on a server or in a bucket",
     "rerun": "recordings for the Rerun viewer",
     "formats": "HDF5 and parquet demonstrations",
+    "onnx": "export, and the faster engine of a CPU",
     "kernels": "fused action-head kernels: proofs on a CPU, speed on a GPU",
 }
 #: Of interest to who changes this package; ``scripts/test`` installs it without being asked.

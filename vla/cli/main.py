@@ -54,6 +54,11 @@ VERBS = {
         "what a chunk costs at least on a machine, and how close a measured time comes",
         "vla roofline smolvla --machines 4090 --measured-ms 36",
     ),
+    "export": Verb(
+        "a policy as ONNX files, the engine of a CPU",
+        "vla export runs/quick --int8",
+        "An older export stays.",
+    ),
     "report": Verb("write the HTML report of an evaluation again", "vla report runs/eval"),
 }
 

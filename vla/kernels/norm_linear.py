@@ -101,7 +101,7 @@ def norm_linear_kernel(
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     there = rows < R
     group = rows // H
-    mean, deviation = row_statistics(x, rows, there, D, x_row, eps, BLOCK_M, BLOCK_K)
+    mean, deviation = row_statistics(x, rows, there, D, x_row, eps, BLOCK_M, BLOCK_K)  # pyright: ignore
     plain_tiles = tl.cdiv(PLAIN, BLOCK_N)
     tile = tl.program_id(1)
     gated = tile >= plain_tiles
@@ -168,7 +168,7 @@ def normalise_kernel(
     """``normalise(x)`` [R D], for the weight's gradient."""
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     there = rows < R
-    mean, deviation = row_statistics(x, rows, there, D, x_row, eps, BLOCK_M, BLOCK_K)
+    mean, deviation = row_statistics(x, rows, there, D, x_row, eps, BLOCK_M, BLOCK_K)  # pyright: ignore
     for start in range(0, D, BLOCK_K):
         cols = start + tl.arange(0, BLOCK_K)
         h = normalised_tile(

@@ -95,7 +95,7 @@ def finish_step_kernel(
     there = rows < R
     entries = tl.arange(0, BLOCK_A)
     inside = entries < A
-    mean, deviation = row_statistics(h, rows, there, D, D, eps, BLOCK_M, BLOCK_K)
+    mean, deviation = row_statistics(h, rows, there, D, D, eps, BLOCK_M, BLOCK_K)  # pyright: ignore
     acc = tl.zeros([BLOCK_M, BLOCK_A], tl.float32)
     for begin in range(0, D, BLOCK_K):
         cols = begin + tl.arange(0, BLOCK_K)

@@ -45,7 +45,7 @@ def open_raw(path: Path, *, skip_damaged: bool = False) -> ReplayBuffer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Opened:
-    """What a process has open: ``store`` if it is a ZIP file, the ends of episodes, the arrays in ``data``."""
+    """What a process has open: ``store`` if a ZIP file, the ends of episodes, the arrays in ``data``."""
 
     pid: int
     store: Any

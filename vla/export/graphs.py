@@ -1,0 +1,146 @@
+"""What is exported: a policy's prefix graph and step graph, with fixed shapes and plain tensors in and out.
+
+    observation ─► PolicyPrefix ─► memory, mask, location_dm          once an observation
+    x           ─► PolicySteps(memory, mask) ─► x                      all denoising steps, unrolled
+
+Both are the graphs of :mod:`vla.models.static_graphs`, the first after backbone, projector and trunk.
+
+Shapes: B batch, C cameras, L words, M prefix and state tokens, N blocks, n heads, h width per head,
+H horizon, A action entries.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vla import spaces
+from vla.contract import PolicyContract
+from vla.errors import ConfigError, UnknownNameError
+from vla.kernels import native
+from vla.models.backbones.interface import PrefixFeatures
+from vla.models.heads.flow import FlowHead
+from vla.models.heads.regression import RegressionHead
+from vla.models.policy_net import PolicyInputs, PolicyNet
+from vla.models.static_graphs import PrefixGraph, Schedule, StepGraph, embed_times
+
+#: Names of the prefix graph's inputs, in order; as in :class:`vla.models.policy_net.PolicyInputs`.
+INPUTS = ("images", "image_mask", "token_ids", "token_mask", "embodiment_id", "state", "state_mask")
+MEMORY = ("memory", "memory_mask", "location_dm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What is fixed in the files: rows at once, and words of an instruction (shorter ones are padded)."""
+
+    batch: int = 1
+    words: int = 32
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.words < 1:
+            raise ConfigError(f"Batch and words are at least 1: {self.batch}, {self.words}.")
+
+
+class PolicyPrefix(nn.Module):
+    """Everything that is computed once an observation."""
+
+    def __init__(self, net: PolicyNet, head: FlowHead | RegressionHead) -> None:
+        super().__init__()
+        self.net, self.keys_values = net, PrefixGraph(head.decoder, head.decoder.places.dtype)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """:data:`INPUTS` -> memory [N 2 B n M h], mask bool [B M], location [B 2 3], dm."""
+        encoded = self.net.encode(PolicyInputs(**dict(zip(INPUTS, inputs, strict=True))))
+        features, mask = encoded.prefix.features, encoded.prefix.mask
+        assert mask is not None  # the image mask was given
+        memory, mask_BM = self.keys_values(features, mask, encoded.state)
+        return memory, mask_BM, encoded.location_dm
+
+
+class PolicySteps(nn.Module):
+    """The whole denoising loop, unrolled."""
+
+    schedule: Tensor
+
+    def __init__(self, head: FlowHead | RegressionHead, num_steps: int) -> None:
+        super().__init__()
+        flow = isinstance(head, FlowHead)
+        steps = Schedule.flow(num_steps, head.config.schedule) if flow else Schedule.one_pass()
+        into, times = (head.action_in if flow else None), embed_times(head, steps)
+        self.step = StepGraph(head.decoder, into, times, steps, head.decoder.places.dtype, native)
+
+    def forward(self, x_BHA: Tensor, memory: Tensor, mask_BM: Tensor) -> Tensor:
+        """Noise [B H A] -> normalised actions [B H A]."""
+        h_BHD = self.step.begin(x_BHA)
+        for row in self.step.schedule.unbind(0):
+            x_BHA, h_BHD = self.step(x_BHA, h_BHD, row, memory, mask_BM)
+        return x_BHA
+
+
+def exportable(net: PolicyNet, name: str) -> FlowHead | RegressionHead:
+    """The head of that name, or an error that says why this policy has no fixed graphs."""
+    if name not in net.heads:
+        raise UnknownNameError("action head of this policy", name, net.heads)
+    head = net.heads[name]
+    if not isinstance(head, FlowHead | RegressionHead):
+        raise ConfigError(
+            f"Only flow and regression heads have static graphs to export; {name!r} is a "
+            f"{type(head).__name__}. The policy's heads: {', '.join(sorted(net.heads))}."
+        )
+    if net.history is not None:
+        raise ConfigError("A policy with history remembers between calls; it cannot be exported.")
+    return head
+
+
+def random_inputs(
+    net: PolicyNet, contract: PolicyContract, sizes: Sizes, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """:data:`INPUTS` with random pictures, states and words; some cameras and some words are absent."""
+    batch, cameras, size = sizes.batch, len(contract.camera_roles), contract.image_size
+    vocabulary = [w for w in contract.instruction.get("vocabulary", ()) if not w.startswith("<")]
+    words = vocabulary or ["pick", "it", "up"]
+    counts = torch.randint(1, min(sizes.words, 12) + 1, (batch,), generator=generator).tolist()
+    picks = [torch.randint(len(words), (n,), generator=generator).tolist() for n in counts]
+    tokens = net.backbone.tokenize([" ".join(words[i] for i in row) for row in picks])  # type: ignore[operator]
+    ids, mask = pad_words(torch.as_tensor(tokens.ids), torch.as_tensor(tokens.mask), sizes.words)
+    seen = torch.rand(batch, cameras, generator=generator) < 0.8
+    seen[:, 0] = True
+    return (
+        torch.randint(256, (batch, cameras, size, size, 3), generator=generator).to(torch.uint8),
+        seen,
+        ids,
+        mask,
+        torch.randint(len(contract.embodiments), (batch,), generator=generator),
+        torch.randn(batch, spaces.STATE_DIM, generator=generator),
+        torch.ones(batch, spaces.STATE_DIM, dtype=torch.bool),
+    )
+
+
+def pad_words(ids_BL: Tensor, mask_BL: Tensor, words: int) -> tuple[Tensor, Tensor]:
+    """To the exported number of words; a longer instruction raises :class:`ConfigError`."""
+    more = words - ids_BL.shape[1]
+    if more < 0:
+        raise ConfigError(
+            f"An instruction of {ids_BL.shape[1]} tokens does not fit the export, made for {words}. "
+            "Export again with a larger --words."
+        )
+    return F.pad(ids_BL, (0, more)), F.pad(mask_BL, (0, more))
+
+
+@torch.no_grad()
+def exact_actions(
+    net: PolicyNet, head: str, num_steps: int, inputs: tuple[Tensor, ...], noise_BHA: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Actions [B H A] and location [B 2 3] by the stock network and the reference formulas, in float64."""
+    from vla.kernels.parity import Case, exact  # which lists exports among the ways to run a head
+
+    net = copy.deepcopy(net).double()
+    values = dict(zip(INPUTS, inputs, strict=True))
+    seen = net.encode(PolicyInputs(**{**values, "state": values["state"].double()}))
+    prefix = PrefixFeatures(seen.prefix.features, seen.prefix.mask)
+    actions = exact(exportable(net, head), Case("", prefix, seen.state, noise_BHA.double()), num_steps)
+    return actions, seen.location_dm

@@ -1,0 +1,164 @@
+"""From a policy to ONNX files beside it, compared with float64 before anything is kept.
+
+The tracing exporter is used on purpose: shapes are fixed, so both of torch's exporters give graphs of the
+same speed, and this one takes seconds and no further package. What a trace gets wrong (a branch that the data
+decides) is what the comparison on fresh inputs finds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vla.contract import sha256_of
+from vla.errors import CheckpointError, MissingExtraError
+from vla.export.engine import SETTINGS, OnnxEngine, make_session, onnx_runtime
+from vla.export.graphs import (
+    INPUTS,
+    MEMORY,
+    PolicyPrefix,
+    PolicySteps,
+    Sizes,
+    exact_actions,
+    exportable,
+    random_inputs,
+)
+from vla.export.manifest import FOLDER, Manifest, file_names
+from vla.files import replace_directory
+from vla.models.heads.flow import FlowHead
+from vla.models.policy_net import PolicyNet
+from vla.models.saving import load_policy
+from vla.provenance import package_versions
+
+OPSET = 20  # the first with GELU as one operation
+#: Largest error of the float32 files, relative to the largest action (at least 1). Backbone, trunk and head
+#: round one after the other, hence ten times what the head alone is allowed in ``vla.kernels.parity``.
+TOLERANCE = 1e-4
+NUM_CHECKS = 4
+
+
+def export_policy(
+    policy: str | Path, out: str | Path | None = None, *, head: str | None = None, sizes: Sizes | None = None
+) -> Manifest:
+    """Write ``prefix.onnx``, ``steps.onnx`` and ``export.json``; all or nothing, replacing an older export.
+
+    Args:
+        policy: a policy directory.
+        out: None: the folder ``onnx`` beside the weights, where the policy finds it.
+        head: None: the policy's default.
+        sizes: None: one observation at a time, and as many words as the backbone takes.
+
+    Raises:
+        ConfigError: a head or network without fixed graphs.
+        CheckpointError: the files do not compute what the policy does.
+        MissingExtraError: no onnx or ONNX Runtime.
+    """
+    onnx_runtime()
+    policy = Path(policy)
+    net, contract = load_policy(policy)
+    name = head or contract.heads[0]
+    sizes = sizes or Sizes(words=getattr(getattr(net.backbone, "config", None), "max_words", Sizes.words))
+    chosen, config = exportable(net, name), net.config
+    out = policy / FOLDER if out is None else Path(out)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    prefix, steps = (part / file for file in file_names("float32"))
+    inputs = random_inputs(net, contract, sizes, torch.Generator().manual_seed(0))
+    module = PolicyPrefix(net, chosen).eval()
+    with torch.no_grad():
+        memory, mask, _ = module(*inputs)
+    noise = torch.zeros(sizes.batch, contract.horizon, len(config.action_index))
+    trace(module, inputs, prefix, INPUTS, MEMORY)
+    loop = PolicySteps(chosen, contract.num_flow_steps).eval()
+    trace(loop, (noise, memory, mask), steps, ("x", "memory", "memory_mask"), ("actions",))
+    manifest = Manifest(
+        weights_sha256=contract.weights_sha256,
+        head=name,
+        num_steps=contract.num_flow_steps if isinstance(chosen, FlowHead) else 1,
+        draws_noise=isinstance(chosen, FlowHead),
+        batch=sizes.batch,
+        words=sizes.words,
+        horizon=contract.horizon,
+        action_index=config.action_index,
+        files={path.name: sha256_of(path) for path in (prefix, steps)},
+        parity={},
+        settings=SETTINGS,
+        versions=package_versions(("torch", "onnx", "onnxruntime")),
+    )
+    engine = OnnxEngine(manifest, "float32", make_session(prefix, 1), make_session(steps, 1))
+    error = parity_error(engine, net, [random_inputs(net, contract, sizes, g) for g in _seeds()])
+    if not error <= TOLERANCE:
+        shutil.rmtree(part)
+        raise CheckpointError(
+            f"The ONNX files of {policy} miss the float64 reference by {error:.1e} of the largest action, "
+            f"allowed {TOLERANCE:.0e}. Something in this network does not export; nothing was written."
+        )
+    parity = {"error": error, "allowed": TOLERANCE, "inputs": NUM_CHECKS * sizes.batch}
+    manifest = replace(manifest, parity=parity)
+    manifest.save(part)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_directory(out, part)
+    return manifest
+
+
+def parity_error(
+    engine: OnnxEngine, net: PolicyNet, cases: Sequence[tuple[Tensor, ...]], seed: int = 1
+) -> float:
+    """Largest error of actions and locations against float64, relative to the largest action (at least 1)."""
+    made, generator, errors = engine.manifest, torch.Generator().manual_seed(seed), []
+    for inputs in cases:
+        noise = torch.zeros(made.batch, made.horizon, len(made.action_index))
+        if made.draws_noise:
+            noise = torch.randn(noise.shape, generator=generator)
+        for found, truth in zip(
+            engine.run(*inputs, noise),
+            exact_actions(net, made.head, made.num_steps, inputs, noise),
+            strict=True,
+        ):
+            errors.append((found.double() - truth).abs().max() / truth.abs().max().clamp(min=1.0))
+    return float(torch.stack(errors).max())  # NaN if one is
+
+
+def trace(
+    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names: Sequence[str], results: Sequence[str]
+) -> None:
+    """One ONNX file; :class:`MissingExtraError` without onnx."""
+    try:
+        import onnx  # noqa: F401  (torch asks for it late)
+    except ImportError:
+        raise MissingExtraError("onnx", "onnx", "Exporting a policy") from None
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # shapes are fixed on purpose
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
+        torch.onnx.export(
+            module, inputs, str(path), input_names=list(names), output_names=list(results),
+            opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+    share_weights(path)
+
+
+def share_weights(path: Path) -> None:
+    """Let all steps read a weight by its own name: the exporter's copies by name hide it from int8."""
+    import onnx
+
+    model = onnx.load(path)
+    names = {weight.name for weight in model.graph.initializer}
+    same: dict[str, str] = {}
+    for node in [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in names]:
+        same[node.output[0]] = node.input[0]
+        model.graph.node.remove(node)
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = same.get(name, name)
+    onnx.save(model, path)
+
+
+def _seeds() -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(1 + i) for i in range(NUM_CHECKS)]

@@ -54,6 +54,10 @@ class DatasetError(VlaError, ValueError):
     """A data set in a foreign format that is missing, damaged or contradicts itself; says which file."""
 
 
+class UndescribedError(DatasetError):
+    """A data set that can be read, but nobody says what its columns mean."""
+
+
 class ConfigError(VlaError, ValueError):
     """A configuration that cannot be run."""
 

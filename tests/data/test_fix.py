@@ -53,6 +53,22 @@ def test_damage_is_cut_to_the_longest_sound_stretch(tmp_path: Path) -> None:
     assert not {"unreadable_frame", "jump"} & set(check(store, CheckConfig(frames="all")).kinds)
 
 
+def test_what_lies_between_two_faults_is_kept(tmp_path: Path) -> None:
+    source = MadeSource(count=20)
+    last = LENGTH - 4
+    for step in (3, last):  # one step each is off
+        source.values[4]["state"][step, 0] += 0.4
+        source.values[6]["action"][step, 0] = np.nan
+    source.values[7]["time_s"][4:] -= 0.35
+    source.values[7]["time_s"][last:] -= 0.35
+    cut = ("jump", "outlier", "not_finite", "time_backwards")
+    fixed, store = repaired(source, tmp_path / "out", cut=cut)
+    kept = {c.episode: c.kept for c in fixed.changes}
+    assert kept == {4: (4, last - 1), 6: (4, last - 1), 7: (4, last - 1)}
+    assert len(store) == 20
+    assert not set(cut) & set(check(store, NUMBERS).kinds)
+
+
 def test_another_rate_is_reached_by_resampling(tmp_path: Path) -> None:
     source = MadeSource(count=10)
     _, store = repaired(source, tmp_path / "out", retime_hz=5.0)

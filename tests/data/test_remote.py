@@ -151,45 +151,28 @@ def test_what_is_missing_is_said(monkeypatch):
         EpisodeStore.open(URL)
 
 
-def test_other_formats_are_fetched_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLA_CACHE", str(tmp_path))
-    system = fsspec.filesystem("memory")
-    for name, text in (("meta/info.json", b"{}"), ("data/0.bin", b"12345")):
-        system.pipe_file(f"/foreign/set/{name}", text)
-    copy = remote.local_copy("memory://foreign/set")
-    assert (copy / "data/0.bin").read_bytes() == b"12345"
-    monkeypatch.setattr(type(system), "get_file", lambda *_: pytest.fail("fetched again"))
-    assert remote.local_copy("memory://foreign/set") == copy
-    with pytest.raises(StoreError, match="nothing at memory://foreign/none"):
-        remote.local_copy("memory://foreign/none")
+def test_a_server_that_ignores_ranges_is_named(bucket, monkeypatch):
+    with EpisodeStore.open(URL) as store:
+        system = type(store._files._connect()[0])
+        monkeypatch.setattr(
+            system, "cat_ranges", lambda self, paths, *_, **__: [self.cat_file(p) for p in paths]
+        )
+        with pytest.raises(StoreError, match="does not serve ranges"):
+            store.frames(0, "front", [0])
 
 
-def test_what_changed_or_went_at_the_url_does_so_in_the_copy(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLA_CACHE", str(tmp_path))
-    system, url = fsspec.filesystem("memory"), "memory://changing/set"
-    for name in ("data/0.bin", "data/1.bin", "old/2.bin"):
-        system.pipe_file(f"/changing/set/{name}", b"12345")
-    copy = remote.local_copy(url)
-    (copy / "embodiment.json").write_text("mine")
-    system.pipe_file("/changing/set/data/0.bin", b"54321")  # of the same size
-    system.rm("/changing/set/old/2.bin")
-    assert remote.local_copy(url) == copy
-    assert (copy / "data/0.bin").read_bytes() == b"54321"
-    left = sorted(str(path.relative_to(copy)) for path in copy.rglob("*"))
-    assert left == ["data", "data/0.bin", "data/1.bin", "embodiment.json"]
+def test_what_a_driver_raises_is_an_error_that_names_the_url(bucket, monkeypatch):
+    class NoCredentialsError(Exception):
+        """As botocore's: no OSError."""
 
+    def refuse(*_, **__):
+        raise NoCredentialsError("Unable to locate credentials")
 
-def test_an_entity_tag_counts_more_than_the_time_of_upload():
-    first = {"ETag": "a", "LastModified": 1, "size": 5, "name": "x"}
-    assert remote._state(first) == remote._state({**first, "LastModified": 2})
-    assert remote._state(first) != remote._state({**first, "ETag": "b"})
-    assert remote._state({"size": 5, "mtime": 1.0}) != remote._state({"size": 5, "mtime": 2.0})
-
-
-def test_one_file_at_a_url_is_fetched_under_its_name(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLA_CACHE", str(tmp_path))
-    system = fsspec.filesystem("memory")
-    for content in (b"12345", b"54321"):
-        system.pipe_file("/single/a.hdf5", content)
-        copy = remote.local_copy("memory://single/a.hdf5")
-        assert (copy.name, copy.read_bytes()) == ("a.hdf5", content)
+    with EpisodeStore.open(URL) as store:
+        system = type(store._files._connect()[0])
+        monkeypatch.setattr(system, "cat_ranges", refuse)
+        with pytest.raises(StoreError, match=r"demos\.zarr cannot be read: NoCredentialsError: Unable"):
+            store.frames(0, "front", [0])
+    monkeypatch.setattr(system, "cat", refuse)
+    with pytest.raises(StoreError, match="Unable to locate credentials"):
+        EpisodeStore.open(URL)

@@ -14,7 +14,7 @@ import zarr
 
 from tests.data.worlds import OTHER, make_arm, make_episode
 from vla.data import parts, shards
-from vla.data.codec import JpegCodec
+from vla.data.codec import BACKENDS, JpegCodec
 from vla.data.store import EpisodeStore
 from vla.data.summary import describe
 from vla.errors import ConfigError, IncompatibleError, StoreError, UnknownNameError
@@ -370,6 +370,21 @@ def test_larger_pictures_are_stored_at_a_lower_quality(rng):
     for episode, quality in ((small, 95), (large, 85)):
         image = episode.steps[0].observation.images["front"]
         assert JpegCodec().encode(image) == JpegCodec(quality=quality).encode(image)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_from_192_px_on_colour_has_half_the_resolution_and_a_smooth_picture_keeps_its_levels(backend):
+    rows, columns = np.mgrid[:256, :256]
+    image = np.stack([rows, columns, (rows + columns) // 2], -1).astype(np.uint8)
+    by_size, full = (
+        JpegCodec(backend=backend).encode(image),
+        JpegCodec(quality=90, backend=backend).encode(image),
+    )
+    assert len(by_size) < len(full)
+    for reader in BACKENDS:
+        seen = np.empty_like(image)
+        JpegCodec(backend=reader).decoder()(by_size, seen)
+        assert np.abs(seen.astype(int) - image).mean() < 2
 
 
 def test_a_store_travels_to_another_process_without_what_it_writes(tmp_path, rng):

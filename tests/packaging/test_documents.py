@@ -59,7 +59,7 @@ def test_vla_lines_parse(line: str, monkeypatch: pytest.MonkeyPatch):
     from vla.cli.data import ACTIONS
     from vla.cli.demo import Demo
     from vla.cli.doctor import Doctor
-    from vla.cli.eval import Eval
+    from vla.cli.eval.judge import Eval
     from vla.cli.report import Report
     from vla.cli.run import Run
     from vla.cli.train import read_flags

@@ -41,7 +41,7 @@ VERBS = {
         "The last checkpoint is valid; add --resume to go on from it.",
     ),
     "eval": Verb(
-        "judge a policy closed-loop, with intervals and a report",
+        "judge a policy closed-loop, with intervals and a report; compare, spread, power: see their --help",
         "vla eval --policy default --tasks place --arms panda --episodes 25 --out runs/eval",
         "Finished episodes are recorded; the same command runs the rest.",
     ),

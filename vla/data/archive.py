@@ -43,7 +43,7 @@ class VideoCodec:
     """
 
     crf: int = 30
-    gop: int = 2
+    gop: int = 3
     preset: int = 8
 
     def __post_init__(self) -> None:

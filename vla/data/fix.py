@@ -174,10 +174,9 @@ def _plan_episode(
         elif finding.kind not in expand_kinds(config.cut):
             continue
         elif finding.kind in _BETWEEN:
-            together[first + 1 : last + 1] = False
+            together[np.add(finding.evidence["steps"], 1)] = False
         else:
-            steps = finding.evidence.get("steps", range(first, last + 1))
-            good[list(steps)] = False
+            good[list(finding.evidence.get("steps", range(first, last + 1)))] = False
         reasons.append(f"{finding.kind} ({finding.message})")
     if not reasons:
         return None

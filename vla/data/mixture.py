@@ -23,6 +23,7 @@ from vla.data.source import EpisodeSource, read_through
 from vla.data.source_view import AdaptedSource
 from vla.data.statistics import MODES, Mode
 from vla.data.store import EpisodeStore
+from vla.data.undescribed import UndescribedSource
 from vla.embodiment import Camera, Embodiment
 from vla.errors import ConfigError, DatasetError, StoreError, UnknownNameError
 from vla.interfaces import TRAIN_SEED
@@ -301,7 +302,7 @@ def damaged_episodes(source: EpisodeSource) -> list[str]:
         return [*damaged_episodes(source.source), *own]
     if isinstance(source, EpisodeStore):
         return damage_lines((d.episode, f"{d.column}: {d.reason}") for d in source.skipped)
-    return list(source.raw.damaged) if isinstance(source, MappedSource) else []
+    return list(source.raw.damaged) if isinstance(source, MappedSource | UndescribedSource) else []
 
 
 def source_format(source: EpisodeSource) -> str:

@@ -204,13 +204,16 @@ class PartWriter:
             for array in self._arrays.values():
                 array.sync()
         size = os.fstat(self._log).st_size
-        written = os.write(self._log, line)
-        if written != len(line):
+        try:
+            written = os.write(self._log, line)
+            if written != len(line):
+                raise StoreError(f"Only {written} of {len(line)} bytes of a commit were written: disk full?")
+            if due:
+                os.fdatasync(self._log)
+                self._synced_at = time.monotonic()
+        except (OSError, StoreError):  # what its caller takes for not stored must not be there
             os.ftruncate(self._log, size)
-            raise StoreError(f"Only {written} of {len(line)} bytes of a commit were written: disk full?")
-        if due:
-            os.fdatasync(self._log)
-            self._synced_at = time.monotonic()
+            raise
         self._count += 1
         self._advance(commit)
 

@@ -19,6 +19,7 @@ import numpy as np
 from vla.control.loop import Tick
 from vla.data.store import EpisodeStore
 from vla.embodiment import Embodiment
+from vla.errors import StoreError, VlaError
 from vla.interfaces import AUX_KEYS
 from vla.robots import Reading
 from vla.types import Episode, Observation, Step
@@ -91,7 +92,9 @@ class EpisodeRecorder:
 class StoreRecorder:
     """Loop hook that commits every episode of a loop to a store, in a thread of its own.
 
-    Use as a context manager around the loop: leaving it commits what was begun, also after an error.
+    Use as a context manager around the loop: leaving it commits what was begun, also after an error. An
+    episode that cannot be written (a full disk) is named by the next tick and tried once more at the end;
+    those before and after it are committed all the same.
 
     Args:
         store: where; nobody else appends through this handle meanwhile.
@@ -102,6 +105,7 @@ class StoreRecorder:
 
     Raises:
         IncompatibleError: the store holds another arm of this name.
+        StoreError: of a tick or of closing: an episode could not be written.
     """
 
     def __init__(
@@ -119,7 +123,8 @@ class StoreRecorder:
         self._last: Episode | None = None  # ended, not yet committed
         self._segment = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
-        self._pending: list[Future[int]] = []
+        self._pending: list[tuple[Episode, Future[int]]] = []
+        self._failed: list[tuple[Episode, BaseException]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +136,7 @@ class StoreRecorder:
         self._provenance |= scene_facts(reading.info)
 
     def ticked(self, tick: Tick) -> None:
+        self._check()
         if tick.chunk is None:
             if self._end() and self._tell is not None and self._last is not None:
                 self._tell(f"recorded {_outcome(self._last)}; {' or '.join(VERDICTS)} judges it.")
@@ -169,13 +175,28 @@ class StoreRecorder:
         return ended
 
     def close(self) -> None:
-        """Commit what was begun and wait until all is on disk; raises what went wrong there."""
+        """Commit what was begun and wait until all is on disk; what failed before is tried once more.
+
+        Raises:
+            StoreError: episodes that are not in the store, each with the reason; all others are.
+        """
         self._end()
         self._commit()
         self._thread.shutdown()
-        pending, self._pending = self._pending, []
-        for future in pending:
-            future.result()
+        self._collect()
+        failed, self._failed = self._failed, []
+        lost: list[tuple[Episode, BaseException]] = []
+        for episode, _ in failed:
+            try:
+                self._store.append(episode)
+            except (OSError, VlaError) as error:
+                lost.append((episode, error))
+        if lost:
+            lines = "".join(f"\n  - {_outcome(episode)}: {error}" for episode, error in lost)
+            raise StoreError(
+                f"{self._store.path} lacks {len(lost)} recorded episodes that could not be written:{lines}\n"
+                f"The {len(self._store)} in it are whole. Make room there, or record to another path."
+            ) from lost[0][1]
 
     def _end(self) -> bool:
         """Whether an episode was under way; it is over now, and committed unless a person may judge it."""
@@ -188,8 +209,29 @@ class StoreRecorder:
 
     def _commit(self) -> None:
         if self._last is not None:
-            self._pending.append(self._thread.submit(self._store.append, self._last))
+            self._pending.append((self._last, self._thread.submit(self._store.append, self._last)))
         self._last = None
+
+    def _check(self) -> None:
+        """Raise for an episode whose writing has failed since the last check: going on would lose more."""
+        known = len(self._failed)
+        self._collect()
+        if self._failed[known:]:
+            episode, error = self._failed[known]
+            raise StoreError(
+                f"Recording stops: {_outcome(episode)} could not be written to {self._store.path}: {error}. "
+                "It is tried once more as the run ends; what was committed before is whole."
+            ) from error
+
+    def _collect(self) -> None:
+        """Sort out what the thread is done with."""
+        waiting = []
+        for episode, future in self._pending:
+            if not future.done():
+                waiting.append((episode, future))
+            elif (error := future.exception()) is not None:
+                self._failed.append((episode, error))
+        self._pending = waiting
 
 
 def _known(info: Mapping[str, Any]) -> bool | None:

@@ -1,21 +1,20 @@
 """Stores that are read over the network: ranges of objects through fsspec, fetched many at a time.
 
 Small objects (metadata, low-dimensional shards) are fetched whole and kept, up to a limit; frames are
-fetched by the batch, in one concurrent call. Nothing is ever written to an object store.
+fetched by the batch, in one concurrent call. Nothing is ever written to an object store. Other formats are
+fetched whole (``vla.data.remote_copy``).
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from vla.data.shards import INDEX_BYTES, crc32c, parse_index
-from vla.errors import MissingExtraError, StoreError
-from vla.files import read_json, write_json
+from vla.data.shards import INDEX_BYTES, parse_index
+from vla.errors import MissingExtraError, StoreError, VlaError
 
 #: A file's path, a byte offset in it, and how many bytes from there on.
 Span = tuple[str, int, int]
@@ -104,7 +103,8 @@ class RemoteFiles:
     def fetch(self, paths: Sequence[str]) -> set[str]:
         """Get whole objects in one concurrent call and keep them; which of them there are."""
         missing = [path for path in dict.fromkeys(paths) if path not in self._kept]
-        found = self._connect()[0].cat(missing, on_error="return") if missing else {}
+        with speaking_of(self.url):
+            found = self._connect()[0].cat(missing, on_error="return") if missing else {}
         for path, data in found.items():
             if isinstance(data, (FileNotFoundError, KeyError, IsADirectoryError)):
                 continue
@@ -122,6 +122,15 @@ class RemoteFiles:
         wanted = list(dict.fromkeys(spans))
         self._ranges = dict(zip(wanted, self._get(wanted), strict=True))
 
+    def total_bytes(self) -> int | None:
+        """Of all objects below the URL; None where the server does not list them."""
+        system, root = self._connect()
+        try:
+            with speaking_of(self.url):
+                return int(system.du(root))
+        except (StoreError, NotImplementedError, FileNotFoundError):
+            return None
+
     def close(self) -> None:
         self._reset()
 
@@ -136,12 +145,18 @@ class RemoteFiles:
         ]
         paths, starts, sizes = zip(*new, *spans, strict=True)
         ends = [start + size for start, size in zip(starts, sizes, strict=True)]
-        got = system.cat_ranges(list(paths), list(starts), ends, on_error="return")
-        for path, data in zip(paths, got, strict=True):
+        with speaking_of(self.url):
+            got = system.cat_ranges(list(paths), list(starts), ends, on_error="return")
+        for path, size, data in zip(paths, sizes, got, strict=True):
             if isinstance(data, FileNotFoundError):
                 raise StoreError(f"The shard {path} is missing.") from data
             if isinstance(data, BaseException):
                 raise StoreError(f"{path} cannot be read: {data!r}.") from data
+            if len(data) > size:
+                raise StoreError(
+                    f"{path}: asked for {size} bytes, the server sent {len(data)}. It does not serve ranges: "
+                    "use one that does (S3, nginx, ...), or fetch the store and read it from there."
+                )
         for (path, _, _), data in zip(new, got, strict=False):
             self._check_index(path, bytes(data))
         return [bytes(data) for data in got[len(new) :]]
@@ -156,7 +171,7 @@ class RemoteFiles:
         if self._system is None or self._pid != os.getpid():
             forked = self._system is not None
             self._reset()
-            self._system = _file_system(self.url, fresh=forked)
+            self._system = file_system(self.url, fresh=forked)
         return self._system
 
     def _reset(self) -> None:
@@ -167,93 +182,32 @@ class RemoteFiles:
         self._checked: set[str] = set()  # shards whose index is sound
 
 
-def local_copy(url: str) -> Path:
-    """What lies at a URL, fetched into ``~/.cache/vla/remote`` (``VLA_CACHE``) unless it is there already.
+@contextmanager
+def speaking_of(url: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a :class:`StoreError` that names the URL.
 
-    A file counts as there if its size and what else the object store says of its content are as they were
-    when it was fetched: entity tag, checksum, version, or else the time of its last change. What has gone
-    from the URL since it was fetched is removed; files of other origin (a description written beside the
-    data) stay. A server that states nothing but sizes hides changes that keep the size.
+    Drivers raise what their libraries do (botocore without credentials, aiohttp on a broken answer), of
+    which OSError is only one: the one place where everything is caught.
+    """
+    try:
+        yield
+    except VlaError:
+        raise
+    except Exception as error:
+        raise StoreError(f"{url} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def file_system(url: str, *, fresh: bool = False) -> tuple[Any, str]:
+    """The file system of fsspec that a URL names, and the path in it.
+
+    Args:
+        url: such as ``s3://bucket/demos``.
+        fresh: make one that no other part of this process uses (after a fork).
 
     Raises:
-        StoreError: there is nothing, or it cannot be fetched.
+        MissingExtraError: fsspec is not installed.
+        StoreError: fsspec does not know the protocol, or lacks the package for it.
     """
-    system, root = _file_system(url, fresh=False)
-    system.invalidate_cache()  # listings that another call has left
-    try:
-        listed = {name: _state(facts) for name, facts in system.find(root, detail=True).items()}
-    except OSError as error:
-        raise StoreError(f"{url} cannot be listed: {error!r}.") from error
-    if not listed:
-        raise StoreError(f"There is nothing at {url}.")
-    cache = Path(os.environ.get("VLA_CACHE", "~/.cache/vla")).expanduser() / "remote"
-    name = url.rstrip("/").rsplit("/", 1)[-1]
-    target = cache / f"{crc32c(url.encode()):08x}" / name  # keeps the name: formats are told by suffixes
-    notes = target.with_name(f"{name}.fetched.json")
-    fetched = _read_notes(notes)
-    wanted = {"." if path == root else os.path.relpath(path, root): path for path in listed}
-    _remove(target, [inside for inside in fetched if inside not in wanted])
-    there = {inside: state for inside, state in fetched.items() if inside in wanted}
-    try:
-        for inside, path in wanted.items():
-            if there.get(inside) != listed[path] or not (target / inside).is_file():
-                there.pop(inside, None)
-                _fetch(system, path, target / inside)
-                there[inside] = listed[path]
-    finally:
-        if there != fetched:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(notes, there)
-    return target
-
-
-def _state(facts: Mapping[str, Any]) -> list[str]:
-    """What an object store says of a file, as far as it tells one content from another."""
-    named = {re.sub("[_-]", "", key).lower(): str(value) for key, value in facts.items() if value}
-    said = [key for key in _CONTENT if key in named] or [key for key in _TIMES if key in named]
-    return [str(facts.get("size")), *(f"{key}={named[key]}" for key in said)]
-
-
-#: What file systems of fsspec call them, without case, ``_`` and ``-``.
-_CONTENT = (
-    "etag", "md5", "md5hash", "contentmd5", "sha256", "crc32c", "checksum", "generation", "versionid",
-    "blobid", "oid",
-)  # fmt: skip
-_TIMES = ("lastmodified", "updated", "modified", "mtime", "lastcommit", "created")
-
-
-def _fetch(system: Any, path: str, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        system.get_file(path, str(part))
-        part.replace(file)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be fetched: {error!r}.") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _remove(target: Path, gone: Iterable[str]) -> None:
-    """Files that were fetched and are no longer at the URL, and the folders that they leave empty."""
-    for inside in gone:
-        file = target / inside
-        file.unlink(missing_ok=True)
-        for folder in file.parents:
-            if folder == target.parent or not folder.is_dir() or any(folder.iterdir()):
-                break
-            folder.rmdir()
-
-
-def _read_notes(path: Path) -> dict[str, Any]:
-    """What was fetched: file -> its state; none where the notes are missing or damaged."""
-    try:
-        return read_json(path, StoreError, "") if path.exists() else {}
-    except StoreError:
-        return {}
-
-
-def _file_system(url: str, *, fresh: bool) -> tuple[Any, str]:
     try:
         import fsspec
         from fsspec.core import url_to_fs

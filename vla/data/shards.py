@@ -223,11 +223,16 @@ class ArrayWriter:
         first, last = start // self.layout.chunk_bytes, (stop - 1) // self.layout.chunk_bytes
         if self._present[first : last + 1].all():
             return
+        before = self._present.copy()
         self._present[first : last + 1] = True
         end = HEADER_BYTES + (last + 1) * self.layout.chunk_bytes
-        if os.fstat(self._fd).st_size < end:
-            os.ftruncate(self._fd, end)
-        os.pwrite(self._fd, self._index(), 0)
+        try:
+            if os.fstat(self._fd).st_size < end:
+                os.ftruncate(self._fd, end)
+            os.pwrite(self._fd, self._index(), 0)
+        except OSError:  # the file does not list them: the next write must
+            self._present = before
+            raise
 
     def _index(self) -> bytes:
         entries = np.full((CHUNKS_PER_SHARD, 2), _MISSING, "<u8")

@@ -89,7 +89,7 @@ def compute_statistics(stores: EpisodeSource | Sequence[EpisodeSource]) -> dict[
 
 
 def _blocks(stores: Sequence[EpisodeSource], embodiment: str, column: str) -> list[np.ndarray]:
-    """The rows of a column, float32, some episodes at a time."""
+    """All rows of a column, float32, in blocks of some episodes."""
     blocks = []
     for store in stores:
         mine = [info.index for info in store.episodes if info.embodiment == embodiment]

@@ -27,7 +27,7 @@ class Archive(Demonstrations):
 
     out: Path
     crf: int = 30
-    gop: int = 2
+    gop: int = 3
     preset: int = 8
 
 

@@ -32,11 +32,12 @@ class Check(Demonstrations):
 def run_check(argv: Sequence[str]) -> int:
     flags = parse(Check, "data check", argv)
     from vla.data.check import CheckConfig, check
+    from vla.data.store import EpisodeStore
     from vla.files import write_json
     from vla.report.data_page import write_check_page
-    from vla.text import text_table
+    from vla.text import text_table, wrapped
 
-    source = flags.open(tolerate_damage=True)
+    source = flags.open_to_look(tolerate_damage=True)
     report = check(source, CheckConfig(frames=flags.frames), progress=sys.stderr.isatty())
     if report.findings:
         rows = [[*row[:4], row[4] if len(row[4]) < 120 else row[4][:117] + "..."] for row in report.rows()]
@@ -51,8 +52,11 @@ def run_check(argv: Sequence[str]) -> int:
         f"{flags.path}: {report.num_episodes} episodes, {report.num_steps} steps, looked at "
         f"{report.num_frames_read} of {pictures} pictures: {said}"
     )
+    if report.left_out:
+        print(wrapped(f"not looked for: {', '.join(report.left_out)} (they take knowing what columns mean)"))
     if flags.frames == "sampled" and report.num_frames_read < pictures:
-        print("--frames all looks at every picture; 'vla data verify' reads every byte of an episode store")
+        more = "; 'vla data verify' reads every byte" if isinstance(source, EpisodeStore) else ""
+        print(f"--frames all looks at every picture{more}")
     if flags.json is not None:
         write_json(flags.json, report.to_json())
         print(f"findings: {flags.json}")

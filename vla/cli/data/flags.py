@@ -36,3 +36,19 @@ class Demonstrations:
             skip_damaged=skip_damaged,
             tolerate_damage=tolerate_damage,
         )
+
+    def open_to_look(self, *, tolerate_damage: bool = False) -> EpisodeSource:
+        """As ``vla.data.readers.open_to_look`` does, saying so where columns have no meaning yet."""
+        import sys
+
+        from vla.data.readers import open_to_look
+        from vla.data.undescribed import UndescribedSource
+
+        source = open_to_look(self.path, self.description, tolerate_damage=tolerate_damage)
+        if isinstance(source, UndescribedSource):
+            print(
+                f"{self.path}: nobody says what the columns mean; they are shown as they are stored. "
+                f"'vla data solve {self.path}' finds out what it can.",
+                file=sys.stderr,
+            )
+        return source

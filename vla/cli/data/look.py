@@ -36,7 +36,7 @@ class Verify:
 def run_info(argv: Sequence[str]) -> int:
     from vla.data.summary import describe
 
-    source = parse(Info, "data info", argv).open()
+    source = parse(Info, "data info", argv).open_to_look()
     rows = describe(source)
     source.close()
     width = max(len(name) for name, _ in rows)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 from vla.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from vla.data.source import EpisodeSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +32,19 @@ class View(Demonstrations):
 
 def run_view(argv: Sequence[str]) -> int:
     flags = parse(View, "data view", argv)
+    numbers = _numbers(flags.episode)
+    source = flags.open_to_look()
+    try:
+        _write(flags, source, numbers)
+    finally:
+        source.close()
+    return 0
+
+
+def _write(flags: View, source: EpisodeSource, numbers: list[int]) -> None:
     from vla.report.data_view import write_episode_page
     from vla.report.recording import write_recording
 
-    numbers = _numbers(flags.episode)
-    source = flags.open()
     for number in numbers:
         if not 0 <= number < len(source):
             raise DatasetError(f"{flags.path} has the episodes 0 to {len(source) - 1}, not {number}.")
@@ -40,15 +52,13 @@ def run_view(argv: Sequence[str]) -> int:
         if len(numbers) > 1 or flags.out is not None:
             raise ConfigError("--rerun writes one recording of one episode, and no page beside it.")
         print(f"recording: {write_recording(source, numbers[0], flags.rerun)}")
-        return 0
+        return
     for number in numbers:
         path = Path(f"episode_{number}.html")
         if flags.out is not None:
             path = flags.out if len(numbers) == 1 else flags.out / path
         path.parent.mkdir(parents=True, exist_ok=True)
         print(f"page: {write_episode_page(source, number, path)} ({path.stat().st_size / 1e3:.0f} kB)")
-    source.close()
-    return 0
 
 
 def _numbers(text: str) -> list[int]:

@@ -25,7 +25,9 @@ from vla.data.check.pictures import check_pictures
 from vla.data.check.sentences import Sentences
 from vla.data.check.signals import Signals, Typical, learn_typical, read_signals
 from vla.data.check.whole import Population
+from vla.data.mixture import damaged_episodes
 from vla.data.source import EpisodeSource
+from vla.data.undescribed import NEEDS_MEANING, UndescribedSource
 
 __all__ = [
     "GROUPS",
@@ -57,7 +59,9 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
     }
     agreements = {name: Agreement(arm=source.embodiments[name], config=config) for name in usual}
     edges = {name: Edges(arm=source.embodiments[name], config=config) for name in usual}
-    sentences, found, num_frames = Sentences(), [], 0
+    sentences, num_frames = Sentences(), 0
+    left_out = NEEDS_MEANING if isinstance(source, UndescribedSource) else {}
+    found = [Finding(kind="missing", message=line) for line in damaged_episodes(source)]
     for info in tqdm(source.episodes, desc="checking", unit="episode", disable=not progress):
         found += sentences.check(info.index, info.instruction)
         signals, damage = read_signals(source, info.index)
@@ -82,7 +86,8 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
         num_episodes=len(source.episodes),
         num_steps=sum(info.length for info in source.episodes),
         num_frames_read=num_frames,
-        findings=tuple(found),
+        findings=tuple(finding for finding in found if finding.kind not in left_out),
+        left_out=left_out,
     )
 
 

@@ -28,6 +28,10 @@ _CUT = "vla data fix --cut {}"
 #: Every kind that ``check`` can report. error: training on it fails or learns something wrong; warning: it
 #: costs success or is a likely fault; note: worth knowing.
 KINDS: Mapping[str, Kind] = {
+    "missing": Kind(
+        "error", "an episode or file cannot be opened: it is missing or cut short",
+        "fetch it again; vla data fix and vla data import --skip-damaged leave it out",
+    ),
     "unreadable": Kind("error", "a column or a camera cannot be read", _DROP.format("damaged")),
     "ragged": Kind("error", "a column or camera has another number of steps", _DROP.format("damaged")),
     "not_finite": Kind("error", "NaN or infinity among the numbers", "vla data fix --cut not_finite"),
@@ -126,11 +130,12 @@ class Finding:
         kind: see :data:`KINDS`.
         message: for people.
         episode: its number; None where all episodes of an embodiment are meant.
-        first, last: steps concerned, both included; None where it is the whole episode.
+        first, last: first and last step concerned, both included; None where it is the whole episode.
         where: camera (``front``) or field and entry (``state/tcp_position[0]``), empty where neither.
         value: what was measured.
         threshold: what it was compared with.
-        evidence: JSON-able facts behind it.
+        evidence: JSON-able facts behind it. ``steps``: those concerned, where not all from first to last are;
+            of what lies between two steps (a jump, a gap in time), the earlier one.
     """
 
     kind: str
@@ -154,7 +159,8 @@ class Finding:
     @property
     def place(self) -> str:
         """``episode 3, steps 4-9, front``."""
-        parts = ["all episodes" if self.episode is None else f"episode {self.episode}"]
+        whole = "the data set" if self.kind == "missing" else "all episodes"
+        parts = [whole if self.episode is None else f"episode {self.episode}"]
         if self.first is not None:
             parts.append(
                 f"step {self.first}" if self.first == self.last else f"steps {self.first}-{self.last}"
@@ -167,13 +173,17 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All findings, the gravest kinds first, and how much was looked at."""
+    """All findings, the gravest kinds first, and how much was looked at.
+
+    ``left_out``: kinds that were not looked for, and what would have to be known for that.
+    """
 
     path: str
     num_episodes: int
     num_steps: int
     num_frames_read: int
     findings: tuple[Finding, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kinds(self) -> dict[str, list[Finding]]:
@@ -207,6 +217,7 @@ class Report:
             "num_episodes": self.num_episodes,
             "num_steps": self.num_steps,
             "num_frames_read": self.num_frames_read,
+            "left_out": dict(self.left_out),
             "counts": dict(Counter(f.severity for f in self.findings)),
             "findings": [f.to_json() for f in self.findings],
         }

@@ -36,6 +36,7 @@ def check_time(s: Signals, config: CheckConfig) -> list[Finding]:
                 value=float(gaps[back[0]]),
                 threshold=0.0,
                 message=f"{len(back)} of {len(gaps)} steps do not go forward in time",
+                evidence={"steps": back.tolist()},
             )
         )
     usual = float(np.median(gaps))
@@ -53,6 +54,7 @@ def check_time(s: Signals, config: CheckConfig) -> list[Finding]:
                 value=float(gaps[at]),
                 threshold=config.gap_factor * usual,
                 message=f"{gaps[at]:.3f} s between two steps that are usually {usual:.3f} s apart",
+                evidence={"steps": [int(at)]},
             )
         )
     if abs(usual / period - 1) > config.rate_tolerance:
@@ -90,6 +92,7 @@ def check_jumps(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding
                 threshold=limit,
                 message=f"{moved[worst]:.4g} {member.unit} from step {worst} to {worst + 1}; 99 % of steps "
                 f"stay below {usual.step_q99[member.name]:.4g}",
+                evidence={"steps": far.tolist()},
             )
         )
     return found
@@ -121,6 +124,7 @@ def check_values(s: Signals, usual: Typical, config: CheckConfig) -> list[Findin
                         threshold=float(high[i] if values[worst, i] > high[i] else low[i]),
                         message=f"{values[worst, i]:.4g} at step {worst}, declared {low[i]:g} to {high[i]:g} "
                         f"({len(outside)} of {len(s)} steps)",
+                        evidence={"steps": outside.tolist()},
                     )
                 )
             odd = np.flatnonzero(away[:, i] > limit[i])
@@ -137,6 +141,7 @@ def check_values(s: Signals, usual: Typical, config: CheckConfig) -> list[Findin
                         threshold=float(limit[i]),
                         message=f"{values[worst, i]:.4g} at step {worst}; 98 % of all lie in "
                         f"{usual.low[column][i]:.4g} to {usual.high[column][i]:.4g}",
+                        evidence={"steps": odd.tolist()},
                     )
                 )
     return found

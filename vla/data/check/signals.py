@@ -71,6 +71,7 @@ def read_signals(source: EpisodeSource, index: int) -> tuple[Signals | None, lis
                     where=entry,
                     value=float(len(bad)),
                     message=f"{len(bad)} numbers are NaN or infinite",
+                    evidence={"steps": np.unique(steps).tolist()},
                 )
             )
         values[name] = column

@@ -15,10 +15,11 @@ from typing import cast
 from vla.data.description import DatasetDescription, description_path
 from vla.data.mapped import MappedSource
 from vla.data.readers.known import known_description
-from vla.data.remote import RemoteFiles, is_url, local_copy
+from vla.data.remote import RemoteFiles, is_url
+from vla.data.remote_copy import local_copy
 from vla.data.source import EpisodeSource, RawDataset
 from vla.data.store import EpisodeStore
-from vla.errors import DatasetError
+from vla.errors import DatasetError, UndescribedError
 
 #: Modules with ``recognise(path) -> bool`` (cheap, looks at files, never raises on foreign data) and
 #: ``open_raw(path, *, skip_damaged) -> RawDataset``; the first that recognises a path reads it.
@@ -66,11 +67,12 @@ def open_source(
 
     Args:
         path: a directory or file, or a URL that fsspec knows (``s3://...``). Our own store is read where it
-            is, range by range; other formats are fetched once, see :func:`~vla.data.remote.local_copy`.
+            is, range by range; other formats are fetched once, see :func:`~vla.data.remote_copy.local_copy`.
         description: what its columns mean; None: the file beside the data
             (``vla.data.description.description_path``), else what is known of this layout.
-        tolerate_damage: open what can be read, for checks and repairs: parts of a store that are damaged
-            are left out, instructions may be empty and numbers may not be finite.
+        tolerate_damage: open what can be read, for checks and repairs: what is damaged or missing is left
+            out and named (``vla.data.mixture.damaged_episodes``), instructions may be empty and numbers may
+            not be finite.
         instruction: said of every episode of a foreign format that has none of its own.
         skip_damaged: leave damaged episodes out; see :func:`open_raw` and :meth:`EpisodeStore.open`.
 
@@ -82,11 +84,28 @@ def open_source(
             raise DatasetError(f"{path} is our own store and carries its embodiments: give no description.")
         return EpisodeStore.open(path, tolerate_damage=tolerate_damage, skip_damaged=skip_damaged)
     path = local_copy(str(path)) if is_url(path) else Path(path)
-    raw = open_raw(path, skip_damaged=skip_damaged)
+    raw = open_raw(path, skip_damaged=skip_damaged or tolerate_damage)
     meaning = _description(raw, path, description)
     if instruction:
         meaning = replace(meaning, instruction=instruction)
     return MappedSource(raw, meaning, tolerate_damage=tolerate_damage)
+
+
+def open_to_look(
+    path: str | Path,
+    description: str | Path | DatasetDescription | None = None,
+    *,
+    tolerate_damage: bool = False,
+) -> EpisodeSource:
+    """As :func:`open_source`; where nobody says what the columns mean, they are shown as they are stored
+    (:class:`~vla.data.undescribed.UndescribedSource`)."""
+    try:
+        return open_source(path, description, tolerate_damage=tolerate_damage)
+    except UndescribedError:
+        from vla.data.undescribed import UndescribedSource
+
+        path = local_copy(str(path)) if is_url(path) else Path(path)
+        return UndescribedSource(open_raw(path, skip_damaged=tolerate_damage))
 
 
 def _description(
@@ -100,7 +119,7 @@ def _description(
     known = known_description(raw)
     if known is None:
         columns = ", ".join(f"{c.name} [{c.size}]" for c in raw.columns.values())
-        raise DatasetError(
+        raise UndescribedError(
             f"{path} ({raw.format}) has the columns {columns}, and nothing says what they mean. "
             f"'vla data solve {path} --write' finds out what it can and writes {beside}; or write that file."
         )

@@ -166,7 +166,7 @@ def _check_entries(layout: Layout) -> None:
         raise DatasetError(
             f"{len(missing)} of {len(files)} files of {layout.root} are missing (of {layout.version}, as "
             f"meta/info.json says):{shown}{more}\nFetch them (Git LFS?), or leave their episodes out "
-            "(skip_damaged, --skip-damaged)."
+            "(vla data import --skip-damaged, skip_damaged of a recipe's source)."
         )
 
 

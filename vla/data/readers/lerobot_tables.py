@@ -21,7 +21,10 @@ from vla.errors import DatasetError, MissingExtraError
 MAX_BYTES = 96 * 2**20  # of columns kept
 _BLOCK_ROWS = 8192  # of numbers read at once: a row group is often one short episode
 _MAX_OPEN_FILES = 8
-AGAIN = "Fetch or export it again, or leave what is damaged out (skip_damaged, --skip-damaged)."
+AGAIN = (
+    "Fetch or export it again, or leave what is damaged out: vla data import --skip-damaged, or skip_damaged "
+    "of a recipe's source."
+)
 
 
 class Tables:

@@ -20,7 +20,7 @@ from vla.errors import DatasetError
 
 HEADER, FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
-_FETCH_AGAIN = "Fetch the file again, or skip what is damaged (--skip-damaged)."
+_FETCH_AGAIN = "Fetch the file again, or skip what is damaged (vla data import --skip-damaged)."
 
 #: Values of one feature: bytes, float32 or int64.
 Values = list[memoryview] | np.ndarray

@@ -57,7 +57,7 @@ class Eval:
     quiet: bool = False
 
 
-def run(argv: Sequence[str]) -> int:
+def run_judge(argv: Sequence[str]) -> int:
     flags = parse(Eval, "eval", argv)
     from vla.eval.evaluate import evaluate
     from vla.eval.grid import EvalConfig

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from typing import Any, cast
 
-from vla.errors import UnknownNameError
+from vla.errors import ConfigError, UnknownNameError
 from vla.interfaces import Suite
 
 SUITES = "vla.suites"
@@ -30,9 +31,21 @@ def load(group: str, name: str, kind: str) -> Any:
     raise UnknownNameError(kind, name, names(group))
 
 
-def suite(name: str) -> Suite:
-    """The registered suite of that name."""
-    return cast(Suite, load(SUITES, name, "suite")())
+def suite(name: str, *, season: int | str | None = None) -> Suite:
+    """The registered suite of that name; ``tabletop@7`` is season 7 of it, as is ``season=7``.
+
+    Raises:
+        ConfigError: two seasons are named, or the suite has none.
+    """
+    base, at, named = name.partition("@")
+    if at and season is not None:
+        raise ConfigError(f"The suite {name!r} names its season: leave out season={season!r}.")
+    factory, season = load(SUITES, base, "suite"), named if at else season
+    if season is None:
+        return cast(Suite, factory())
+    if "season" not in signature(factory).parameters:
+        raise ConfigError(f"The suite {base!r} has no seasons: leave out {season!r}.")
+    return cast(Suite, factory(season=season))
 
 
 def policy_factory(name: str) -> Any:

@@ -182,6 +182,24 @@ XARM7_DH = [
     (0, H, 0),
     (0.076, -H, 0.097),
 ]
+IIWA14_DH = [
+    (0, 0, 0.36),
+    (0, -H, 0),
+    (0, H, 0.42),
+    (0, H, 0),
+    (0, -H, 0.40),
+    (0, -H, 0),
+    (0, H, 0.081),
+]
+GEN3_DH = [  # (a, alpha, d), thetas q1, q2 + pi ... q7 + pi, after half a turn about x
+    (0, H, -0.28481),
+    (0, H, -0.01175),
+    (0, H, -0.42076),
+    (0, H, -0.01275),
+    (0, H, -0.31436),
+    (0, H, 0),
+    (0, PI, -0.16746),
+]
 UR5E_DH = [(0, H, 0.1625), (-0.425, 0, 0), (-0.3922, 0, 0), (0, H, 0.1333), (0, -H, 0.0997), (0, 0, 0.0996)]
 
 
@@ -205,6 +223,21 @@ def test_panda_and_xarm7_link_frames_follow_their_dh_tables(seed: int) -> None:
     q = np.random.default_rng(seed).uniform(-1.0, 1.0, 7)
     assert np.allclose(_body_pose(load_arm("panda"), "link7", q), _modified_dh(PANDA_DH, q), atol=1e-6)
     assert np.allclose(_body_pose(load_arm("xarm7"), "link7", q), _modified_dh(XARM7_DH, q), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_iiwa_wrist_lies_where_its_dh_table_has_it(seed: int) -> None:
+    q = np.random.default_rng(seed).uniform(-1.5, 1.5, 7)
+    wrist = _body_pose(load_arm("iiwa14"), "link7", q)[:3, 3]
+    assert np.allclose(wrist, _modified_dh(IIWA14_DH, q)[:3, 3], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gen3_flange_lies_where_its_dh_table_has_it(seed: int) -> None:
+    q = np.random.default_rng(seed).uniform(-1.5, 1.5, 7)
+    flange = _body_pose(load_arm("gen3"), "bracelet_link", q) @ np.array([0.0, 0.0, -0.0615250, 1.0])
+    chain = np.diag([1.0, -1.0, -1.0, 1.0]) @ _standard_dh(GEN3_DH, q + np.array([0.0, *[PI] * 6]))
+    assert np.allclose(flange, chain[:, 3], atol=5e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -255,6 +288,16 @@ PUBLISHED = {  # link masses from the base on (kg), joint limits (rad), torque l
         (0.88556, 2.382, 1.869, 1.6383, 1.7269, 1.3203, 1.325, 0.17),
         (FULL, (-2.059, 2.0944), FULL, (-0.19198, 3.927), FULL, (-1.69297, PI), FULL),
         (50, 50, 30, 30, 30, 20, 20),
+    ),
+    "gen3": (
+        (1.697, 1.3773, 1.1636, 1.1636, 0.9302, 0.6781, 0.6781, 0.5),
+        (FULL, (-2.24, 2.24), FULL, (-2.57, 2.57), FULL, (-2.09, 2.09), FULL),
+        (39, 39, 39, 39, 9, 9, 9),
+    ),
+    "iiwa14": (
+        (5.0, 5.76, 6.35, 3.5, 3.5, 3.5, 1.8, 1.2),
+        (*((-2.96706, 2.96706), (-2.0944, 2.0944)) * 3, (-3.05433, 3.05433)),
+        (320, 320, 176, 176, 110, 40, 40),
     ),
     "so101": (
         (0.147, 0.100006, 0.103, 0.104, 0.079, 0.087),
@@ -373,7 +416,7 @@ def test_gripper_closes_and_opens_fully_within_half_a_second(arm: ArmModel) -> N
 
 
 def test_fingers_of_linkage_grippers_stay_parallel_and_symmetric() -> None:
-    for name in ("ur5e", "xarm7"):
+    for name in ("ur5e", "xarm7", "gen3"):
         cell = Cell(load_arm(name))
         cell.wait(0.1, 0.5 * cell.arm.gripper_closed_ctrl)
         (left, _), (right, _) = (cell.arm.pad_geoms[0], cell.arm.pad_geoms[1])

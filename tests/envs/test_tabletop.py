@@ -43,8 +43,11 @@ def expert(env: TabletopEnv):
     return lambda obs: policy.act([observation_from_gym(obs, env.embodiment)])[0].actions[0]
 
 
-@pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("task", TASKS)
+#: Every task with two arms, every arm with four tasks or more; ``scripts/study_experts.py`` does all.
+CELLS = [(t, a) for i, t in enumerate(TASKS) for j, a in enumerate(ARMS) if (i + j) % 3 == 0]
+
+
+@pytest.mark.parametrize(("task", "arm"), CELLS)
 def test_expert_passes_and_doing_nothing_or_anything_fails(task: str, arm: str) -> None:
     env = make(task, arm)
     rng = np.random.default_rng(0)

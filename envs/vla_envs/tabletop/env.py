@@ -23,6 +23,7 @@ from vla_envs.tabletop.gym_spaces import observation_space, reset_options
 from vla_envs.tabletop.instructions import phrase
 from vla_envs.tabletop.names import COLORS
 from vla_envs.tabletop.scene import ARM_PREFIX, TABLE_RGBA, TIMESTEP_S, compose
+from vla_envs.tabletop.seasons import Season
 from vla_envs.tabletop.tasks import Goal, Layout, Placement, make_task
 from vla_envs.tabletop.tasks.matching import match_goal, plain_sentence
 from vla_envs.tabletop.world import World
@@ -44,6 +45,7 @@ class TabletopEnv(gymnasium.Env):
         image_size: pixels per side of both cameras.
         render: False leaves ``images`` empty, for experts and physics studies.
         detailed: use the menagerie model of the arm instead of ours.
+        season: layouts, colours, objects and wordings of this season; None: the public ones.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": int(CONTROL_HZ)}  # noqa: RUF012
@@ -56,15 +58,18 @@ class TabletopEnv(gymnasium.Env):
         image_size: int = 64,
         render: bool = True,
         detailed: bool = False,
+        season: Season | None = None,
         render_mode: Literal["rgb_array"] | None = None,
     ) -> None:
         self.task = make_task(task)
         self.arm: ArmModel = load_arm(embodiment, detailed=detailed)
         self.render_mode = render_mode
         self.max_steps = self.task.max_steps
-        pool = self.task.pool(self.arm)
+        self.season = season
+        self._public_pool = self.task.pool(self.arm)
+        pool = self._public_pool if season is None else season.reshape(self._public_pool)
         self.model = compose(self.arm, pool)
-        self._fingerprint = _fingerprint(self.model, self.max_steps)
+        self._fingerprint = _fingerprint(self.model, self.max_steps, season)
         self.data = mujoco.MjData(self.model)
         self.world = World(self.model, self.data, self.arm, pool)
         self.embodiment: Embodiment = tabletop_embodiment(self.arm, image_size)
@@ -114,14 +119,15 @@ class TabletopEnv(gymnasium.Env):
             raise EnvError(f"Scene {seed} of {self.task.name!r} admits one goal only: nothing to swap to.")
         swapped = others[int(rng.integers(len(others)))]
         asked = swapped if variant == "swapped" else base
-        self._set_goal(asked, np.random.default_rng([seed, 1]), wording)
+        self._set_goal(asked, self._generator(seed, 1), wording)
         self._others = [goal for goal in goals if goal != asked]
         self._things = labels.name_things(self.task, goals)
-        words = np.random.default_rng([seed, 2])
+        words = self._generator(seed, 2)
         self._first_other = int(words.integers(len(self._others)))
-        others = [_phrase(goal, words, wording) for goal in self._others]
+        others = [self._phrase(goal, words, wording) for goal in self._others]
         self._start_pose(rng)
-        info = {"other_instructions": others, "things": list(self._things), **self._info(clipped=0)}
+        season = {} if self.season is None else {"season": str(self.season)}
+        info = {**season, "other_instructions": others, "things": list(self._things), **self._info(clipped=0)}
         return self._observe(), info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -166,7 +172,7 @@ class TabletopEnv(gymnasium.Env):
 
     def draw(self, seed: int) -> np.random.Generator:
         """Only draw the scene of a seed (no start pose, no goal); returns the generator for the rest."""
-        rng = np.random.default_rng([seed, 0])
+        rng = self._generator(seed, 0)
         self._draw_scene(rng)
         mujoco.mj_kinematics(self.model, self.data)
         return rng
@@ -259,9 +265,21 @@ class TabletopEnv(gymnasium.Env):
 
     # --- inside
 
+    def _generator(self, seed: int, stream: int) -> np.random.Generator:
+        if self.season is None:
+            return np.random.default_rng([seed, stream])
+        self.season.check_seed(seed)
+        return self.season.generator(seed, stream)
+
     def _draw_scene(self, rng: np.random.Generator) -> None:
         mujoco.mj_resetData(self.model, self.data)
         self.layout = self.task.layout(rng, self.arm)
+        palette = COLORS
+        if self.season is not None:
+            palette = self.season.colors
+            self.layout = self.season.redraw(
+                self.layout, self._public_pool, list(self.world.pool.values()), rng
+            )
         for i, name in enumerate(self.world.pool):
             placement = self.layout.placements.get(name)
             if placement is None:
@@ -269,7 +287,7 @@ class TabletopEnv(gymnasium.Env):
             else:
                 self.world.place(name, placement.position, placement.yaw)
         for name, color in self.layout.colors.items():
-            shade = np.clip(np.array(COLORS[color]) + rng.uniform(-0.05, 0.05, 3), 0, 1)
+            shade = np.clip(np.array(palette[color]) + rng.uniform(-0.05, 0.05, 3), 0, 1)
             self.world.paint(name, shade.tolist())
         for name, value in self.layout.slides.items():
             self.world.set_slide(name, value)
@@ -324,7 +342,12 @@ class TabletopEnv(gymnasium.Env):
 
     def _set_goal(self, goal: Goal, rng: np.random.Generator, wording: Wording) -> None:
         self.goal = goal
-        self.instruction = _phrase(goal, rng, wording)
+        self.instruction = self._phrase(goal, rng, wording)
+
+    def _phrase(self, goal: Goal, rng: np.random.Generator, wording: Wording) -> str:
+        templates = None if self.season is None else self.season.templates
+        words = (goal.target_words, goal.destination_words)
+        return phrase(goal.verb, *words, rng, wording, goal.prep, templates)
 
     def _goals_now(self) -> list[Goal]:
         return [] if self.layout is None else self.task.goals(self._layout_now(), self.arm)
@@ -399,15 +422,12 @@ class TabletopEnv(gymnasium.Env):
         }
 
 
-def _fingerprint(model: mujoco.MjModel, max_steps: int) -> str:
+def _fingerprint(model: mujoco.MjModel, max_steps: int, season: Season | None) -> str:
     buffer = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
     constants = (CONTROL_HZ, _SUBSTEPS, _RAMP, _RAMP_DONE, _MAX_YAW_RAD, HOLD_STEPS, max_steps)
-    return hashlib.sha256(buffer.tobytes() + repr(constants).encode()).hexdigest()[:16]
-
-
-def _phrase(goal: Goal, rng: np.random.Generator, wording: Wording) -> str:
-    return phrase(goal.verb, goal.target_words, goal.destination_words, rng, wording, goal.prep)
+    which = b"" if season is None else f"season {season}".encode()
+    return hashlib.sha256(buffer.tobytes() + repr(constants).encode() + which).hexdigest()[:16]
 
 
 def make_env(**kwargs: Any) -> TabletopEnv:

@@ -13,7 +13,7 @@ import numpy as np
 
 from vla.errors import VlaError
 from vla.interfaces import Wording
-from vla_envs.tabletop.names import COLORS
+from vla_envs.tabletop.names import ALL_COLORS
 
 TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pick": {
@@ -91,6 +91,114 @@ TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "heldout": ("please push down the {target}", "please press down the {target}"),
     },
+    "clockwise": {
+        "train": (
+            "turn the {target} clockwise",
+            "rotate the {target} clockwise",
+            "twist the {target} clockwise",
+            "please turn the {target} clockwise",
+        ),
+        "heldout": ("please rotate the {target} clockwise", "please twist the {target} clockwise"),
+    },
+    "counterclockwise": {
+        "train": (
+            "turn the {target} counterclockwise",
+            "rotate the {target} counterclockwise",
+            "twist the {target} counterclockwise",
+            "please turn the {target} counterclockwise",
+        ),
+        "heldout": (
+            "please rotate the {target} counterclockwise",
+            "please twist the {target} counterclockwise",
+        ),
+    },
+    "slide_left": {
+        "train": (
+            "slide the {target} to the left",
+            "move the {target} to the left",
+            "push the {target} left",
+            "please move the {target} left",
+        ),
+        "heldout": ("please slide the {target} left", "push the {target} over to the left"),
+    },
+    "slide_right": {
+        "train": (
+            "slide the {target} to the right",
+            "move the {target} to the right",
+            "push the {target} right",
+            "please move the {target} right",
+        ),
+        "heldout": ("please slide the {target} right", "push the {target} over to the right"),
+    },
+    "insert": {
+        "train": (
+            "insert the {target} into the {goal}",
+            "put the {target} in the {goal}",
+            "put the {target} into the {goal}",
+            "please insert the {target} in the {goal}",
+        ),
+        "heldout": (
+            "please put the {target} into the {goal}",
+            "take the {target} and insert it in the {goal}",
+        ),
+    },
+    "left_of": {
+        "train": (
+            "put the {target} to the left of the {goal}",
+            "place the {target} to the left of the {goal}",
+            "move the {target} to the left of the {goal}",
+            "please set the {target} to the left of the {goal}",
+        ),
+        "heldout": (
+            "please place the {target} to the left of the {goal}",
+            "take the {target} and set it to the left of the {goal}",
+        ),
+    },
+    "right_of": {
+        "train": (
+            "put the {target} to the right of the {goal}",
+            "place the {target} to the right of the {goal}",
+            "move the {target} to the right of the {goal}",
+            "please set the {target} to the right of the {goal}",
+        ),
+        "heldout": (
+            "please place the {target} to the right of the {goal}",
+            "take the {target} and set it to the right of the {goal}",
+        ),
+    },
+    "behind": {
+        "train": (
+            "put the {target} behind the {goal}",
+            "place the {target} behind the {goal}",
+            "move the {target} behind the {goal}",
+            "please set the {target} behind the {goal}",
+        ),
+        "heldout": (
+            "please place the {target} behind the {goal}",
+            "take the {target} and set it behind the {goal}",
+        ),
+    },
+    "in_front_of": {
+        "train": (
+            "put the {target} in front of the {goal}",
+            "place the {target} in front of the {goal}",
+            "move the {target} in front of the {goal}",
+            "please set the {target} in front of the {goal}",
+        ),
+        "heldout": (
+            "please place the {target} in front of the {goal}",
+            "take the {target} and set it in front of the {goal}",
+        ),
+    },
+    "unstack": {
+        "train": (
+            "take the {target} off the {goal}",
+            "unstack the {target} from the {goal}",
+            "remove the {target} from the {goal}",
+            "please lift the {target} off the {goal}",
+        ),
+        "heldout": ("please take the {target} off the {goal}", "please remove the {target} from the {goal}"),
+    },
 }
 
 RELATIONS: Mapping[str, tuple[str, ...]] = {
@@ -111,8 +219,19 @@ _KINDS: dict[str, str] = {
     "can": "cylinder",
     "bottle": "bottle",
 }
-_NOUNS = (*_KINDS, "bowl", "plate", "zone", "button", "drawer")
+_NOUNS = (*_KINDS, "bowl", "plate", "zone", "button", "drawer", "dial", "slider", "peg", "socket")
+_PUT = r"\b(put|place|move|set)\b.*"
 _VERBS = (
+    ("clockwise", r"\b(turn|rotate|twist)\b.*\bclockwise\b"),
+    ("counterclockwise", r"\b(turn|rotate|twist)\b.*\bcounterclockwise\b"),
+    ("slide_left", r"\bslider\b.*\bleft\b"),
+    ("slide_right", r"\bslider\b.*\bright\b"),
+    ("insert", r"\binsert\b|\bpeg\b.*\bsocket\b"),
+    ("left_of", _PUT + r"\bleft of\b"),
+    ("right_of", _PUT + r"\bright of\b"),
+    ("behind", _PUT + r"\bbehind\b"),
+    ("in_front_of", _PUT + r"\bin front of\b"),
+    ("unstack", r"\b(unstack|remove)\b|\b(take|lift|pick|grab)\b.*\boff\b"),
     ("knock", r"\b(knock|tip)\b"),
     ("stack", r"\bstack\b|\bon top of\b"),
     ("open", r"\bopen\b"),
@@ -131,9 +250,13 @@ def phrase(
     rng: np.random.Generator,
     wording: Wording,
     prep: str = "on",
+    templates: Mapping[str, Mapping[Wording, tuple[str, ...]]] | None = None,
 ) -> str:
-    """A sentence for this verb from the named set of wordings, drawn by ``rng``."""
-    options = TEMPLATES[verb][wording]
+    """A sentence for this verb from the named set of wordings, drawn by ``rng``.
+
+    ``templates`` are a season's own; without them the public ``TEMPLATES``.
+    """
+    options = (TEMPLATES if templates is None else templates)[verb][wording]
     return options[int(rng.integers(len(options)))].format(target=target, goal=goal, prep=prep)
 
 
@@ -151,13 +274,14 @@ def parse_verb(text: str) -> str:
             return verb
     raise ParseError(
         f"No known verb in {text!r}. "
-        "Say one of: pick up, put, push ... to, stack, knock over, open, close, press."
+        "Say one of: pick up, put ... in, put ... to the left of, push ... to, stack, take ... off, "
+        "knock over, open, close, press, turn ... clockwise, slide ... to the left, insert ... into."
     )
 
 
 def parse_things(text: str) -> list[tuple[str, str]]:
     """(colour, noun) pairs in the order said, e.g. ``[("red", "cube"), ("blue", "bowl")]``."""
-    pattern = rf"\b({'|'.join(COLORS)})\s+({'|'.join(_NOUNS)})s?\b"
+    pattern = rf"\b({'|'.join(ALL_COLORS)})\s+({'|'.join(_NOUNS)})s?\b"
     return [(str(color), _KINDS.get(noun, str(noun))) for color, noun in re.findall(pattern, normalise(text))]
 
 

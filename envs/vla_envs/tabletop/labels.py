@@ -9,7 +9,7 @@ import numpy as np
 
 from vla.interfaces import NUM_THINGS
 from vla_envs.tabletop.cameras import camera_name, camera_uv
-from vla_envs.tabletop.names import COLORS
+from vla_envs.tabletop.names import ALL_COLORS
 from vla_envs.tabletop.tasks import Goal, Task
 from vla_envs.tabletop.tasks.base import NOWHERE as NO_POINT
 from vla_envs.tabletop.world import World
@@ -43,9 +43,17 @@ def name_things(task: Task, goals: Sequence[Goal]) -> dict[str, Callable[[World]
     for goal in goals:
         things.setdefault(goal.target_words, partial(task.target_position, goal))
         if goal.destination_words is not None:
-            things.setdefault(goal.destination_words, partial(task.goal_position, goal))
-    named = {words: place for words, place in things.items() if words.split()[0] in COLORS}
+            things.setdefault(goal.destination_words, partial(_destination, task, goal))
+    named = {words: place for words, place in things.items() if words.split()[0] in ALL_COLORS}
     return dict(list(named.items())[:NUM_THINGS])
+
+
+def _destination(task: Task, goal: Goal, world: World) -> np.ndarray:
+    """Where the thing called the destination is: where the target shall go, unless that is beside it."""
+    if goal.beside:
+        assert goal.destination is not None
+        return world.position(goal.destination)
+    return task.goal_position(goal, world)
 
 
 def locate_things(things: Mapping[str, Callable[[World], np.ndarray]], world: World) -> dict[str, np.ndarray]:

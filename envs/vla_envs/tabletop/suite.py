@@ -11,15 +11,36 @@ from vla_envs.tabletop.env import TabletopEnv
 from vla_envs.tabletop.experts import Expert
 from vla_envs.tabletop.instructions import ParseError, parse_relation, parse_verb
 from vla_envs.tabletop.names import TASKS
+from vla_envs.tabletop.seasons import Season
+from vla_envs.tabletop.tasks.relation import COMPASS
+from vla_envs.tabletop.tasks.slide import SIDE
+from vla_envs.tabletop.tasks.turn import SENSE
 
-_TASK_OF_VERB = {"open": "drawer", "close": "drawer"}
+_TASK_OF_VERB = {
+    **dict.fromkeys(("open", "close"), "drawer"),
+    **dict.fromkeys(SENSE, "turn"),
+    **dict.fromkeys(SIDE, "slide"),
+    **dict.fromkeys(COMPASS, "beside"),
+}
 
 
 class TabletopSuite:
-    """See :class:`vla.interfaces.Suite`."""
+    """See :class:`vla.interfaces.Suite`.
 
-    name = "tabletop"
+    Args:
+        season: None for the public scenes, or what :meth:`Season.parse` takes: 7, 1007, "1007+unseen". The
+            suite's name then ends in it, ``tabletop@1007``, and is what results carry.
+
+    Raises:
+        EnvError: no such season.
+    """
+
     tasks = TASKS
+
+    def __init__(self, season: Season | int | str | None = None) -> None:
+        known = season is None or isinstance(season, Season)
+        self.season: Season | None = season if known else Season.parse(season)  # type: ignore[assignment,arg-type]
+        self.name = "tabletop" if self.season is None else f"tabletop@{self.season}"
 
     @property
     def embodiments(self) -> tuple[str, ...]:
@@ -40,7 +61,9 @@ class TabletopSuite:
         detailed: bool = False,
     ) -> TabletopEnv:
         """Build an env (compiles a MuJoCo model: about 0.2 s); keep it and reset it."""
-        return TabletopEnv(task, embodiment, image_size=image_size, render=render, detailed=detailed)
+        return TabletopEnv(
+            task, embodiment, image_size=image_size, render=render, detailed=detailed, season=self.season
+        )
 
     def expert(self, env: Env) -> Policy:
         """The scripted policy for whatever ``env`` is asked to do."""

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from vla_envs.tabletop.arms import ArmModel
-from vla_envs.tabletop.objects import FREE_KINDS, Entity
+from vla_envs.tabletop.objects import FREE_KINDS, PARTS, Entity
 from vla_envs.tabletop.scene import ARM_PREFIX
 
 PARKED_Z_M = 5.0  # absent entities float here, above every camera (below the table they would touch it)
@@ -28,10 +28,9 @@ class World:
         self.pool = {entity.name: entity for entity in pool}
         self._body = {e.name: model.body(e.name).id for e in pool}
         for entity in pool:
-            if entity.kind == "cabinet":
-                for i in (0, 1):
-                    name = f"{entity.name}/drawer{i}"
-                    self._body[name] = model.body(name).id
+            for part in PARTS.get(entity.kind, ()):
+                name = f"{entity.name}/{part}"
+                self._body[name] = model.body(name).id
         self._site = model.site(ARM_PREFIX + arm.tcp_site).id
         self._is_pad = np.zeros((2, model.ngeom), bool)  # of finger 1, of finger 2
         for is_pad, geoms in zip(self._is_pad, arm.pad_geoms, strict=True):
@@ -74,6 +73,11 @@ class World:
         """[3] centre of a free thing, base of a fixed one."""
         return self.data.xpos[self._body[name]]
 
+    def foot(self, name: str) -> np.ndarray:
+        """[3] centre of a free thing's lower end."""
+        z_axis = self.data.xmat[self._body[name]].reshape(3, 3)[:, 2]
+        return self.position(name) - self.pool[name].half_height * z_axis
+
     def yaw(self, name: str) -> float:
         """Yaw of a thing's x axis, in (-pi, pi]."""
         matrix = self.data.xmat[self._body[name]]
@@ -88,7 +92,7 @@ class World:
         return float(np.linalg.norm(self.data.cvel[self._body[name]][3:]))
 
     def slide(self, name: str) -> float:
-        """Travel of a drawer or button cap, m."""
+        """Travel of a drawer, button cap or slider (m) or of a dial (rad)."""
         return float(self.data.qpos[self.model.joint(f"{name}/slide").qposadr[0]])
 
     def touching(self, name: str) -> tuple[bool, bool]:

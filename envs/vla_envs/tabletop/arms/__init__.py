@@ -1,4 +1,4 @@
-"""The arms of the tabletop suite: four of our own, detailed looks for them, and arms from foreign files."""
+"""The arms of the tabletop suite: six of our own, detailed looks for them, and arms from foreign files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vla.errors import EnvError, UnknownNameError
-from vla_envs.tabletop.arms import panda, so101, ur5e, xarm7
+from vla_envs.tabletop.arms import gen3, iiwa14, panda, so101, ur5e, xarm7
 from vla_envs.tabletop.arms.detailed import dress
 from vla_envs.tabletop.arms.foreign import foreign_arm_files, load_foreign_arm
 from vla_envs.tabletop.arms.model import ArmModel, open_gripper
@@ -18,6 +18,8 @@ _BUILDERS: dict[str, Callable[[], ArmModel]] = {
     "ur5e": ur5e.build,
     "xarm7": xarm7.build,
     "so101": so101.build,
+    "gen3": gen3.build,
+    "iiwa14": iiwa14.build,
 }
 
 ARM_NAMES: tuple[str, ...] = tuple(_BUILDERS)

@@ -25,6 +25,16 @@ _SKILLS: Mapping[str, Callable[[World, Goal], np.ndarray]] = {
     "open": skills.slide_drawer,
     "close": skills.slide_drawer,
     "press": skills.press,
+    "clockwise": skills.turn,
+    "counterclockwise": skills.turn,
+    "slide_left": skills.slide_knob,
+    "slide_right": skills.slide_knob,
+    "insert": skills.insert,
+    "left_of": skills.beside,
+    "right_of": skills.beside,
+    "behind": skills.beside,
+    "in_front_of": skills.beside,
+    "unstack": skills.pick,
 }
 
 

@@ -12,10 +12,14 @@ import math
 import numpy as np
 
 from vla_envs.tabletop.embodiments import DELTA_LIMIT_M, YAW_LIMIT_RAD
-from vla_envs.tabletop.objects import DRAWER_TRAVEL_M
+from vla_envs.tabletop.objects import DRAWER_TRAVEL_M, SLIDER_RANGE_M
 from vla_envs.tabletop.tasks.base import Goal
+from vla_envs.tabletop.tasks.beside import spot_beside
 from vla_envs.tabletop.tasks.drawer import knob_position
+from vla_envs.tabletop.tasks.insert import in_hole
 from vla_envs.tabletop.tasks.press import CAP_HEIGHT_M
+from vla_envs.tabletop.tasks.slide import SIDE
+from vla_envs.tabletop.tasks.turn import SENSE, clasped, handle_position
 from vla_envs.tabletop.world import World, wrap
 
 OPEN, CLOSED = -1.0, 1.0
@@ -25,6 +29,7 @@ CARRY_M = 0.095  # height of the tool while carrying over other things
 FAST_M, SLOW_M = DELTA_LIMIT_M, 0.02
 STUCK_M = 0.022  # the tool lags its command by this much only when something blocks it
 YAW_TOLERANCE_RAD = 0.12
+FULL_TURN_RAD = 0.97  # of the tool's yaw, from straight
 FINGER_HALF_M = 0.02  # half extent of any arm's closed fingers along the closing direction
 
 
@@ -63,13 +68,15 @@ def grasp(world: World, name: str, grip: np.ndarray, yaw: float) -> np.ndarray:
     return move(world, hover, OPEN, yaw=yaw)
 
 
-def carry(world: World, name: str, place: np.ndarray, clearance: float) -> np.ndarray:
-    """Lift a held thing, bring it over ``place`` [3] (where its centre shall be), lower it, let go."""
+def carry(
+    world: World, name: str, place: np.ndarray, clearance: float, tolerance: float = 0.012
+) -> np.ndarray:
+    """Lift a held thing, bring it to ``tolerance`` over ``place`` [3] (for its centre), lower it, let go."""
     thing, tcp = world.position(name), world.tcp
     offset = place - thing
     aside = float(np.hypot(*offset[:2]))
     yaw = world.commanded_yaw
-    if aside > 0.012:
+    if aside > tolerance:
         if thing[2] < clearance - 0.015 and aside > 0.025:
             return move(
                 world, np.array([*world.commanded[:2], tcp[2] + clearance - thing[2]]), CLOSED, yaw=yaw
@@ -192,6 +199,48 @@ def press(world: World, goal: Goal) -> np.ndarray:
     if tcp[2] < travel - 0.02:
         return move(world, np.array([*world.commanded[:2], travel]), CLOSED)
     return move(world, np.array([top[0], top[1], travel]), CLOSED)
+
+
+def turn(world: World, goal: Goal) -> np.ndarray:
+    """Grasp the bar and turn the tool about the dial's axis."""
+    bar = handle_position(goal.target, world)
+    if clasped(goal.target, world):
+        return move(world, bar, CLOSED, yaw=SENSE[goal.verb] * FULL_TURN_RAD, speed=SLOW_M)
+    return grasp(world, goal.target, bar, wrap(world.yaw(goal.target), math.pi))
+
+
+def slide_knob(world: World, goal: Goal) -> np.ndarray:
+    """Grasp the knob and move it along its rail."""
+    knob, side = handle_position(goal.target, world), SIDE[goal.verb]
+    if clasped(goal.target, world):
+        remaining = max(0.0, SLIDER_RANGE_M - side * world.slide(goal.target))
+        step = side * (min(remaining, 0.022) + 0.006)
+        return move(world, world.tcp + [0.0, step, knob[2] - world.tcp[2]], CLOSED)
+    return grasp(world, goal.target, knob, 0.0)
+
+
+def insert(world: World, goal: Goal) -> np.ndarray:
+    """Grasp the peg near its upper end, carry it exactly over the hole, lower it in, let go, rise."""
+    assert goal.destination is not None
+    name, where = goal.target, world.position(goal.destination)
+    half = world.pool[name].half_height
+    resting = where + [0.0, 0.0, half + 0.002]
+    offset = resting - world.position(name)
+    aside = float(np.hypot(*offset[:2]))
+    if in_hole(goal, world) and offset[2] > -0.010 and (not world.held(name) or world.gripper_opening > 0.9):
+        return retreat(world)
+    if world.held(name):
+        inside = aside < 0.012 and world.position(name)[2] < half + 0.022
+        return carry(world, name, resting, half + 0.055, 0.012 if inside else 0.0035)
+    return grasp(world, name, world.position(name) + [0.0, 0.0, 0.017], 0.0)
+
+
+def beside(world: World, goal: Goal) -> np.ndarray:
+    """Grasp, carry over, lower onto the table next to the reference, let go, rise."""
+    assert goal.destination is not None
+    spot = spot_beside(world.position(goal.destination), goal.verb)
+    resting = np.array([spot[0], spot[1], world.pool[goal.target].half_height + 0.002])
+    return _deliver(world, goal.target, resting, clearance=0.085, arrived=0.02)
 
 
 def _grip_point(world: World, name: str) -> np.ndarray:

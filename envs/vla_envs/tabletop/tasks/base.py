@@ -29,6 +29,7 @@ class Goal:
 
     ``target_words`` and ``destination_words`` are what a person calls them, e.g. "red cube". Where the
     target is named by a ``relation``, ``also_called`` are the (colour, noun) pairs that may be said besides.
+    ``beside`` is true where the target goes not onto the destination but to a spot told from it.
     """
 
     verb: str
@@ -39,6 +40,7 @@ class Goal:
     prep: str = "on"
     relation: str | None = None
     also_called: tuple[tuple[str, str], ...] = ()
+    beside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,8 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A scene drawn from a seed: placements of the present entities, colours, drawer positions."""
+    """A scene drawn from a seed: placements of the present entities, colours, positions of drawers,
+    dials and sliders."""
 
     placements: Mapping[str, Placement]
     colors: Mapping[str, str]

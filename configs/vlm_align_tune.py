@@ -4,7 +4,8 @@
     VLA_VLM=/path/to/Qwen2.5-VL-3B-Instruct vla train configs/vlm_align_tune.py --model.vlm.max-tokens 64
 
 ``VLA_VLM`` (or ``--model.vlm.model``) is a local folder or hub name of any family in docs/backbones.md.
-Questions about the frames of the demonstrations go on teaching it to see while it learns to act. Wants a GPU.
+``--model.vlm.tiles 2`` shows pictures in tiles, too. Questions about the frames of the demonstrations go on
+teaching it to see while it learns to act. Wants a GPU.
 """
 
 import os

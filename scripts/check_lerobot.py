@@ -35,7 +35,7 @@ from vla.interfaces import Cell
 from vla.text import text_table
 
 SIDE = Path(__file__).with_name("lerobot_side.py")
-MAX_LOSSY = 8.0  # mean difference of a picture after AV1, levels of 255
+MAX_LOSSY = 5.0  # mean difference of a picture after AV1, levels of 255: 2.9 to 4.2 were measured
 
 
 @dataclass(frozen=True, kw_only=True)

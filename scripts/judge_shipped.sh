@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 ./scripts/setup
 export PATH="$PWD/.venv/bin:$PATH"
 run=${1:-outputs/shipped}
-vla eval --first-seed 50000 --episodes 25 --variants base swapped --blank --out "$run/eval"
+vla eval --first-seed 50000 --episodes 25 --variants base swapped --ablations blank --out "$run/eval"
 vla eval --policy random --first-seed 50000 --episodes 5 --out "$run/chance"
 vla eval --first-seed 50000 --episodes 10 --wordings heldout --out "$run/heldout"
 missed=0

@@ -42,16 +42,37 @@ def lerobot_python() -> Path:
     return python
 
 
-def run_in_peer(script: Path, arguments: Sequence[str], *, timeout_s: float) -> dict[str, Any]:
-    """Run a script there, offline and on one thread; the JSON object on its last line."""
+def add_extras(extras: Sequence[str]) -> None:
+    """Install lerobot's optional parts (smolvla, pi) that are not there yet."""
+    missing = [extra for extra in extras if not (FOLDER / f"peer-extra-{extra}").is_file()]
+    if missing:
+        requirement = f"lerobot[{','.join(missing)}]=={REQUIREMENT.partition('==')[2]}"
+        print(f"installing {requirement} into {FOLDER} (once)", file=sys.stderr)
+        pip = [str(lerobot_python()), "-m", "pip", "install", "-q"]
+        subprocess.run([*pip, requirement], check=True)
+        for extra in missing:
+            (FOLDER / f"peer-extra-{extra}").touch()
+
+
+def peer_environment(threads: int = 1) -> dict[str, str]:
+    """Variables for a process there: offline, ``threads`` threads at most."""
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
     }
     environment.pop("PYTHONPATH", None)
+    return environment
+
+
+def run_in_peer(
+    script: Path, arguments: Sequence[str], *, timeout_s: float, extras: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run a script there, offline and on one thread; the JSON object on its last line."""
+    add_extras(extras)
+    environment = peer_environment()
     command = [str(lerobot_python()), str(script), *arguments]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False

@@ -21,11 +21,13 @@ KEYS = ("claim", "target", "measured", "command")
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Markdown rows in the order of their file names; says so where nothing was measured yet."""
+    """Markdown rows in the order of their file names, a line a figure; says so where there are none."""
     if not rows:
         return "Nothing has been measured yet."
     lines = ["| what | asked for | measured | command |", "|---|---|---|---|"]
-    lines += [f"| {r['claim']} | {r['target']} | {r['measured']} | `{r['command']}` |" for r in rows]
+    for row in rows:
+        target, measured = (row[key].replace("; ", "<br>") for key in ("target", "measured"))
+        lines.append(f"| {row['claim']} | {target} | {measured} | `{row['command']}` |")
     return "\n".join(lines)
 
 

@@ -17,6 +17,8 @@ from vla.types import ActionChunk, Observation
 
 Wording = Literal["train", "heldout"]
 Variant = Literal["base", "swapped"]
+#: How much of the grounding audit an evaluation runs besides (``vla.eval.audit``).
+AuditForm = Literal["off", "short", "full"]
 
 #: Demonstrations use this seed and those above, evaluation those below (by convention below 100 000): a
 #: policy must not be judged on its lessons.

@@ -28,6 +28,7 @@ class Observation:
         instruction: what the person says, verbatim.
         embodiment: name of the embodiment that made it.
         time_s: seconds since the episode began (monotonic).
+        episode: number of the episode among those that a policy serves at once.
         aux: privileged quantities known to a simulator only (training labels, diagnostics); a
             policy that is to run on hardware must not read them.
     """
@@ -37,6 +38,7 @@ class Observation:
     instruction: str
     embodiment: str
     time_s: float = 0.0
+    episode: int = 0
     aux: Mapping[str, np.ndarray] = field(default_factory=lambda: _EMPTY)
 
 

@@ -11,13 +11,18 @@ import torch
 
 from vla.contract import CONTRACT_FILE, PolicyContract
 from vla.embodiment import Embodiment
-from vla.errors import ConfigError, ContractError, IncompatibleError, UnknownNameError
+from vla.errors import ConfigError, ContractError, IncompatibleError, ObservationError, UnknownNameError
 from vla.export.engine import OnnxEngine, has_export
 from vla.export.manifest import FOLDER, Manifest
+from vla.models.examples import show_examples
+from vla.models.heads.history import Past
 from vla.models.policy_net import PolicyInputs, PolicyNet
 from vla.models.saving import load_policy
+from vla.models.tokens import PatchReuse
+from vla.spaces import ACTION_DIM, STATE_DIM
 from vla.transforms import actions_from_slots, stack_images, state_in_slots
-from vla.types import ActionChunk, Observation
+from vla.types import ActionChunk, Episode, Observation
+from vla_policies.memory import EpisodeMemory, Moment
 
 ENGINES = ("torch", "onnx", "onnx-int8")
 SHIPPED = Path(__file__).parent / "pretrained" / "tabletop"
@@ -64,6 +69,8 @@ class LearnedPolicy:
         self._ids = {name: i for i, name in enumerate(sorted(contract.embodiments))}
         self._device = next(net.parameters()).device
         self._dtype = next(net.parameters()).dtype
+        self.reuse = PatchReuse.at(net.config.keep) if net.config.reuse and exported is None else None
+        self._memory = EpisodeMemory(net.config.history, contract.execution_horizon)
 
     @classmethod
     def load(
@@ -110,22 +117,40 @@ class LearnedPolicy:
         return self.contract.check(embodiment, trained_as=self.trained_as.get(embodiment.name))
 
     def reset(self) -> None:
-        """Nothing is remembered between calls."""
+        """A new episode begins: forget the last one's states, actions and patches."""
+        self._memory.reset()
+        if self.reuse is not None:
+            self.reuse.reset()
+
+    def show(self, episodes: Sequence[Episode]) -> None:
+        """Example episodes that a policy trained with ``model.examples`` reads from now on (none: forget).
+
+        Raises:
+            ConfigError: the policy reads none, or an export runs in its place.
+        """
+        if self.exported is not None:
+            raise ConfigError("An export reads no examples: run this policy with engine=torch.")
+        show_examples(self.net, self.contract, episodes)
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         """One chunk each, in units of its embodiment and never clipped (that is the safety envelope's part).
 
         ``info``: ``target_position`` and ``goal_position`` (m, world: where the net thinks they are; absent
         for an arm without tool position), ``unknown_words``, ``head``, ``engine``, ``latency_s`` (of the
-        whole batch).
+        whole batch), ``patches_reused`` (share of the batch's; only where the policy reuses any).
         """
         if not observations:
             return []
         began = time.perf_counter()
         arms = [self._arm(observation) for observation in observations]
         tokens = self.net.backbone.tokenize([observation.instruction for observation in observations])
+        counted = (0, 0) if self.reuse is None else (self.reuse.asked, self.reuse.looked)
         chunks, located = self._infer(observations, arms, tokens.ids, tokens.mask)
         latency_s = time.perf_counter() - began
+        reused = {}
+        if self.reuse is not None:
+            asked, looked = self.reuse.asked - counted[0], self.reuse.looked - counted[1]
+            reused = {"patches_reused": 1 - looked / asked}
         return [
             ActionChunk(
                 actions=actions_from_slots(chunk, arm, self._normalizer),
@@ -136,6 +161,7 @@ class LearnedPolicy:
                     "head": self.head,
                     "engine": self.engine,
                     "latency_s": latency_s,
+                    **reused,
                 },
             )
             for observation, arm, chunk, location, unknown in zip(
@@ -154,6 +180,27 @@ class LearnedPolicy:
             )
         self.contract.check_observation(observation, trained_as=name)
         return self.contract.embodiments[name]
+
+    def _past(self, observations: Sequence[Observation], arms: Sequence[Embodiment]) -> Past | None:
+        """Earlier moments of each episode, as far as they go back; None for a policy without history."""
+        length = self.net.config.history
+        if not length:
+            return None
+        if len({observation.episode for observation in observations}) < len(observations):
+            raise ObservationError(
+                "This policy remembers each episode: give Observation.episode, another number for each "
+                f"of the {len(observations)} served at once."
+            )
+        state = np.zeros((len(arms), length, STATE_DIM), np.float32)
+        action = np.zeros((len(arms), length, ACTION_DIM), np.float32)
+        there = np.zeros((len(arms), length), bool)
+        for row, (observation, arm) in enumerate(zip(observations, arms, strict=True)):
+            found = self._memory.before(observation.episode, observation.time_s, arm.control_hz)
+            for k, moment in enumerate(found):
+                if moment is not None:
+                    state[row, k], action[row, k], there[row, k] = moment.state, moment.action, True
+        made = [torch.from_numpy(value).to(self._device) for value in (state, action)]
+        return Past(*(value.to(self._dtype) for value in made), torch.from_numpy(there).to(self._device))
 
     @torch.inference_mode()
     def _infer(
@@ -181,13 +228,23 @@ class LearnedPolicy:
             embodiment_id=tensor(np.array([self._ids[arm.name] for arm in arms], np.int64)),
             state=tensor(np.stack([state for state, _ in states])).to(self._dtype),
             state_mask=tensor(np.stack([there for _, there in states])),
+            past=self._past(observations, arms),
         )
+        if self.reuse is not None:
+            self.reuse.episodes = tuple(observation.episode for observation in observations)
         if self.exported is not None:
             chunk, location_dm = self.exported.sample(inputs, self.generator)
             return chunk.numpy(), location_dm.numpy() / 10
         chunk, location_dm = self.net.sample(
-            inputs, head=self.head, num_steps=self.contract.num_flow_steps, generator=self.generator
+            inputs,
+            head=self.head,
+            num_steps=self.contract.num_flow_steps,
+            generator=self.generator,
+            reuse=self.reuse,
         )
+        first = chunk[:, 0].float().cpu().numpy()
+        for observation, (state, _), action in zip(observations, states, first, strict=True):
+            self._memory.add(observation.episode, Moment(observation.time_s, state, action))
         return chunk.float().cpu().numpy(), location_dm.float().cpu().numpy() / 10
 
 

@@ -8,7 +8,7 @@ from tests.eval.fake_suite import PointEnv, PointExpert, PointSuite, Seer, point
 from vla.control.chunks import ChunkExecutor
 from vla.control.policies import PolicySpec, check_contract, contract_of
 from vla.errors import ConfigError, ContractError, IncompatibleError, UnknownNameError
-from vla.eval.rollout import BlankCameras
+from vla.eval.ablations import DeprivedPolicy
 from vla.interfaces import Policy
 from vla.testing import assert_same, check_policy, check_suite, sample_observation
 from vla_policies import replay
@@ -54,7 +54,11 @@ def test_a_contract_is_enforced_where_there_is_one() -> None:
         check_contract(Seer(refuses="point"), POINT)
 
 
-@pytest.mark.parametrize("wrap", [BlankCameras, lambda policy: ChunkExecutor(BlankCameras(policy), 2)])
+def blind(policy: Policy) -> DeprivedPolicy:
+    return DeprivedPolicy(policy, "blank", POINT)
+
+
+@pytest.mark.parametrize("wrap", [blind, lambda policy: ChunkExecutor(blind(policy), 2)])
 def test_a_wrapper_passes_on_the_contract_inside(wrap: Callable[[Policy], Policy]) -> None:
     seer = Seer(refuses="point")
     assert contract_of(wrap(seer)) is seer.contract
@@ -73,7 +77,7 @@ def test_a_policy_that_does_not_say_what_it_is_for_drives_nothing() -> None:
     class Unchecked(Silent):
         contract = Seer.Contract("abc")
 
-    for policy in (Silent(), BlankCameras(Silent()), ChunkExecutor(Silent(), 2)):
+    for policy in (Silent(), blind(Silent()), ChunkExecutor(Silent(), 2)):
         with pytest.raises(ContractError, match=r"Silent does not say .* 'contract = None'"):
             check_contract(policy, POINT)
     with pytest.raises(ContractError, match=r"no check\(embodiment\)"):

@@ -188,7 +188,8 @@ class Seer:
         return [self._chunk(observation) for observation in observations]
 
     def _chunk(self, observation: Observation) -> ActionChunk:
-        color = next(color for name, color in COLORS.items() if name in observation.instruction)
+        named = [color for name, color in COLORS.items() if name in observation.instruction]
+        color = named[0] if named else (-1, -1, -1)  # told nothing, it goes nowhere
         image = observation.images["front"]
         if self.size and len(image) != self.size:
             raise ObservationError(f"{len(image)} px, not {self.size}")

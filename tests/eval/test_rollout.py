@@ -3,8 +3,9 @@ import pytest
 
 from tests.eval.fake_suite import PointEnv, PointExpert, Seer
 from vla.errors import ConfigError
+from vla.eval.ablations import DeprivedPolicy
 from vla.eval.records import EpisodeKey, EpisodeRecord
-from vla.eval.rollout import BlankCameras, run_episode
+from vla.eval.rollout import run_episode
 from vla.interfaces import Policy
 from vla.testing import sample_observation
 from vla_policies.trivial import RandomPolicy, ZeroPolicy
@@ -79,7 +80,8 @@ def test_blank_cameras_are_grey_and_leave_the_observation_alone() -> None:
             seen.extend(observations)
             return super().act(observations)
 
-    BlankCameras(Spy(PointEnv("reach", "point").embodiment)).act([observation])
+    point = PointEnv("reach", "point").embodiment
+    DeprivedPolicy(Spy(point), "blank", point).act([observation])
     assert (seen[0].images["front"] == 128).all()
     np.testing.assert_array_equal(observation.images["front"], before)
 

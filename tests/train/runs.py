@@ -16,6 +16,7 @@ from vla.data.store import EpisodeStore
 from vla.models.policy_net import PolicyNet, PolicyNetConfig
 from vla.train.config import AugmentConfig, BudgetConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from vla.train.cotraining import build_cotraining
+from vla.train.examples import example_source
 from vla.train.processes import ProcessGroup
 from vla.train.setup import batch_source, draft_contract, open_data
 from vla.train.trainer import Trainer
@@ -76,4 +77,5 @@ def make_trainer(config: TrainConfig) -> Trainer:
         embodiments=sorted(contract.embodiments),
         device=torch.device("cpu"),
         cotraining=build_cotraining(config, net, ProcessGroup()),
+        examples=example_source(config, sources, contract),
     )

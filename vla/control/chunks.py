@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,7 +75,10 @@ class ChunkExecutor:
 
     def _replan(self, stale: list[int], observations: Sequence[Observation]) -> None:
         started = time.perf_counter()
-        chunks = self.policy.act([observations[i] for i in stale])
+        asked = [observations[i] for i in stale]
+        if len(observations) > 1:  # tell them apart: which of them are stale changes
+            asked = [replace(observations[i], episode=i) for i in stale]
+        chunks = self.policy.act(asked)
         latency_s = time.perf_counter() - started
         if len(chunks) != len(stale):
             raise ActionError(f"The policy answered {len(stale)} observations with {len(chunks)} chunks.")

@@ -42,8 +42,8 @@ class VideoCodec:
             and half of the bytes of 12 at 256 px.
     """
 
-    crf: int = 30
-    gop: int = 3
+    crf: int = 33
+    gop: int = 2
     preset: int = 8
 
     def __post_init__(self) -> None:

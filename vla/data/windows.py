@@ -28,6 +28,7 @@ class WindowConfig:
 
     Args:
         horizon: actions per window.
+        history, history_gap: earlier moments per window, and steps between them.
         camera_roles: cameras by role, in the order of ``Batch.images``.
         image_size: height and width of the images, pixels.
         resize: area-resize images of another size (otherwise they raise).
@@ -40,6 +41,8 @@ class WindowConfig:
     """
 
     horizon: int = 8
+    history: int = 0
+    history_gap: int = 1
     camera_roles: tuple[str, ...] = ("front", "wrist")
     image_size: int = 64
     resize: bool = False
@@ -53,6 +56,8 @@ class WindowConfig:
     def __post_init__(self) -> None:
         if self.horizon < 1 or self.image_size < 1 or not self.camera_roles:
             raise ConfigError(f"Windows need a horizon, an image size and a camera role: {self}.")
+        if self.history < 0 or self.history_gap < 1:
+            raise ConfigError(f"history must be 0 or more and history_gap 1 or more: {self}.")
         if not 0 <= self.approach_share <= 1 or self.perturbation <= 0:
             raise ConfigError(f"approach_share must be in 0..1 and perturbation positive: {self}.")
 
@@ -72,6 +77,8 @@ class Batch:
             where unknown.
         things: names of what ``aux["..._things_uv"]`` shows; none where unknown.
         tcp_position: float32 [B 3], m, world, not normalised; NaN where the arm has no such field.
+        past_state: float32 [B K STATE_DIM], past_action: float32 [B K ACTION_DIM], past_there: bool [B K]:
+            state and label of the K earlier moments, newest first; zeros where the episode had not begun.
         index: int64 [B 2]: episode and step.
         sources: int64 [B]: place of the source among the dataset's.
     """
@@ -88,6 +95,9 @@ class Batch:
     other_instructions: list[str]
     things: list[tuple[str, ...]]
     tcp_position: np.ndarray
+    past_state: np.ndarray
+    past_action: np.ndarray
+    past_there: np.ndarray
     index: np.ndarray
     sources: np.ndarray
 
@@ -199,6 +209,11 @@ class WindowDataset:
         state_mask, action_mask = np.zeros(state.shape, bool), np.zeros(actions.shape, bool)
         aux = np.full((size, sum(AUX_KEYS.values())), np.nan, np.float32)
         tcp_position = np.full((size, 3), np.nan, np.float32)
+        past = self.config.history
+        past_state = np.zeros((size, past, STATE_DIM), np.float32)
+        past_action = np.zeros((size, past, ACTION_DIM), np.float32)
+        ago = self.config.history_gap * np.arange(1, past + 1)
+        past_there = steps[:, None] >= ago
         arms = self._arm[episodes]
         for arm in np.unique(arms):
             rows, slots = self._rows[arm], self._slots[arm]
@@ -209,6 +224,10 @@ class WindowDataset:
             state_mask[mine] = slots.state_mask
             actions[mine[:, None, None], np.arange(horizon)[:, None], slots.action] = chunk
             action_mask[mine] = valid[:, :, None] & slots.action_mask
+            which, moment = np.nonzero(past_there[mine])
+            then = now[which] - ago[moment]
+            past_state[mine[which, None], moment[:, None], slots.state] = rows.state[then]
+            past_action[mine[which, None], moment[:, None], slots.action] = rows.action[then]
             aux[mine], tcp_position[mine] = rows.aux[now], rows.tcp_position[now]
         images, image_mask = self._pictures.read(episodes, steps)
         bounds = np.cumsum(list(AUX_KEYS.values()))[:-1]
@@ -230,6 +249,9 @@ class WindowDataset:
             ],
             things=[tuple(self._members[e][1].provenance.get("things", ())) for e in episodes],
             tcp_position=tcp_position,
+            past_state=past_state,
+            past_action=past_action,
+            past_there=past_there,
             index=index,
             sources=self._source[episodes],
         )

@@ -21,6 +21,7 @@ from vla import registry
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of, policy_facts
 from vla.data.recorder import ensure_store
 from vla.errors import EnvError
+from vla.eval.coverage import covered
 from vla.eval.grid import EvalConfig, Queue, plan, recall_config, remember_config
 from vla.eval.intervals import Rate
 from vla.eval.provenance import code_versions, recall_sessions, remember_session
@@ -52,8 +53,7 @@ def evaluate(config: EvalConfig, out: str | Path, *, progress: bool = True) -> S
     """
     out = Path(out)
     suite = registry.suite(config.suite)
-    keys = plan(config, suite)
-    config, facts = _meet(config, suite, keys)
+    config, keys, facts = _meet(config, suite)
     with exclusive(out, "evaluating"):
         return _evaluate(config, facts, out, suite, keys, progress)
 
@@ -120,29 +120,34 @@ def _summarise(
     )
 
 
-def _meet(config: EvalConfig, suite: Suite, keys: list[EpisodeKey]) -> tuple[EvalConfig, dict[str, Any]]:
+def _meet(config: EvalConfig, suite: Suite) -> tuple[EvalConfig, list[EpisodeKey], dict[str, Any]]:
     """Check the policy against every arm before anything runs; settle what is left to its contract.
 
     Returns:
-        The settled configuration, and what the policy says of itself (nothing where it has no contract).
+        The settled configuration, its episodes, and what the policy says of itself (nothing where it has no
+        contract).
     """
     spec = PolicySpec.parse(config.policy)
     policy = None if spec.is_bound else spec.build()
     contract = None if policy is None else contract_of(policy)
     if policy is None or contract is None:
-        return replace(config, execution_horizon=config.execution_horizon or EXECUTION_HORIZON), {}
+        settled = replace(config, execution_horizon=config.execution_horizon or EXECUTION_HORIZON)
+        if config.audit == "short":  # what is scripted or random has nothing to be grounded
+            settled = replace(settled, audit="off")
+        return settled, plan(settled, suite), {}
     resolved = replace(
-        config,
+        covered(config, suite, contract),
         image_size=config.image_size or contract.image_size,
         execution_horizon=config.execution_horizon or contract.execution_horizon,
     )
+    keys = plan(resolved, suite)
     for task, arm in {key.embodiment: (key.task, key.embodiment) for key in keys}.values():
         env = make_env(suite, resolved, task, arm)
         try:
             check_contract(policy, env.embodiment)
         finally:
             env.close()
-    return resolved, policy_facts(policy)
+    return resolved, keys, policy_facts(policy)
 
 
 def _start(

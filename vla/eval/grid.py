@@ -11,9 +11,11 @@ from typing import Any, get_args
 
 from vla.control.safety import SafetyConfig
 from vla.errors import ConfigError, UnknownNameError
-from vla.eval.records import Ablation, EpisodeKey
+from vla.eval.ablations import check_ablation
+from vla.eval.audit import audit_arms, audit_seeds, with_arm
+from vla.eval.records import EpisodeKey
 from vla.files import read_json, write_json
-from vla.interfaces import TRAIN_SEED, Cell, Suite, Variant, Wording
+from vla.interfaces import TRAIN_SEED, AuditForm, Cell, Suite, Variant, Wording
 
 _WEIGHTS = "policy_weights_sha256"
 _REMEDY = "Remove it and run 'vla eval' again with the settings it held: finished episodes are kept."
@@ -33,8 +35,10 @@ class EvalConfig:
         first_seed, num_seeds: the held-out seeds of every cell.
         variants: ``base`` and/or ``swapped`` (same scene, another feasible instruction).
         wordings: ``train`` and/or ``heldout`` phrasings.
-        ablations: ``none`` and/or ``blank`` (all cameras grey); an ablation is run on the first variant
-            and wording only.
+        ablations: ``none`` and/or what is taken from the policy or changed under it
+            (``vla.eval.ablations``); run on the first variant and wording only.
+        audit: arms of the grounding audit that are run besides: none, a few on some of the seeds, or all on
+            all (``vla.eval.audit``).
         execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
         image_size: camera pixels; None takes the policy's own, or the suite's default.
         detailed: the suite's detailed looks of the arms (the suite must have them).
@@ -54,7 +58,8 @@ class EvalConfig:
     num_seeds: int = 25
     variants: tuple[Variant, ...] = ("base",)
     wordings: tuple[Wording, ...] = ("train",)
-    ablations: tuple[Ablation, ...] = ("none",)
+    ablations: tuple[str, ...] = ("none",)
+    audit: AuditForm = "off"
     execution_horizon: int | None = None
     image_size: int | None = None
     detailed: bool = False
@@ -81,7 +86,13 @@ class EvalConfig:
                 f"workers={self.workers} (>= 0), execution_horizon={self.execution_horizon} (>= 1), "
                 f"max_errors={self.max_errors} (>= 1): one is out of range."
             )
-        for name, allowed in (("variants", Variant), ("wordings", Wording), ("ablations", Ablation)):
+        if not self.ablations:
+            raise ConfigError("EvalConfig.ablations is empty; ('none',) takes nothing away.")
+        for name in self.ablations:
+            check_ablation(name)
+        if self.audit not in get_args(AuditForm):
+            raise UnknownNameError("audit", self.audit, get_args(AuditForm))
+        for name, allowed in (("variants", Variant), ("wordings", Wording)):
             given = getattr(self, name)
             if not given:
                 raise ConfigError(f"EvalConfig.{name} is empty; known: {get_args(allowed)}.")
@@ -117,12 +128,16 @@ def plan(config: EvalConfig, suite: Suite) -> list[EpisodeKey]:
                 raise UnknownNameError(f"{kind} of suite {suite.name!r}", name, known)
     seeds = range(config.first_seed, config.first_seed + config.num_seeds)
     plain = (config.variants[0], config.wordings[0])
-    return [
-        EpisodeKey(task=task, embodiment=arm, seed=seed, variant=variant, wording=wording, ablation=ablation)
-        for task, arm, seed in product(tasks, embodiments, seeds)
-        for variant, wording, ablation in product(config.variants, config.wordings, config.ablations)
-        if ablation == "none" or (variant, wording) == plain
-    ]
+    audited, arms = audit_seeds(config.audit, config.num_seeds), audit_arms(config.audit, suite)
+    keys: dict[EpisodeKey, None] = {}
+    for task, arm, seed in product(tasks, embodiments, seeds):
+        key = EpisodeKey(task=task, embodiment=arm, seed=seed, variant=plain[0], wording=plain[1])
+        for variant, wording, ablation in product(config.variants, config.wordings, config.ablations):
+            if ablation == "none" or (variant, wording) == plain:
+                keys[with_arm(key, (variant, wording, ablation))] = None
+        if seed - config.first_seed < audited:
+            keys.update({with_arm(key, under): None for under in arms})
+    return list(keys)
 
 
 def by_cell(keys: Iterable[EpisodeKey]) -> dict[Cell, list[EpisodeKey]]:

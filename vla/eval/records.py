@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from vla.errors import StoreError, UnknownNameError
 from vla.interfaces import Variant, Wording
@@ -20,19 +20,19 @@ ENV_CLIPPED = "env_clipped"
 #: Keys that records of earlier versions lack.
 _ADDED = ("unknown_words", "head")
 
-#: What a policy is deprived of to see whether it uses it.
-Ablation = Literal["none", "blank"]
-
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class EpisodeKey:
-    """Everything that makes an episode reproducible, apart from the policy."""
+    """Everything that makes an episode reproducible, apart from the policy.
+
+    ``ablation``: ``none``, or what is taken from the policy or changed under it (``vla.eval.ablations``).
+    """
 
     task: str
     embodiment: str
     variant: Variant = "base"
     wording: Wording = "train"
-    ablation: Ablation = "none"
+    ablation: str = "none"
     seed: int = 0
 
     @property

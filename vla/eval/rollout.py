@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from vla.control.chunks import ChunkExecutor
 from vla.control.loop import Hook, Tick, run_loop
-from vla.control.policies import Contract, check_contract, contract_of
+from vla.control.policies import check_contract
 from vla.control.safety import SafetyConfig, SafetyEnvelope
-from vla.embodiment import Embodiment
+from vla.eval.ablations import PERTURBATIONS, DeprivedPolicy
 from vla.eval.records import ENV_CLIPPED, EpisodeKey, EpisodeRecord
 from vla.interfaces import Env, Policy
 from vla.robots import Reading
 from vla.robots.sim import SimRobot
 from vla.types import ActionChunk, Observation
-
-MID_GREY = 128
-
-
-class BlankCameras:
-    """Ablation as a policy that wraps a policy: every image it passes on is plain grey."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-
-    @property
-    def contract(self) -> Contract | None:
-        """That of the wrapped policy."""
-        return contract_of(self.policy)
-
-    def check(self, embodiment: Embodiment) -> None:
-        """Refuse what the wrapped policy refuses."""
-        check_contract(self.policy, embodiment)
-
-    def reset(self) -> None:
-        self.policy.reset()
-
-    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        blank = [
-            replace(o, images={name: np.full_like(image, MID_GREY) for name, image in o.images.items()})
-            for o in observations
-        ]
-        return self.policy.act(blank)
 
 
 def run_episode(
@@ -57,6 +29,7 @@ def run_episode(
     safety: SafetyConfig | None = None,
     max_steps: int = 10_000,
     hooks: Sequence[Hook] = (),
+    first_sight: Callable[[Observation], None] | None = None,
 ) -> EpisodeRecord:
     """Reset the env to ``key`` exactly, close the loop until it ends, and say how it went.
 
@@ -69,14 +42,18 @@ def run_episode(
         safety: limits of the envelope.
         max_steps: guard against an env without a time limit of its own.
         hooks: recorders that watch the loop.
+        first_sight: told once what the policy is shown and told first, ablation included.
 
     Raises:
         ContractError, IncompatibleError: the policy must not drive this arm; the env was not touched.
     """
     check_contract(policy, env.embodiment)
-    seen: Policy = BlankCameras(policy) if key.ablation == "blank" else policy
+    seen = DeprivedPolicy(policy, key.ablation, env.embodiment, key.seed, first_sight)
     envelope = SafetyEnvelope(env.embodiment, safety)
-    robot = SimRobot(env, seed=key.seed, options={"variant": key.variant, "wording": key.wording})
+    options = {"variant": key.variant, "wording": key.wording}
+    if key.ablation in PERTURBATIONS:
+        options["perturbation"] = key.ablation
+    robot = SimRobot(env, seed=key.seed, options=options)
     probe = Probe()
     result = run_loop(
         robot,

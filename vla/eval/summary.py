@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vla.control.safety import EVENTS, MATERIAL
+from vla.eval.audit import Audit, audit
 from vla.eval.intervals import Rate
 from vla.eval.records import ENV_CLIPPED, EpisodeRecord
 
@@ -84,7 +85,8 @@ Row = Mapping[str, Group]
 class Summary:
     """Groups of episodes: by condition, and by condition for each task, arm and cell (task, arm).
 
-    ``code_versions`` names each program that a session ran with; more than one is worth a warning.
+    ``code_versions`` names each program that a session ran with; more than one is worth a warning. ``audit``:
+    whether the policy looks and listens, where arms of an audit were run (``vla.eval.audit``).
     """
 
     suite: str
@@ -95,6 +97,7 @@ class Summary:
     by_task: Mapping[str, Row]
     by_arm: Mapping[str, Row]
     by_cell: Mapping[tuple[str, str], Row]
+    audit: Audit | None = None
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -129,6 +132,7 @@ class Summary:
                 {"task": task, "embodiment": arm, **_row_json(row)}
                 for (task, arm), row in self.by_cell.items()
             ],
+            "audit": None if self.audit is None else self.audit.to_json(),
         }
 
 
@@ -155,6 +159,7 @@ def summarise(
         by_cell={
             cell: _row(g) for cell, g in _grouped(ordered, lambda r: (r.key.task, r.key.embodiment)).items()
         },
+        audit=audit(ordered),
     )
 
 

@@ -13,13 +13,15 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import cv2
 
 from vla import registry
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec
@@ -30,7 +32,9 @@ from vla.eval.grid import EvalConfig
 from vla.eval.records import EpisodeKey, EpisodeRecord
 from vla.eval.rollout import run_episode
 from vla.interfaces import Env, Policy, Suite
+from vla.report.figures import film_strip
 from vla.report.video import StateTrace, write_video
+from vla.types import Observation
 
 LOG = logging.getLogger(__name__)
 
@@ -96,6 +100,7 @@ class EpisodeRunner:
                 execution_horizon=self._config.execution_horizon or EXECUTION_HORIZON,
                 safety=self._config.safety,
                 hooks=[hook for hook in (trace, recorder) if hook is not None],
+                first_sight=self._sight(key),
             )
         if trace is None or (not early and record.success):
             return record
@@ -104,6 +109,20 @@ class EpisodeRunner:
         path = self._out / "videos" / f"{key.label}.mp4"
         write_video(path, trace.frames(), fps=env.embodiment.control_hz)
         return replace(record, video=path.name)
+
+    def _sight(self, key: EpisodeKey) -> Callable[[Observation], None] | None:
+        """Keeps what the policy was first shown, once for each condition of an audited run."""
+        path = self._out / "sights" / f"{key.condition.replace(' ', '-')}.jpg"
+        if self._config.audit == "off" or key.seed != self._config.first_seed or path.exists():
+            return None
+
+        def keep(given: Observation) -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            strip = film_strip(list(given.images.values()))
+            cv2.imwrite(str(path), strip[..., ::-1])
+            path.with_suffix(".txt").write_text(given.instruction)
+
+        return keep
 
     def _recorder(self, env: Env, key: EpisodeKey) -> AbstractContextManager[StoreRecorder | None]:
         """Adds the episode to the store that the configuration names, if it names one."""

@@ -97,10 +97,9 @@ class OnnxEngine:
     def run(self, *values: Tensor) -> tuple[Tensor, Tensor]:
         """:data:`vla.export.graphs.INPUTS` and noise, of exactly the exported sizes -> actions, location."""
         feed = {name: value.numpy() for name, value in zip(INPUTS, values[:-1], strict=True)}
-        made = self.prefix.run(list(MEMORY), {i.name: feed[i.name] for i in self.prefix.get_inputs()})
-        actions = self.steps.run(None, {"x": values[-1].numpy(), "memory": made[0], "memory_mask": made[1]})[
-            0
-        ]
+        made = self.prefix.run(list(MEMORY), _wanted(self.prefix, feed))
+        feed = {"x": values[-1].numpy(), "memory": made[0], "memory_mask": made[1]}
+        (actions,) = self.steps.run(None, _wanted(self.steps, feed))
         return torch.from_numpy(actions), torch.from_numpy(np.asarray(made[2]))
 
     def _rows(self, inputs: PolicyInputs) -> tuple[Tensor, ...]:
@@ -114,6 +113,11 @@ class OnnxEngine:
         """To a whole batch: the last row again and again."""
         more = self.manifest.batch - len(rows)
         return rows.contiguous() if not more else torch.cat([rows, rows[-1:].expand(more, *rows.shape[1:])])
+
+
+def _wanted(session: Any, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without what the exporter left out because the graph does not read it (noise, by a regression head)."""
+    return {i.name: feed[i.name] for i in session.get_inputs()}
 
 
 def make_session(path: Path, threads: int) -> Any:

@@ -1,9 +1,10 @@
 """What is exported: a policy's prefix graph and step graph, with fixed shapes and plain tensors in and out.
 
     observation ─► PolicyPrefix ─► memory, mask, location_dm          once an observation
-    x           ─► PolicySteps(memory, mask) ─► x                      all denoising steps, unrolled
+    x           ─► ExportedSteps(memory, mask) ─► x                    all denoising steps, unrolled
 
-Both are the graphs of :mod:`vla.models.static_graphs`, the first after backbone, projector and trunk.
+The first is the graph of :mod:`vla.models.static_graphs` after backbone, projector and trunk, the second is
+in :mod:`vla.export.steps`.
 
 Shapes: B batch, C cameras, L words, M prefix and state tokens, N blocks, n heads, h width per head,
 H horizon, A action entries.
@@ -21,12 +22,11 @@ from torch import Tensor, nn
 from vla import spaces
 from vla.contract import PolicyContract
 from vla.errors import ConfigError, UnknownNameError
-from vla.kernels import native
 from vla.models.backbones.interface import PrefixFeatures
 from vla.models.heads.flow import FlowHead
 from vla.models.heads.regression import RegressionHead
 from vla.models.policy_net import PolicyInputs, PolicyNet
-from vla.models.static_graphs import PrefixGraph, Schedule, StepGraph, embed_times
+from vla.models.static_graphs import PrefixGraph
 
 #: Names of the prefix graph's inputs, in order; as in :class:`vla.models.policy_net.PolicyInputs`.
 INPUTS = ("images", "image_mask", "token_ids", "token_mask", "embodiment_id", "state", "state_mask")
@@ -59,26 +59,6 @@ class PolicyPrefix(nn.Module):
         assert mask is not None  # the image mask was given
         memory, mask_BM = self.keys_values(features, mask, encoded.state)
         return memory, mask_BM, encoded.location_dm
-
-
-class PolicySteps(nn.Module):
-    """The whole denoising loop, unrolled."""
-
-    schedule: Tensor
-
-    def __init__(self, head: FlowHead | RegressionHead, num_steps: int) -> None:
-        super().__init__()
-        flow = isinstance(head, FlowHead)
-        steps = Schedule.flow(num_steps, head.config.schedule) if flow else Schedule.one_pass()
-        into, times = (head.action_in if flow else None), embed_times(head, steps)
-        self.step = StepGraph(head.decoder, into, times, steps, head.decoder.places.dtype, native)
-
-    def forward(self, x_BHA: Tensor, memory: Tensor, mask_BM: Tensor) -> Tensor:
-        """Noise [B H A] -> normalised actions [B H A]."""
-        h_BHD = self.step.begin(x_BHA)
-        for row in self.step.schedule.unbind(0):
-            x_BHA, h_BHD = self.step(x_BHA, h_BHD, row, memory, mask_BM)
-        return x_BHA
 
 
 def exportable(net: PolicyNet, name: str) -> FlowHead | RegressionHead:

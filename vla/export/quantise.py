@@ -33,28 +33,38 @@ _STRIDE = 7  # few observations shall not all be of the first task
 
 def quantise(directory: Path, contract: PolicyContract) -> Manifest:
     """Write the int8 step graph beside the float32 files; accepted for measuring only, see :func:`judge`."""
-    try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnx", "Quantising an export") from None
     manifest = Manifest.load(directory, contract)
     manifest.check_files(directory, file_names("float32"))
-    plain, quiet = directory / file_names("float32")[1], logging.getLogger()
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)  # it advises steps that these graphs do not need
-    try:
-        quantize_dynamic(
-            plain, directory / INT8_FILE, op_types_to_quantize=["MatMul"], per_channel=True,
-            nodes_to_quantize=large_products(plain),
-            reduce_range=True,  # AVX2 saturates sums of 8-bit pairs otherwise
-            weight_type=QuantType.QInt8,
-        )  # fmt: skip
-    finally:
-        quiet.setLevel(level)
+    quantise_file(directory / file_names("float32")[1], directory / INT8_FILE)
     files = {**manifest.files, INT8_FILE: sha256_of(directory / INT8_FILE)}
     manifest = replace(manifest, files=files, int8={"accepted": True})
     manifest.save(directory)
     return manifest
+
+
+def quantise_file(source: Path, target: Path) -> None:
+    """The large matrix products of an ONNX file in 8 bits, a scale for each output.
+
+    Raises:
+        MissingExtraError: no ONNX Runtime.
+        ConfigError: a file without large products.
+    """
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "onnx", "Quantising an export") from None
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it advises steps that these graphs do not need
+    try:
+        quantize_dynamic(
+            source, target, op_types_to_quantize=["MatMul"], per_channel=True,
+            nodes_to_quantize=large_products(source),
+            reduce_range=True,  # AVX2 saturates sums of 8-bit pairs otherwise
+            weight_type=QuantType.QInt8,
+        )  # fmt: skip
+    finally:
+        root.setLevel(level)
 
 
 def large_products(path: Path) -> list[str]:

@@ -23,14 +23,15 @@ from vla.export.graphs import (
     INPUTS,
     MEMORY,
     PolicyPrefix,
-    PolicySteps,
     Sizes,
     exact_actions,
     exportable,
     random_inputs,
 )
 from vla.export.manifest import FOLDER, Manifest, file_names
+from vla.export.steps import ExportedSteps
 from vla.files import replace_directory
+from vla.kernels.loading import load_triton
 from vla.models.heads.flow import FlowHead
 from vla.models.policy_net import PolicyNet
 from vla.models.saving import load_policy
@@ -76,7 +77,7 @@ def export_policy(
         memory, mask, _ = module(*inputs)
     noise = torch.zeros(sizes.batch, contract.horizon, len(config.action_index))
     trace(module, inputs, prefix, INPUTS, MEMORY)
-    loop = PolicySteps(chosen, contract.num_flow_steps).eval()
+    loop = ExportedSteps(chosen, contract.num_flow_steps).eval()
     trace(loop, (noise, memory, mask), steps, ("x", "memory", "memory_mask"), ("actions",))
     manifest = Manifest(
         weights_sha256=contract.weights_sha256,
@@ -134,6 +135,7 @@ def trace(
         import onnx  # noqa: F401  (torch asks for it late)
     except ImportError:
         raise MissingExtraError("onnx", "onnx", "Exporting a policy") from None
+    load_triton()  # torch's exporter imports it
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # shapes are fixed on purpose
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)

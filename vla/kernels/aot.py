@@ -21,6 +21,7 @@ from typing import Any
 
 from vla.errors import ConfigError, MissingExtraError
 from vla.kernels import tiles
+from vla.kernels.loading import load_triton
 from vla.kernels.select import interpreting, triton_version
 
 #: Architecture -> bytes of shared memory a block may use (CUDA programming guide, compute capabilities).
@@ -129,6 +130,7 @@ def compile_variant(variant: Variant, arch: int, dtype: str = "bf16") -> Compile
         raise ConfigError(f"Architecture {arch} has no stated limits; known: {sorted(SHARED_LIMIT)}.")
     if interpreting():
         raise ConfigError("TRITON_INTERPRET is set: kernels of this process are interpreted, not compiled.")
+    load_triton()
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

@@ -12,12 +12,11 @@ Source of each formula: :mod:`vla.kernels.reference`. Shapes as there.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from vla.errors import ConfigError
 from vla.kernels import tiles
+from vla.kernels.language import tl, triton
 
 
 @triton.jit

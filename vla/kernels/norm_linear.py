@@ -13,12 +13,11 @@ Source of each formula: :mod:`vla.kernels.reference`.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from vla.errors import ConfigError
 from vla.kernels import tiles
+from vla.kernels.language import tl, triton
 from vla.kernels.reference import EPS
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from vla.errors import ConfigError
 from vla.kernels import tiles
+from vla.kernels.language import tl, triton
 from vla.kernels.norm_linear import (
     _stride,
     launch_normalise,

@@ -30,10 +30,11 @@ from vla.embodiment import Embodiment
 from vla.errors import ConfigError, ContractError, ObservationError, UnknownNameError
 from vla.models.backbones import build_backbone
 from vla.models.backbones.words import Tokens
+from vla.models.examples import show_examples
 from vla.models.policy_net import PolicyInputs, PolicyNet, PolicyNetConfig
 from vla.models.saving import PROCESSOR_FILE, TRANSFORMERS_FILE, load_policy, save_policy, transformers_files
 from vla.transforms import actions_from_slots, stack_images, state_in_slots
-from vla.types import ActionChunk, Observation
+from vla.types import ActionChunk, Episode, Observation
 
 TASK = "vision-language-action"
 #: Arguments of ``from_pretrained`` about where files come from; passed to the hub's client.
@@ -242,6 +243,11 @@ class VlaPipeline(Pipeline):
         elif instruction is not None or state is not None or embodiment is not None:
             raise ObservationError("An Observation already has its instruction, state and embodiment.")
         return super().__call__(list(frames) if isinstance(frames, Sequence) else frames, head=head)
+
+    def show(self, episodes: Sequence[Episode]) -> None:
+        """Example episodes that the policy reads from now on; see ``vla.models.examples.show_examples``."""
+        assert self.model.contract is not None
+        show_examples(self.model.net, self.model.contract, episodes)
 
     def _sanitize_parameters(self, head: str | None = None, **unknown: Any) -> tuple[dict, dict, dict]:
         if unknown:

@@ -23,10 +23,10 @@ from vla.errors import ConfigError, ObservationError, UnknownNameError
 from vla.models.auxiliary import Locator, keypoint_loss, localisation_loss
 from vla.models.backbones import PrefixFeatures, build_backbone
 from vla.models.heads import HEAD_SETTINGS, HeadConfig, build_head
-from vla.models.heads.history import History, Memories
+from vla.models.heads.history import History, Past
 from vla.models.layers import EncoderBlock
 from vla.models.projectors import build_projector, project
-from vla.models.tokens import FrameReuse, build_compressor
+from vla.models.tokens import FrameReuse, PatchReuse, build_compressor, need_patches
 
 #: State that every arm has and that says where the tool is; joint angles are left out because a net
 #: that has them learns each arm by heart.
@@ -57,7 +57,9 @@ class PolicyNetConfig:
             heads, instead of from the state token alone.
         localisation_weight, keypoint_weight, things_weight: of the auxiliary losses.
         head_settings: further arguments of ``HeadConfig`` (those of ``HEAD_SETTINGS``).
-        history: summaries of this many last observations are told to the heads.
+        history: this many earlier states and commanded actions are told to the heads.
+        reuse: at inference, patches in which nothing moved are not looked at again (``vla.models.tokens``);
+            how much counts as moved follows from ``keep``.
         insulate: heads whose loss stops at what they read: it teaches neither trunk, projector nor backbone
             (knowledge insulation, arXiv:2505.23705). ``backbone``: no loss of actions or places reaches the
             backbone, its losses of looking do (keypoints, things, and those of co-training); projector and
@@ -85,6 +87,7 @@ class PolicyNetConfig:
     head_block: str = "sequential"
     head_settings: Mapping[str, Any] = field(default_factory=dict)
     history: int = 0
+    reuse: bool = False
     insulate: tuple[str, ...] = ()
     locate_by_sight: bool = False
     localisation_weight: float = 1.0
@@ -107,7 +110,7 @@ class PolicyNetConfig:
             if name not in (*self.heads, "backbone"):
                 raise UnknownNameError("head to insulate", name, (*self.heads, "backbone"))
         if self.history < 0:
-            raise ConfigError(f"history counts past observations, 0 or more: {self.history}.")
+            raise ConfigError(f"history counts earlier moments, 0 or more: {self.history}.")
 
     @property
     def state_index(self) -> tuple[int, ...]:
@@ -136,7 +139,7 @@ class PolicyInputs:
 
     images uint8 [B C h w 3], image_mask bool [B C] (None: all there), token_ids int64 [B L],
     token_mask bool [B L], embodiment_id int64 [B], state float32 [B STATE_DIM] normalised,
-    state_mask bool [B STATE_DIM].
+    state_mask bool [B STATE_DIM], past: earlier moments, for a network with history.
     """
 
     images: Tensor
@@ -146,6 +149,7 @@ class PolicyInputs:
     embodiment_id: Tensor
     state: Tensor
     state_mask: Tensor
+    past: Past | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,14 +182,6 @@ class PolicyLabels:
     things: Things | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Past:
-    """Observations before those of a batch, oldest first: K of them, and which there were, bool [B K]."""
-
-    observations: tuple[PolicyInputs, ...]
-    there: Tensor
-
-
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """One encoded observation: prefix, state tokens [B 1 D] (with ``locate_by_sight`` a second one, of the
@@ -208,7 +204,10 @@ class PolicyNet(nn.Module):
         self.config = config
         width = config.width
         self.backbone = build_backbone(config.backbone, config.backbone_settings)
-        self.compress = build_compressor(config.compression, self.backbone.width, config.keep)
+        if config.reuse:
+            need_patches(self.backbone)
+        keep = 1.0 if config.reuse and config.compression == "none" else config.keep
+        self.compress = build_compressor(config.compression, self.backbone.width, keep)
         self.projector = build_projector(
             config.projector,
             self.backbone.width,
@@ -224,7 +223,8 @@ class PolicyNet(nn.Module):
             EncoderBlock(width, config.num_heads, config.feed_ratio) for _ in range(config.num_fusion_blocks)
         )
         if config.locate_by_sight:
-            cameras = len(config.backbone_settings["camera_roles"])
+            seeing = config.backbone_settings.get("base_settings", config.backbone_settings)
+            cameras = len(seeing["camera_roles"])
             self.locate: nn.Module = Locator(width, cameras, self.backbone.width)
         else:
             self.locate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 6))
@@ -240,12 +240,17 @@ class PolicyNet(nn.Module):
             **config.head_settings,
         )
         self.heads = nn.ModuleDict({name: build_head(name, head) for name in config.heads})
-        self.history = History(width, config.history) if config.history else None
+        sizes = (len(config.state_index), len(config.action_index))
+        self.history = History(*sizes, width, config.history) if config.history else None
         self.register_buffer("action_index", torch.tensor(config.action_index), persistent=False)
         self.register_buffer("state_index", torch.tensor(config.state_index), persistent=False)
 
     def encode(
-        self, inputs: PolicyInputs, keep_state: Tensor | None = None, *, reuse: FrameReuse | None = None
+        self,
+        inputs: PolicyInputs,
+        keep_state: Tensor | None = None,
+        *,
+        reuse: FrameReuse | PatchReuse | None = None,
     ) -> Encoded:
         """Once an observation. ``keep_state`` bool [B]: false hides the whole state of a sample.
 
@@ -285,30 +290,31 @@ class PolicyNet(nn.Module):
             location = self.locate(state_BSD[:, 0]).unflatten(-1, (2, 3))
         return Encoded(PrefixFeatures(features, seen.mask, seen.auxiliary), state_BSD, location)
 
-    def _remembered(self, past: Past | None) -> Tensor | None:
-        """Tokens [B K D] of the past, which the heads learn to sum up and the rest does not learn from."""
+    def _remembered(self, inputs: PolicyInputs, keep_state: Tensor | None = None) -> Tensor | None:
+        """Tokens [B K D] of the past, or None; a sample whose state is hidden has none that may be read."""
+        past = inputs.past
         if self.history is None:
             if past is not None:
                 raise ObservationError("This network has no history (PolicyNetConfig.history is 0).")
             return None
         if past is None:
-            raise ObservationError(f"This network needs the {self.config.history} observations before.")
-        with torch.no_grad():
-            encoded = [self.encode(inputs) for inputs in past.observations]
-        summaries = [self.history.summarise(e.prefix, e.state) for e in encoded]
-        return self.history(torch.stack(summaries, dim=1), past.there)
+            raise ObservationError(
+                f"This network has a history of {self.config.history} moments: give `past`, and say "
+                "in `past.there` which of them exist."
+            )
+        there = past.there if keep_state is None else past.there & keep_state[:, None]
+        known = inputs.state_mask[:, self.state_index]
+        return self.history(
+            past.state[..., self.state_index], known, past.action[..., self.action_index], there
+        )
 
     def loss(
         self,
         inputs: PolicyInputs,
         labels: PolicyLabels,
         generator: torch.Generator,
-        past: Past | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total to descend, and its detached parts by name (``location_dm``: the estimates, [B 2 3]).
-
-        ``past``: for a network with history.
-        """
+        """Total to descend, and its detached parts by name (``location_dm``: the estimates, [B 2 3])."""
         batch, device = len(inputs.state), inputs.state.device
         keep = torch.rand(batch, generator=generator, device=device) >= self.config.state_dropout
         encoded = self.encode(inputs, keep)
@@ -316,7 +322,7 @@ class PolicyNet(nn.Module):
         actions = labels.actions[..., self.action_index].where(mask, 0.0)  # nothing masked reaches a head
         rows = _acting(mask)  # samples without an action to learn cost the heads nothing
         prefix, state = encoded.prefix.take(rows), encoded.state[rows]
-        remembered = self._remembered(past)
+        remembered = self._remembered(inputs, keep)
         losses = {}
         for name in self.config.heads:
             apart = name in self.config.insulate
@@ -351,26 +357,20 @@ class PolicyNet(nn.Module):
         head: str | None = None,
         num_steps: int = 5,
         generator: torch.Generator | None = None,
-        memories: Memories | None = None,
-        reuse: FrameReuse | None = None,
+        reuse: FrameReuse | PatchReuse | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Normalised chunk [B H ACTION_DIM] and location estimates [B 2 3] (dm, relative to the tool).
 
-        ``memories`` (needed by a network with history, and refused by others) and ``reuse`` hold state
-        between calls; whoever runs the policy resets them when an episode begins.
+        ``reuse`` holds state between calls; whoever runs the policy resets it when an episode begins.
         """
         name = head or self.config.heads[0]
         if name not in self.heads:
             raise UnknownNameError("action head of this policy", name, self.heads)
-        if (memories is None) != (self.history is None):
-            raise ObservationError(
-                f"The network's history is {self.config.history}: give `memories` if and only if it has one."
-            )
+        remembered = self._remembered(inputs)
         encoded = self.encode(inputs, reuse=reuse)
         state = encoded.state
-        if memories is not None:
-            state = torch.cat([state, memories.tokens()], dim=1)
-            memories.add(encoded.prefix, encoded.state)
+        if remembered is not None:
+            state = torch.cat([state, remembered], dim=1)
         active = self.heads[name].sample(encoded.prefix, state, num_steps=num_steps, generator=generator)  # type: ignore[operator]
         chunk = active.new_zeros(*active.shape[:-1], spaces.ACTION_DIM)
         chunk[..., self.action_index] = active

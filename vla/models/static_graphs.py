@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from vla.errors import ConfigError
 from vla.kernels import native
+from vla.kernels.loading import load_triton
 from vla.models.backbones.interface import PrefixFeatures
 from vla.models.heads.flow import FlowHead
 from vla.models.heads.interface import ChunkDecoder
@@ -68,7 +69,7 @@ class PrefixGraph(nn.Module):
         super().__init__()
         norm, blocks = decoder.norm_memory, decoder.each_block()
         linears = [b.memory if isinstance(b, ParallelBlock) else b.cross_attention.key_value for b in blocks]
-        folded = [_fold(norm, linear) for linear in linears]
+        folded = [fold_norm(norm, linear) for linear in linears]
         self.num_blocks, self.num_heads = len(blocks), _num_heads(blocks[0])
         self.register_buffer("weight", torch.cat([w for w, _ in folded]).to(dtype))
         self.register_buffer("bias", torch.cat([b for _, b in folded]).to(dtype))
@@ -112,12 +113,12 @@ class StepGraph(nn.Module):
         for block in decoder.each_block():
             if isinstance(block, ParallelBlock):
                 self.blocks.append(_ParallelStep(block, dtype))
-                rows.append(_modulation(block, times_nD).cpu())
+                rows.append(modulation(block, times_nD).cpu())
             else:
                 self.blocks.append(_SequentialStep(block, dtype))
                 rows.append(times_nD.new_zeros(len(times_nD), 0).cpu())
         self.sizes = [r.shape[1] for r in rows]
-        weight, bias = _fold(decoder.norm_out, decoder.out)
+        weight, bias = fold_norm(decoder.norm_out, decoder.out)
         for name, value in (
             ("schedule", torch.cat(rows, 1)), ("starts", starts), ("into", first.double()),
             ("out_weight", weight), ("out_bias", bias),
@@ -159,7 +160,7 @@ class _ParallelStep(nn.Module):
         return ops.linear_residual(h_BHD, (read, product), self.outputs, self.bias, gate[None])
 
 
-def _modulation(block: ParallelBlock, times_nD: Tensor) -> Tensor:
+def modulation(block: ParallelBlock, times_nD: Tensor) -> Tensor:
     """Scale, gate, and the input product's bias with the shift folded in: [n 2D + N], float64."""
     weight, bias = block.modulation.weight.double(), block.modulation.bias.double()
     scale, shift, gate = F.linear(F.silu(times_nD), weight, bias).chunk(3, -1)
@@ -178,9 +179,10 @@ class _SequentialStep(nn.Module):
         assert isinstance(last, nn.Linear)
         self.num_heads, self.width = own.num_heads, len(cross.query.weight)
         folded = {
-            "own": _fold(block.norm_self, own.query_key_value), "own_out": (own.out.weight, own.out.bias),
-            "cross": _fold(block.norm_cross, cross.query), "cross_out": (cross.out.weight, cross.out.bias),
-            "feed": _fold(block.norm_feed, first), "feed_out": (last.weight, last.bias),
+            "own": fold_norm(block.norm_self, own.query_key_value), "own_out": (own.out.weight, own.out.bias),
+            "cross": fold_norm(block.norm_cross, cross.query),
+            "cross_out": (cross.out.weight, cross.out.bias),
+            "feed": fold_norm(block.norm_feed, first), "feed_out": (last.weight, last.bias),
         }  # fmt: skip
         for name, (weight, bias) in folded.items():
             _keep(self, dtype, **{name: weight, f"{name}_bias": bias})
@@ -204,7 +206,7 @@ def _keep(module: nn.Module, dtype: torch.dtype, **values: Tensor) -> None:
         module.register_buffer(name, value.detach().to(dtype).contiguous())
 
 
-def _fold(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+def fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
     """The product that follows a norm, with the norm's weight and bias inside it; float64."""
     weight = linear.weight.double()
     return weight * norm.weight.double(), weight @ norm.bias.double() + linear.bias.double()
@@ -263,6 +265,7 @@ class StaticHead:
         self._run_prefix: Callable[..., Any] = self.prefix
         self._run_step: Callable[..., Any] = self.step
         if compiled:
+            load_triton()  # torch.compile imports it
             self._run_prefix = torch.compile(self.prefix, dynamic=False)
             self._run_step = torch.compile(self.step, dynamic=False)
 

@@ -2,7 +2,8 @@
 
 One dial, ``keep`` in (0, 1]: the share of visual tokens that are left (1: nothing changes, exactly). What is
 left out here costs trunk and head nothing; to spare the language model itself, give the backbone smaller
-pictures or a down-sampling connector. :class:`FrameReuse` spares the whole backbone.
+pictures or a down-sampling connector. :class:`FrameReuse` spares the whole backbone,
+:class:`PatchReuse` the patches of it in which nothing moved.
 
 Shapes: B batch, P prefix tokens, V views, R rows and C columns of a view's grid, n = V R C visual tokens,
 k tokens kept, D width.
@@ -269,6 +270,85 @@ class FrameReuse:
             if new is not None and old is not None:
                 rows = rows | (new != old).reshape(len(new), -1).any(1)
         return rows
+
+
+#: Grey levels (of 255) that a patch may differ by and still be reused, at ``keep`` near 0; none at 1.
+REUSE_LEVELS = 8
+
+
+def need_patches(backbone: Any) -> None:
+    """Raise :class:`ConfigError` unless a backbone looks patch by patch."""
+    if not all(hasattr(backbone, name) for name in ("windows", "told", "look", "gather")):
+        raise ConfigError(
+            f"reuse needs a backbone that looks at each patch alone (`patches`), not "
+            f"{type(backbone).__name__}: take that, or FrameReuse, which spares whole frames."
+        )
+
+
+class PatchReuse:
+    """Tokens of patches in which nothing moved, kept from when they were last looked at.
+
+    A patch is looked at again when a value of its window differs by more than ``tolerance`` from the window
+    that its token was made of (so slow drift adds up and is seen), or when instruction or arm changed. With
+    tolerance 0 the features are those of the whole computation but for rounding (1e-5); with more, those of
+    windows that differ from the true ones by at most that much. Holds state between calls: :meth:`reset`
+    between episodes.
+
+    Args:
+        tolerance: grey levels of 255.
+    """
+
+    def __init__(self, tolerance: int = 0) -> None:
+        if tolerance < 0:
+            raise ConfigError(f"The tolerance is in grey levels, 0 or more: {tolerance}.")
+        self.tolerance = tolerance
+        self.asked = self.looked = 0  # patches so far, and those that were computed
+        self.episodes: tuple[int, ...] | None = None  # whose the rows of the next call are; None: 0 .. B - 1
+        self.reset()
+
+    @classmethod
+    def at(cls, keep: float) -> PatchReuse:
+        """As the dial says: exact at 1, ``REUSE_LEVELS`` near 0."""
+        return cls(round(REUSE_LEVELS * (1 - keep)))
+
+    def reset(self) -> None:
+        """Forget all episodes."""
+        self._kept: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def __call__(
+        self,
+        backbone: Any,
+        images: Tensor,
+        image_mask: Tensor | None,
+        token_ids: Tensor,
+        token_mask: Tensor,
+        embodiment_id: Tensor,
+    ) -> PrefixFeatures:
+        """``backbone(...)`` of the same arguments, without what auxiliary losses read."""
+        episodes = tuple(range(len(images))) if self.episodes is None else self.episodes
+        if len(set(episodes)) != len(images):
+            raise ConfigError(f"{len(images)} rows of episodes {episodes}: expected one each.")
+        windows = backbone.windows(images)  # [B C N w]
+        _, told_B2D = backbone.told(token_ids, token_mask, embodiment_id)
+        tokens = told_B2D.new_empty(*windows.shape[:3], told_B2D.shape[-1])
+        moved = torch.ones(windows.shape[:3], dtype=torch.bool, device=images.device)
+        seen = windows.clone()
+        for row, episode in enumerate(episodes):
+            kept = self._kept.get(episode)
+            if kept is None or kept[0].shape != windows[row].shape:
+                continue
+            if torch.allclose(kept[1], told_B2D[row], atol=1e-5):
+                moved[row] = (windows[row].int() - kept[0].int()).abs().amax(-1) > self.tolerance
+                tokens[row] = kept[2]
+                seen[row] = torch.where(moved[row, ..., None], windows[row], kept[0])
+        place = moved.nonzero()
+        if len(place):
+            tokens[moved] = backbone.look(windows[moved], told_B2D, place)
+        self.asked += moved.numel()
+        self.looked += len(place)
+        for row, episode in enumerate(episodes):
+            self._kept[episode] = (seen[row], told_B2D[row], tokens[row])
+        return backbone.gather(tokens, told_B2D, image_mask)
 
 
 def _comparable(a: Tensor | None, b: Tensor | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from collections.abc import Callable, Sequence
@@ -17,7 +18,9 @@ from vla.eval.summary import Group, Row, Summary
 from vla.report.document import card, section, table, write_document
 from vla.report.figures import film_strip, interval_chart, jpeg_uri, mp4_uri, phase_chart
 from vla.report.tables import (
+    AUDIT_NOTE,
     SAFETY_NOTE,
+    audit_facts,
     cm_text,
     condition_facts,
     rate_text,
@@ -51,6 +54,7 @@ def write_report(run: str | Path) -> Path:
             _head(config, summary),
             _cards(summary),
             section("Success by task and arm", _grids(summary)),
+            section("Grounding audit", _audit(summary, run / "sights")),
             section("With intervals", _charts(summary)),
             section("By condition", _facts(summary)),
             section("Where it thinks the target is", _localisation(summary)),
@@ -201,6 +205,29 @@ def _localisation(summary: Summary) -> str:
     rows = [[f"{task} / {arm}", *t0(row)] for (task, arm), row in summary.by_cell.items()]
     cells = table([f"before the first step ({first})", "target off", "goal off"], rows)
     return f"{chart}<details><summary>by cell</summary>{cells}</details>"
+
+
+def _audit(summary: Summary, sights: Path) -> str:
+    """The score, its arms, and what the policy was shown and told under each."""
+    if summary.audit is None:
+        return ""
+    shown = []
+    for name, meaning in [
+        (summary.audit.plain, "as it is"),
+        *((a.name, a.meaning) for a in summary.audit.arms),
+    ]:
+        path = sights / f"{name.replace(' ', '-')}.jpg"
+        if path.is_file():
+            told = html.escape(path.with_suffix(".txt").read_text()) or "(nothing)"
+            uri = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+            shown.append(
+                f'<figure><img alt="first pictures" src="{uri}"><figcaption><b>{html.escape(name)}</b>: '
+                f"{html.escape(meaning)}<br>“{told}”</figcaption></figure>"
+            )
+    note = f"<p class='muted'>{html.escape(AUDIT_NOTE)}</p>"
+    pictures = f"<div class='strips'>{''.join(shown)}</div>" if shown else ""
+    score = f"<p><b>{html.escape(summary.audit.text())}</b></p>"
+    return f"{score}{table(*audit_facts(summary.audit))}{note}{pictures}"
 
 
 def _safety(summary: Summary) -> str:

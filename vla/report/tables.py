@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vla.eval.audit import Audit
 from vla.eval.intervals import Rate
 from vla.eval.summary import SAFETY_COUNTS, Group, Row, Summary
 from vla.text import text_table, wrapped
@@ -85,6 +86,26 @@ def _share_text(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
+AUDIT_NOTE = (
+    "Each arm of the audit runs the same scenes as the plain condition. The grounding score is the weakest "
+    "of: looks, 1 - success without pictures over plain success; hears, the same without words; follows, "
+    "success minus wrong goals under another instruction in the same scene, over plain success; rewords, "
+    "success with phrasings never taught over plain success."
+)
+
+
+def audit_facts(audit: Audit) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one line an arm of the audit, beside the plain condition on the same scenes."""
+    header = ["arm of the audit", "success", "plain, same scenes", "difference, points", "p", "wrong goal"]
+    rows = []
+    for arm in audit.arms:
+        low, high = arm.pairs.interval
+        gap = f"{-100 * arm.pairs.difference:+.1f} [{-100 * high:+.1f}, {-100 * low:+.1f}]"
+        rates = [rate_text(arm.success), f"{100 * arm.plain.value:.1f} %"]
+        rows.append([arm.name, *rates, gap, f"{arm.pairs.p_value:.2g}", rate_text(arm.wrong)])
+    return header, rows
+
+
 def version_note(summary: Summary) -> str:
     """A warning where more than one program made the records, else empty."""
     if len(summary.code_versions) < 2:
@@ -112,6 +133,9 @@ def summary_text(summary: Summary) -> str:
     header, facts = condition_facts(summary)
     columns = [list(column) for column in zip(header, *facts, strict=True)]
     parts.append(text_table(columns[0], columns[1:]))
+    if summary.audit is not None:
+        parts.append(text_table(*audit_facts(summary.audit)))
+        parts += [wrapped(summary.audit.text()), wrapped(AUDIT_NOTE)]
     parts.append(text_table(["steps changed by the safety envelope", *conditions], safety_facts(summary)))
     parts.append(wrapped(SAFETY_NOTE))
     if note := version_note(summary):

@@ -11,6 +11,7 @@ from vla.data.windows import Batch
 from vla.interfaces import NUM_THINGS
 from vla.models.backbones import Backbone
 from vla.models.backbones.interface import KINDS
+from vla.models.heads.history import Past
 from vla.models.policy_net import PolicyInputs, PolicyLabels, Things
 from vla.train.augment import ask_otherwise, drop_words, jitter_colours, shift_images
 from vla.train.config import AugmentConfig
@@ -52,6 +53,7 @@ def prepare_batch(
         embodiment_id=tensor(np.array([places[name] for name in batch.embodiments], np.int64)),
         state=tensor(batch.state),
         state_mask=tensor(batch.state_mask),
+        past=_past(batch, tensor),
     )
     labels = PolicyLabels(
         actions=tensor(batch.actions),
@@ -61,6 +63,13 @@ def prepare_batch(
         things=_things(batch, backbone, uv[:, :, len(KINDS) :], tensor),
     )
     return inputs, labels
+
+
+def _past(batch: Batch, tensor: Callable[[np.ndarray], torch.Tensor]) -> Past | None:
+    """Earlier moments; None where the windows hold none."""
+    if not batch.past_there.shape[1]:
+        return None
+    return Past(tensor(batch.past_state), tensor(batch.past_action), tensor(batch.past_there))
 
 
 def location_labels(batch: Batch) -> np.ndarray:

@@ -12,7 +12,7 @@ from vla.data.statistics import Mode
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.policy_net import DEFAULT_STATE_SLOTS
 from vla.train.stages.parts import check_parts
-from vla.train.vlm import VLMConfig
+from vla.train.vlm import ExamplesConfig, VLMConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,7 @@ class ModelConfig:
     Args:
         backbone: registered backbone.
         vlm: settings of every backbone but ``tiny``.
+        examples: episodes of the same task that the policy is shown (None: it reads none).
         width: of backbone, trunk and heads alike.
         num_queries: keypoint tokens a camera.
         num_film_layers, num_frequencies: see :class:`vla.models.backbones.tiny.TinyVLMConfig`; one modulated
@@ -79,6 +80,9 @@ class ModelConfig:
         heads: all are trained; the first is the default at inference.
         execution_horizon: actions executed before replanning, recommended to whoever runs the policy.
         num_flow_steps: denoising steps of the flow and diffusion heads.
+        history: earlier moments (state and commanded action) told to the heads, ``execution_horizon`` steps
+            apart, as decisions are.
+        reuse: at inference, do not look again at patches in which nothing moved (a backbone of patches).
         flow_schedule: ``uniform``, ``early`` or ``late``, see ``vla.models.heads.schedules``.
         diffusion_prediction, num_bins, bin_limit, latent_dim, kl_weight: of single heads, see
             :class:`vla.models.heads.HeadConfig`.
@@ -89,6 +93,7 @@ class ModelConfig:
 
     backbone: str = "tiny"
     vlm: VLMConfig | None = None
+    examples: ExamplesConfig | None = None
     projector: str = "linear"
     width: int = 128
     num_queries: int = 8
@@ -109,6 +114,8 @@ class ModelConfig:
     keep: float = 1.0
     num_latents: int = 32
     num_projector_layers: int = 2
+    history: int = 0
+    reuse: bool = False
     insulate: tuple[str, ...] = ()
     flow_schedule: str = "uniform"
     diffusion_prediction: str = "v"

@@ -31,6 +31,7 @@ from vla.models.saving import save_policy
 from vla.train.checkpoint import list_checkpoints
 from vla.train.config import TrainConfig
 from vla.train.cotraining import build_cotraining, check_questions, describe_questions
+from vla.train.examples import example_source
 from vla.train.host import auto_num_processes, pick_device, prepare_process
 from vla.train.processes import ProcessGroup, join_torchrun, run_with_helpers, under_torchrun
 from vla.train.record import MetricsLog, record_stages, start_record
@@ -142,6 +143,7 @@ def _work(
         device=device,
         group=group,
         cotraining=build_cotraining(config, net, group),
+        examples=example_source(config, sources, contract),
     )
     if group.leads:
         stages = trainer.describe_stages()

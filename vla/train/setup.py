@@ -29,6 +29,7 @@ from vla.data.windows import Batch, WindowConfig, WindowDataset
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ConfigError, IncompatibleError
 from vla.interfaces import Cell
+from vla.models.backbones import FROM_SCRATCH
 from vla.models.backbones.words import build_vocabulary
 from vla.models.heads import HeadConfig
 from vla.models.policy_net import PolicyNetConfig
@@ -39,7 +40,7 @@ from vla.train.cotraining import question_names
 from vla.train.host import auto_num_processes
 from vla.train.processes import ProcessGroup
 from vla.train.trainer import BatchSource
-from vla.train.vlm import vlm_settings
+from vla.train.vlm import vlm_notes, vlm_settings, with_examples
 
 INSTRUCTION_NORMALISATION = (
     "lower case, split into words at anything that is not a letter, digit or underscore"
@@ -142,13 +143,14 @@ def describe_data(config: DataConfig, sources: Sequence[EpisodeSource]) -> list[
 
 def data_notes(config: TrainConfig, sources: Sequence[EpisodeSource]) -> list[str]:
     """What training leaves out of these data or changes in them; see ``vla.data.mixture.mixture_notes``."""
-    return mixture_notes(
+    notes = mixture_notes(
         config.data.sources,
         sources,
         roles=config.data.camera_roles,
         image_size=config.data.image_size,
         state_slots=config.model.state_slots,
     )
+    return [*notes, *vlm_notes(config)]
 
 
 def check_data(config: DataConfig, sources: Sequence[EpisodeSource], contract: PolicyContract) -> None:
@@ -217,13 +219,13 @@ def network_config(
 ) -> PolicyNetConfig:
     """The network that fits this data: its words, its arms, the union of their action entries."""
     model, active = config.model, sorted({int(i) for arm in embodiments.values() for i in arm.action_index})
-    tiny = model.backbone == "tiny"
+    tiny = model.backbone in FROM_SCRATCH
     if tiny and model.vlm is not None:
         raise ConfigError(
             "model.vlm is for pretrained backbones: name one in model.backbone ('auto' reads its kind)."
         )
     names = sorted(embodiments)
-    return PolicyNetConfig(
+    network = PolicyNetConfig(
         action_index=tuple(active),
         backbone=model.backbone,
         backbone_settings=_tiny_settings(config, names, vocabulary) if tiny else vlm_settings(config, names),
@@ -242,6 +244,8 @@ def network_config(
         keep=model.keep,
         num_latents=model.num_latents,
         num_projector_layers=model.num_projector_layers,
+        history=model.history,
+        reuse=model.reuse,
         insulate=model.insulate,
         head_settings=_head_settings(model),
         locate_by_sight=model.locate_by_sight,
@@ -250,6 +254,11 @@ def network_config(
         things_weight=model.things_weight,
         state_dropout=model.state_dropout,
     )
+    if model.examples is None:
+        return network
+    sizes = {"state_dim": len(network.state_index), "action_dim": len(active)}
+    seen = with_examples(model.examples, network.backbone, network.backbone_settings, **sizes)
+    return replace(network, backbone="in_context", backbone_settings=seen)
 
 
 def _tiny_settings(config: TrainConfig, embodiments: list[str], vocabulary: list[str]) -> dict[str, Any]:
@@ -286,6 +295,8 @@ def window_config(config: TrainConfig, modes: Mapping[str, tuple[Mode, Mode]]) -
     """Pictures were checked when the data were opened (:func:`open_data`); here all may be resized."""
     return WindowConfig(
         horizon=config.model.horizon,
+        history=config.model.history,
+        history_gap=config.model.execution_horizon,
         camera_roles=config.data.camera_roles,
         image_size=config.data.image_size,
         resize=True,
@@ -297,6 +308,18 @@ def window_config(config: TrainConfig, modes: Mapping[str, tuple[Mode, Mode]]) -
     )
 
 
+def open_windows(
+    config: TrainConfig, sources: Sequence[EpisodeSource], contract: PolicyContract
+) -> WindowDataset:
+    """All windows of the sources, normalised as the contract says."""
+    return WindowDataset(
+        sources,
+        window_config(config, _modes(config.data, sources)),
+        contract.normalizer().statistics,
+        weights=[source.weight for source in config.data.sources],
+    )
+
+
 def batch_source(
     config: TrainConfig, sources: Sequence[EpisodeSource], contract: PolicyContract, group: ProcessGroup
 ) -> BatchSource:
@@ -305,12 +328,7 @@ def batch_source(
         raise ConfigError(
             f"batch_size {config.optim.batch_size} does not divide among {group.size} processes."
         )
-    windows = WindowDataset(
-        sources,
-        window_config(config, _modes(config.data, sources)),
-        contract.normalizer().statistics,
-        weights=[source.weight for source in config.data.sources],
-    )
+    windows = open_windows(config, sources, contract)
     draw = {
         "batch_size": config.optim.batch_size // group.size,
         "seed": config.seed,

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from vla.train.optim import MovingAverage, build_optimizer, learning_rate
 from vla.train.processes import ProcessGroup
 from vla.train.stages.parts import BACKBONE, count_weights, freeze_parts, part_of
 
+if TYPE_CHECKING:
+    from vla.train.examples import ExampleSource
+
 #: ``source(step)``: this process's windows at a training step, the same whenever it is asked.
 BatchSource = Callable[[int], Batch]
 
@@ -35,6 +38,7 @@ class Trainer:
 
     A stage whose budget is used up ends when the next step begins, so a checkpoint between two stages holds
     the whole of the first. ``cotraining``: asks questions in the stages in which the backbone learns.
+    ``examples``: draws episodes that the backbone is shown with every batch.
     """
 
     def __init__(
@@ -48,7 +52,9 @@ class Trainer:
         device: torch.device,
         group: ProcessGroup | None = None,
         cotraining: Cotraining | None = None,
+        examples: ExampleSource | None = None,
     ) -> None:
+        self.examples = examples
         self.config, self.source, self.device = config, source, device
         self.camera_roles, self.embodiments = tuple(camera_roles), tuple(embodiments)
         self.group = group or ProcessGroup()
@@ -147,8 +153,14 @@ class Trainer:
             device=self.device,
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            if self.examples is not None:
+                draw = np.random.default_rng((self.config.seed, self.step_index, self.group.rank, 2))
+                backbone: Any = self.net.backbone
+                backbone.show(self.examples(batch, backbone, draw, self.device))
             total, parts = self.net.loss(inputs, labels, generator)
         total.backward()
+        if self.examples is not None:
+            self.net.backbone.show(None)  # type: ignore[operator]
         error = (parts.pop("location_dm").cpu() - labels.location_dm.cpu()).norm(dim=-1) / DM_PER_M * 100
         losses = {"loss": total.detach(), **parts}
         known = {**_localisation(error.numpy(), phase_of(batch)), **self._counts(batch)}

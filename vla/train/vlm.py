@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +26,7 @@ class VLMConfig:
         lora: adapters in the language part (None: none).
         four_bit: language weights in 4-bit blocks (needs ``vla[quant]``).
         gradient_checkpointing: recompute layers in the backward pass: same gradients, less memory, more time.
+        language: weights that the language part starts from, where the rest has fresh ones.
         tiles, max_tokens, prompt, num_layers, dtype, attention, connector: see
             :class:`vla.models.backbones.pretrained.PretrainedConfig`.
     """
@@ -39,11 +40,66 @@ class VLMConfig:
     num_layers: int | None = None
     freeze: Literal["none", "vision", "language", "all"] = "none"
     lora: LoraConfig | None = None
+    language: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: str = "sdpa"
     gradient_checkpointing: bool = False
     four_bit: bool = False
     connector: Literal["own", "ldp", "ldpv2"] = "own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplesConfig:
+    """Example episodes in the prompt; see :class:`vla.models.backbones.in_context.InContextConfig`.
+
+    Args:
+        num_episodes, num_steps: shown with every sample: other episodes of its task, steps spread over each.
+        num_latents, num_layers, num_heads: of what reads them.
+        hidden_share: of training samples that are shown none, so that the policy works without, too.
+    """
+
+    num_episodes: int = 2
+    num_steps: int = 4
+    num_latents: int = 8
+    num_layers: int = 2
+    num_heads: int = 4
+    hidden_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.num_episodes, self.num_steps, self.num_latents, self.num_layers, self.num_heads) < 1:
+            raise ConfigError(f"Examples need 1 or more of everything that is counted: {self}.")
+        if not 0 <= self.hidden_share < 1:
+            raise ConfigError(f"hidden_share is a share of samples, in [0, 1): {self.hidden_share}.")
+
+
+def with_examples(
+    examples: ExamplesConfig, base: str, settings: Mapping[str, Any], *, state_dim: int, action_dim: int
+) -> dict[str, Any]:
+    """Settings of a backbone ``in_context`` around this one."""
+    sizes = {key: value for key, value in asdict(examples).items() if key != "hidden_share"}
+    return {
+        "base": base,
+        "base_settings": dict(settings),
+        "state_dim": state_dim,
+        "action_dim": action_dim,
+        **sizes,
+    }
+
+
+def vlm_notes(config: TrainConfig) -> list[str]:
+    """What a person should know of the backbone: how pictures are prepared where no file of its says so."""
+    vlm = config.model.vlm
+    if vlm is None:
+        return []
+    from vla.models.backbones.loading import family_of, read_config
+    from vla.models.backbones.preprocessor import DEFAULTS, read_pixels
+
+    described = read_config(vlm.model)
+    name, family = family_of("auto", described)
+    pixels, origin = read_pixels(vlm.model, family, described)
+    if origin != DEFAULTS:
+        return []
+    return [f"{vlm.model} has no preprocessor file: pictures are prepared as usual for {name!r} ({pixels})"]
 
 
 def vlm_settings(config: TrainConfig, embodiments: Sequence[str]) -> dict[str, Any]:
@@ -55,7 +111,7 @@ def vlm_settings(config: TrainConfig, embodiments: Sequence[str]) -> dict[str, A
     name, vlm = config.model.backbone, config.model.vlm
     if name == "in_context":
         raise ConfigError(
-            "A recipe cannot train the backbone 'in_context': nothing shows it demonstrations yet."
+            "Name the backbone that sees in model.backbone, and set model.examples: it then reads examples."
         )
     if vlm is None:
         raise ConfigError(

@@ -22,6 +22,7 @@ from vla_envs.tabletop.embodiments import tabletop_embodiment
 from vla_envs.tabletop.gym_spaces import observation_space, reset_options
 from vla_envs.tabletop.instructions import phrase
 from vla_envs.tabletop.names import COLORS
+from vla_envs.tabletop.perturbations import Visuals, other_distractors, repaint, start_offset
 from vla_envs.tabletop.scene import ARM_PREFIX, TABLE_RGBA, TIMESTEP_S, compose
 from vla_envs.tabletop.seasons import Season
 from vla_envs.tabletop.tasks import Goal, Layout, Placement, make_task
@@ -82,6 +83,7 @@ class TabletopEnv(gymnasium.Env):
         )
         self._arm_ctrl = np.array([self.model.actuator(ARM_PREFIX + a).id for a in self.arm.actuator_names])
         self._gripper_ctrl = self.model.actuator(ARM_PREFIX + self.arm.gripper_actuator).id
+        self._visuals = Visuals(self.model)
         self._renderer = SceneRenderer(self.model) if render else None
         self._low, self._high = (
             np.array(self.embodiment.workspace_low),
@@ -107,7 +109,8 @@ class TabletopEnv(gymnasium.Env):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """A scene drawn from ``seed``; see :class:`vla.interfaces.Env` for ``options``."""
         super().reset(seed=seed)
-        variant, wording = reset_options(options)
+        variant, wording, perturbation = reset_options(options)
+        self._visuals.restore()
         if seed is None:
             seed = int(self.np_random.integers(1 << 31))
         rng = self.draw(seed)
@@ -119,13 +122,17 @@ class TabletopEnv(gymnasium.Env):
             raise EnvError(f"Scene {seed} of {self.task.name!r} admits one goal only: nothing to swap to.")
         swapped = others[int(rng.integers(len(others)))]
         asked = swapped if variant == "swapped" else base
+        changes = self._generator(seed, 3)
+        if perturbation == "distractors":
+            goals, asked = self._change_distractors(asked, changes)
+        self._visuals.perturb(perturbation, changes)
         self._set_goal(asked, self._generator(seed, 1), wording)
         self._others = [goal for goal in goals if goal != asked]
         self._things = labels.name_things(self.task, goals)
         words = self._generator(seed, 2)
         self._first_other = int(words.integers(len(self._others)))
         others = [self._phrase(goal, words, wording) for goal in self._others]
-        self._start_pose(rng)
+        self._start_pose(rng, *start_offset(perturbation, changes))
         season = {} if self.season is None else {"season": str(self.season)}
         info = {**season, "other_instructions": others, "things": list(self._things), **self._info(clipped=0)}
         return self._observe(), info
@@ -294,13 +301,28 @@ class TabletopEnv(gymnasium.Env):
         table = self.model.geom("table").id
         self.model.geom_rgba[table, :3] = np.array(TABLE_RGBA[:3]) + rng.uniform(-0.06, 0.06)
 
-    def _start_pose(self, rng: np.random.Generator) -> None:
+    def _change_distractors(self, asked: Goal, rng: np.random.Generator) -> tuple[list[Goal], Goal]:
+        """Other colours on what is not meant; the goals of the scene now, and the one asked for."""
+        assert self.layout is not None
+        palette = COLORS if self.season is None else self.season.colors
+        names = list(COLORS) if self.season is None else sorted(set(self.layout.colors.values()))
+        changed = other_distractors(self.layout, asked, names, rng)
+        goals = self.task.goals(changed, self.arm)
+        meant = asked.verb, asked.target, asked.destination
+        for goal in goals:
+            if (goal.verb, goal.target, goal.destination) == meant:
+                repaint(self.world, self.layout, changed, palette, rng)
+                self.layout = changed
+                return goals, goal
+        return self.task.goals(self.layout, self.arm), asked  # what is meant was told from what has changed
+
+    def _start_pose(self, rng: np.random.Generator, offset: np.ndarray, turn: float) -> None:
         world = self.world
         q = self.arm.home_q.astype(float)
         self._place_arm(q)
-        start = world.tcp + rng.uniform([-0.03, -0.04, -0.02], [0.03, 0.04, 0.02])
+        start = world.tcp + rng.uniform([-0.03, -0.04, -0.02], [0.03, 0.04, 0.02]) + offset
         start = np.clip(start, self._low, self._high)
-        yaw = float(rng.uniform(-0.2, 0.2))
+        yaw = float(rng.uniform(-0.2, 0.2)) + turn
         q = self._ik.solve(q, start, yaw, iterations=40)
         self._place_arm(q)
         world.commanded, world.commanded_yaw = world.tcp.copy(), yaw

@@ -11,18 +11,23 @@ import numpy as np
 from vla.embodiment import Embodiment
 from vla.errors import UnknownNameError
 from vla.interfaces import Variant, Wording
+from vla_envs.tabletop.perturbations import PERTURBATIONS
 
 
-def reset_options(options: Mapping[str, Any] | None) -> tuple[Variant, Wording]:
+def reset_options(options: Mapping[str, Any] | None) -> tuple[Variant, Wording, str]:
+    """Variant, wording and perturbation; empty where nothing is perturbed."""
     options = dict(options or {})
     variant: Variant = options.pop("variant", "base")
     wording: Wording = options.pop("wording", "train")
     for value, allowed, what in ((variant, Variant, "variant"), (wording, Wording, "wording")):
         if value not in get_args(allowed):
             raise UnknownNameError(what, str(value), get_args(allowed))
+    perturbation = str(options.pop("perturbation", ""))
+    if perturbation and perturbation not in PERTURBATIONS:
+        raise UnknownNameError("perturbation", perturbation, PERTURBATIONS)
     if options:
-        raise UnknownNameError("reset option", sorted(options)[0], ("variant", "wording"))
-    return variant, wording
+        raise UnknownNameError("reset option", sorted(options)[0], ("variant", "wording", "perturbation"))
+    return variant, wording, perturbation
 
 
 def observation_space(embodiment: Embodiment, render: bool) -> gymnasium.spaces.Dict:

@@ -2,7 +2,8 @@
 
 The public suite has no season; its scenes never change. ``Season.parse(7)`` is a *training* season,
 ``Season.parse(1007)`` an *evaluation* season (from ``FIRST_EVALUATION`` on). ``"1007+unseen"`` is the same
-with nothing on the table but (colour, kind) pairs that neither the public suite nor any training season shows.
+with nothing on the table but (colour, kind) pairs that neither the public suite nor any training season
+shows.
 
 * layouts: the generators of scene, start pose and words are seeded with the season's number as well;
 * colours: a scene draws the names for each kind from those that training knows (the public four and two of

@@ -10,7 +10,10 @@ import numpy as np
 from vla.errors import EnvError
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_MUTABLE = ("body_pos", "body_quat", "body_gravcomp", "geom_rgba")
+_MUTABLE = (
+    *("body_pos", "body_quat", "body_gravcomp", "geom_rgba"),
+    *("cam_pos", "cam_quat", "light_dir", "light_diffuse", "light_ambient"),
+)
 
 
 def save_physics(model: mujoco.MjModel, data: mujoco.MjData) -> dict[str, np.ndarray]:

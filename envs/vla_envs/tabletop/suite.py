@@ -11,6 +11,7 @@ from vla_envs.tabletop.env import TabletopEnv
 from vla_envs.tabletop.experts import Expert
 from vla_envs.tabletop.instructions import ParseError, parse_relation, parse_verb
 from vla_envs.tabletop.names import TASKS
+from vla_envs.tabletop.perturbations import PERTURBATIONS
 from vla_envs.tabletop.seasons import Season
 from vla_envs.tabletop.tasks.relation import COMPASS
 from vla_envs.tabletop.tasks.slide import SIDE
@@ -36,6 +37,8 @@ class TabletopSuite:
     """
 
     tasks = TASKS
+    camera_roles = ("front", "wrist")
+    perturbations = PERTURBATIONS
 
     def __init__(self, season: Season | int | str | None = None) -> None:
         known = season is None or isinstance(season, Season)

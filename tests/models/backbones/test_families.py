@@ -58,6 +58,11 @@ def rows(inputs: list[Any], index: list[int]) -> list[Any]:
 LINES = ["pick up the red cube", "open the drawer", "put it in the drawer"]
 
 
+def test_the_family_is_in_the_table_and_meets_this_contract(family: str):
+    assert family in FAMILIES
+    assert set(FAMILIES) == set(CONFIGS)
+
+
 def test_features_are_masked_finite_and_as_many_for_every_prompt(family: str):
     net = shared(family)
     assert isinstance(net, Backbone)
@@ -180,8 +185,9 @@ def test_a_released_checkpoint_gives_what_transformers_own_forward_gives(family:
         side = net.geometry.side
         config = transformers.AutoConfig.from_pretrained(source, image_grid_pinpoints=[[side, side]])
         whole = getattr(transformers, name).from_pretrained(source, config=config).eval()
-    else:
-        whole = getattr(transformers, name).from_pretrained(source).eval()
+    else:  # with sdpa, transformers' Phi-4 looks at pictures causally, see vla.models.backbones.inputs
+        attention = "eager" if family == "phi4_multimodal" else "sdpa"
+        whole = getattr(transformers, name).from_pretrained(source, attn_implementation=attention).eval()
     given = {k: v for k, v in net._given(inputs[0]).items() if k != "position_ids"}
     ids = torch.cat([net.head_ids_1H, inputs[2][:, :length]], dim=1)
     if family.startswith("qwen"):

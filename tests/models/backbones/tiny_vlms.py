@@ -58,6 +58,7 @@ SPECIALS = [
     "<|end|>",
     "<|assistant|>",
     "<|video|>",
+    *(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)),
 ]
 IMAGE_ID = SPECIALS.index("<image>")
 VOCABULARY = len(SPECIALS) + len(WORDS) + 1

@@ -6,14 +6,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from tests.models.heads.worlds import WIDTH, make_head, seen
+from tests.models.heads.worlds import make_head, seen
 from tests.models.nets import make_batch, make_net, net_config, noise
-from vla.errors import ConfigError, ObservationError, UnknownNameError
-from vla.models.backbones import PrefixFeatures
+from vla.errors import ConfigError, UnknownNameError
 from vla.models.heads import HeadConfig
-from vla.models.heads.history import History, Memories
 from vla.models.heads.schedules import SCHEDULES, time_grid
-from vla.models.policy_net import Past
 from vla.models.static_graphs import StaticHead
 
 
@@ -71,52 +68,6 @@ def test_bins_hold_what_their_middle_says():
     actions = torch.linspace(-0.999, 0.999, 101)
     assert float((head.centres(head.bins(actions)) - actions).abs().max()) <= 1 / 32 + 1e-6
     assert head.bins(torch.tensor([-7.0, 7.0])).tolist() == [0, 31]
-
-
-def test_memories_tell_the_last_observations_and_forget_on_reset():
-    torch.manual_seed(0)
-    history = History(WIDTH, 2)
-    memories = Memories(history, 4)
-    empty = memories.tokens()
-    for seed in (1, 2, 3):
-        memories.add(*seen(seed=seed))
-    expected = history(
-        torch.stack([history.summarise(*seen(seed=s)) for s in (2, 3)], 1), torch.ones(4, 2, dtype=torch.bool)
-    )
-    assert torch.equal(memories.tokens(), expected)
-    memories.reset()
-    assert torch.equal(memories.tokens(), empty)
-    with pytest.raises(ObservationError, match="4 episodes"):
-        memories.add(*seen(3))
-
-
-def test_what_is_absent_or_padded_is_not_summed_up():
-    torch.manual_seed(0)
-    history, (prefix, state) = History(WIDTH, 1), seen()
-    padded = torch.cat([prefix.features, torch.full((4, 1, WIDTH), 9.0)], dim=1)
-    mask = torch.tensor([[True] * 5 + [False]] * 4)
-    torch.testing.assert_close(
-        history.summarise(PrefixFeatures(padded, mask), state), history.summarise(prefix, state)
-    )
-    none = torch.zeros(4, 1, dtype=torch.bool)
-    garbage = torch.full((4, 1, WIDTH), torch.nan)
-    assert torch.equal(history(garbage, none), history(torch.zeros(4, 1, WIDTH), none))
-
-
-def test_a_network_with_history_acts_and_learns_on_it():
-    net, (inputs, labels) = make_net(history=2, heads=("regression",)), make_batch()
-    there = torch.ones(4, 2, dtype=torch.bool)
-    past = Past(observations=(make_batch(seed=1)[0], make_batch(seed=2)[0]), there=there)
-    net.loss(inputs, labels, noise(), past)[0].backward()
-    assert net.history.summary_in[1].weight.grad.abs().sum() > 0
-    memories = Memories(net.history, 4)
-    with torch.no_grad():
-        first, second = (net.sample(inputs, memories=memories)[0] for _ in range(2))
-    assert not torch.equal(first, second)
-    with pytest.raises(ObservationError, match="2 observations before"):
-        net.loss(inputs, labels, noise())
-    with pytest.raises(ObservationError, match="if and only if"):
-        net.sample(inputs)
 
 
 def test_an_insulated_head_teaches_the_backbone_nothing():

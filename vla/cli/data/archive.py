@@ -26,8 +26,8 @@ class Archive(Demonstrations):
     """
 
     out: Path
-    crf: int = 30
-    gop: int = 3
+    crf: int = 33
+    gop: int = 2
     preset: int = 8
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla.cli.flags import Arms, parse, policy_spec
-from vla.interfaces import Variant, Wording
+from vla.interfaces import AuditForm, Variant, Wording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class Eval:
         first_seed: seeds first_seed .. first_seed + episodes - 1.
         variants: base, and/or swapped (same scene, another feasible instruction).
         wordings: train, and/or heldout (phrasings absent from the demonstrations).
-        blank: also run with every camera grey: what can be done without seeing.
+        ablations: also run all seeds without something (blank, no_words, shuffled, frozen ...).
+        audit: does it look and listen: a few arms on a fifth of the seeds (short), everything (full), or off.
         execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
         image_size: camera height and width, px; the policy's own if not given.
         detailed: wear the detailed menagerie model of the arm, where it is on this machine.
@@ -46,7 +47,8 @@ class Eval:
     first_seed: int = 0
     variants: tuple[Variant, ...] = ("base",)
     wordings: tuple[Wording, ...] = ("train",)
-    blank: bool = False
+    ablations: tuple[str, ...] = ()
+    audit: AuditForm = "short"
     execution_horizon: int | None = None
     image_size: int | None = None
     detailed: bool = False
@@ -73,7 +75,8 @@ def run_judge(argv: Sequence[str]) -> int:
         num_seeds=flags.episodes,
         variants=flags.variants,
         wordings=flags.wordings,
-        ablations=("none", "blank") if flags.blank else ("none",),
+        ablations=("none", *flags.ablations),
+        audit=flags.audit,
         execution_horizon=flags.execution_horizon,
         image_size=flags.image_size,
         detailed=flags.detailed,

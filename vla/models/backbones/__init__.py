@@ -21,12 +21,14 @@ __all__ = [
     "with_description",
 ]
 
+#: Backbones without pretrained weights; their settings are those of ``TinyVLMConfig``.
+FROM_SCRATCH = ("tiny", "patches")
 DESCRIPTION = "backbone"  # folder beside a policy's weights
 
 
 def backbone_names() -> tuple[str, ...]:
     """What ``build_backbone`` knows; ``auto`` reads the family from the checkpoint."""
-    return ("tiny", "in_context", "auto", *FAMILIES)
+    return (*FROM_SCRATCH, "in_context", "auto", *FAMILIES)
 
 
 def build_backbone(name: str, config: Mapping[str, Any]) -> Backbone:
@@ -34,15 +36,16 @@ def build_backbone(name: str, config: Mapping[str, Any]) -> Backbone:
 
     Args:
         name: one of ``backbone_names()``.
-        config: its own settings: for ``tiny`` the arguments of ``TinyVLMConfig``, for ``in_context`` those of
-            ``InContextConfig``, else those of ``PretrainedConfig``; unknown keys raise.
+        config: its own settings: for ``tiny`` and ``patches`` the arguments of ``TinyVLMConfig``, for
+            ``in_context`` those of ``InContextConfig``, else those of ``PretrainedConfig``;
+            unknown keys raise.
 
     Raises:
         UnknownBackboneError: not known; says which are and how to add one.
         ConfigError, CheckpointError, MissingExtraError: see the backbone's own module.
     """
-    if name == "tiny":
-        return _build_tiny(config)
+    if name in FROM_SCRATCH:
+        return _build_small(name, config)
     if name == "in_context":
         from vla.models.backbones.in_context import InContextBackbone, InContextConfig
 
@@ -54,24 +57,26 @@ def build_backbone(name: str, config: Mapping[str, Any]) -> Backbone:
     return PretrainedVLM(name, PretrainedConfig.from_settings(config))
 
 
-def _build_tiny(config: Mapping[str, Any]) -> Backbone:
+def _build_small(name: str, config: Mapping[str, Any]) -> Backbone:
+    from vla.models.backbones.patches import PatchVLM
     from vla.models.backbones.tiny import TinyVLM, TinyVLMConfig
 
     known = set(TinyVLMConfig.__init__.__annotations__) - {"return", "kwargs"}
     for key in config:
         if key not in known:
-            raise UnknownNameError("tiny backbone setting", key, known)
+            raise UnknownNameError(f"{name} backbone setting", key, known)
     try:
-        return TinyVLM(TinyVLMConfig(**dict(config)))
+        made = TinyVLMConfig(**dict(config))
+        return TinyVLM(made) if name == "tiny" else PatchVLM(made)
     except ValueError as error:
-        raise ConfigError(f"Backbone 'tiny': {error}.") from error
+        raise ConfigError(f"Backbone {name!r}: {error}.") from error
 
 
 def keep_description(name: str, config: Mapping[str, Any], directory: str | Path) -> None:
     """Put what a backbone needs besides weights (config, tokenizer), if anything, into ``directory``."""
     if name == "in_context":
         keep_description(config["base"], config["base_settings"], directory)
-    elif name != "tiny":
+    elif name not in FROM_SCRATCH:
         from vla.models.backbones.loading import copy_description
 
         copy_description(config["model"], Path(directory) / DESCRIPTION)
@@ -82,6 +87,6 @@ def with_description(name: str, config: Mapping[str, Any], directory: str | Path
     settings = dict(config)
     if name == "in_context":
         settings["base_settings"] = with_description(config["base"], config["base_settings"], directory)
-    elif name != "tiny":
-        settings |= {"model": str(Path(directory) / DESCRIPTION), "pretrained": False}
+    elif name not in FROM_SCRATCH:
+        settings |= {"model": str(Path(directory) / DESCRIPTION), "pretrained": False, "language": None}
     return settings

@@ -14,16 +14,23 @@ memory tokens, D width, S state entries, A action entries.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vla.errors import ConfigError, ObservationError, UnknownNameError
+from vla.errors import ConfigError, ObservationError
 from vla.models.backbones.interface import PrefixFeatures
+from vla.models.backbones.settings import from_settings
 from vla.models.backbones.words import Tokens
+
+_REQUIRED = {
+    "base": "the backbone that sees",
+    "state_dim": "entries of the state",
+    "action_dim": "entries of an action",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +63,7 @@ class InContextConfig:
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> InContextConfig:
         """Strict: unknown keys raise UnknownNameError, missing ones ConfigError."""
-        known = [f.name for f in fields(cls)]
-        for key in settings:
-            if key not in known:
-                raise UnknownNameError("in-context backbone setting", key, known)
-        missing = {"base", "state_dim", "action_dim"} - set(settings)
-        if missing:
-            raise ConfigError(f"An in-context backbone needs the settings {sorted(missing)}.")
-        return cls(**settings)
+        return from_settings(cls, "in-context", settings, _REQUIRED)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from vla.errors import CheckpointError, ConfigError
 from vla.models.backbones.families import FAMILIES, Family, UnknownBackboneError
+from vla.models.backbones.preprocessor import copy_preprocessor
 
 ASKER_FOLDER = "qformer_tokenizer"  # where InstructBLIP keeps its second tokenizer
 _OUTPUT_LAYERS = re.compile(r"(^|\.)lm_head\.|\.inv_freq$|\.position_ids$")
@@ -111,17 +113,28 @@ def load_vlm(
         else:
             vlm = auto.from_config(config, dtype=dtype, attn_implementation=attention)
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"The backbone {config.model_type!r} cannot be built: {error}") from error
+        raise ConfigError(_not_built(config.model_type, attention, error)) from error
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"The weights at {source!r} cannot be loaded: {error}") from error
     if pretrained:
         _check_weights(source, found)
+    if family.correct is not None:
+        family.correct(vlm)
     for path in family.unused:
         parent, _, name = path.rpartition(".")
         owner = vlm.get_submodule(parent)
         if isinstance(getattr(owner, name, None), nn.Module):
             setattr(owner, name, nn.Identity())
     return vlm
+
+
+def _not_built(kind: str, attention: str, error: Exception) -> str:
+    if attention == "flash_attention_2":
+        return (
+            f"The backbone {kind!r} cannot use flash_attention_2 here: {error} It needs the package "
+            "flash-attn, a CUDA device and a model that offers it; attention 'sdpa' runs everywhere."
+        )
+    return f"The backbone {kind!r} cannot be built: {error}"
 
 
 def _check_weights(source: str, found: dict[str, Any]) -> None:
@@ -139,12 +152,60 @@ def _check_weights(source: str, found: dict[str, Any]) -> None:
 
 
 def copy_description(source: str, target: str | Path) -> None:
-    """Config and tokenizers (not weights) of ``source`` into the folder ``target``, so that a policy saved
-    there is whole.
+    """Config, tokenizers and preprocessor (not weights) of ``source`` into the folder ``target``, so that a
+    policy saved there is whole.
     """
     config = read_config(source)
     _, family = family_of("auto", config)
     config.save_pretrained(target)
     read_tokenizer(source).save_pretrained(target)
+    copy_preprocessor(source, target)
     if family.asks_with_instruction:
         read_tokenizer(source, ASKER_FOLDER).save_pretrained(Path(target) / ASKER_FOLDER)
+
+
+def _num_layers(names: Iterable[str]) -> int:
+    """Layers that these weights are of."""
+    found = (re.search(r"(?:^|\.)layers\.(\d+)\.", name) for name in names)
+    return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
+def load_language(part: nn.Module, source: str, family: str) -> None:
+    """Give the language part of a fresh model the weights of a causal language model.
+
+    Both must have the same layers, up to those that were cut off. Where the part knows more tokens (those of
+    pictures), their embeddings stay fresh.
+
+    Args:
+        part: of a vision-language model; changed in place.
+        source: local folder or hub name of the language model.
+        family: for errors.
+
+    Raises:
+        CheckpointError: no such model, or one of another shape.
+    """
+    try:
+        plain = AutoModel.from_pretrained(source, dtype=next(part.parameters()).dtype)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"No language model at {source!r}: {error}") from error
+    given, own = plain.state_dict(), part.state_dict()
+    words, inner = plain.get_input_embeddings(), part.get_input_embeddings()  # type: ignore[operator]
+    name = next(name for name, module in part.named_modules() if module is inner) + ".weight"
+    if name in given and len(words.weight) < len(inner.weight):
+        given[name] = torch.cat([words.weight, inner.weight[len(words.weight) :]]).detach()
+    kept = _num_layers(own)
+    given = {n: value for n, value in given.items() if _num_layers([n]) <= kept}  # the others were cut off
+    kinds = plain.config.model_type, part.config.model_type  # type: ignore[union-attr]
+    if kinds[0] != kinds[1]:
+        raise CheckpointError(
+            f"The language model at {source!r} is a {kinds[0]!r}, the language part of this {family!r} a "
+            f"{kinds[1]!r}."
+        )
+    wrong = [n for n in own.keys() & given.keys() if own[n].shape != given[n].shape]
+    wrong += sorted(own.keys() ^ given.keys())
+    if wrong:
+        raise CheckpointError(
+            f"The language model at {source!r} has other layers than the language part of this {family!r}: "
+            f"{len(wrong)} weights differ in name or shape, such as {wrong[:3]}."
+        )
+    part.load_state_dict(given, strict=True)

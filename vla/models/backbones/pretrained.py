@@ -11,7 +11,7 @@ Shapes: B batch, C cameras, L text tokens (``max_tokens``), P prompt tokens (hea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,32 +19,30 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import ConfigError, ObservationError, UnknownNameError
-from vla.models.backbones.families import (
-    FAMILIES,
-    Family,
-    Geometry,
-    check_prompt,
-    encode_base,
-    frames,
-)
+from vla.models.backbones.families import FAMILIES, Family, check_prompt
+from vla.models.backbones.inputs import Geometry, encode_base, frames
 from vla.models.backbones.interface import PrefixFeatures
 from vla.models.backbones.loading import (
     ASKER_FOLDER,
     cut_layers,
     drop_layers,
     family_of,
+    load_language,
     load_vlm,
     read_config,
     read_tokenizer,
 )
-from vla.models.backbones.pixels import prepare
+from vla.models.backbones.pixels import prepare, whole
+from vla.models.backbones.preprocessor import read_pixels
 from vla.models.backbones.prompt import PromptTokenizer
+from vla.models.backbones.settings import from_settings
 from vla.models.backbones.words import Tokens
 from vla.models.downsample import ConnectorName, build_connector
 from vla.models.lora import LoraConfig, add_lora, freeze
 from vla.models.tokens import visual_grid
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 _DEFAULT_SIDE = 224  # px, of families that take any size
 
 
@@ -57,14 +55,17 @@ class PretrainedConfig:
         pretrained: false: fresh weights for that config.
         embodiments, camera_roles: names by id; one picture a role.
         image_size: side that the model sees, px (None: the config's, or 224 rounded to what fits).
-        tiles: shows each picture whole and in ``tiles`` * ``tiles`` parts, for families that can.
+        tiles: shows each picture whole and in ``tiles`` * ``tiles`` parts of that side, for families that can
+            (docs/backbones.md says what each was trained with). More is seen, in as many times the time.
         max_tokens: of the prompt behind the pictures; longer instructions lose words, which are reported.
         prompt: instead of the family's; see :class:`vla.models.backbones.families.Family`.
         num_layers: use the first N language layers alone (None: all).
         freeze: ``vision``, ``language``, ``all`` or ``none``. LoRA weights are trained in any case.
         lora: arguments of :class:`vla.models.lora.LoraConfig`, for the language part.
+        language: local folder or hub name of a causal language model whose weights the language part starts
+            from, where the rest has fresh ones; see :func:`vla.models.backbones.loading.load_language`.
         dtype: of the model's weights; features come out in float32.
-        attention: ``sdpa``, ``eager``, ``flash_attention_2``, ...
+        attention: ``sdpa``, ``eager`` or ``flash_attention_2`` (its package, CUDA and a 16-bit dtype).
         gradient_checkpointing: recompute layers in the backward pass instead of keeping them.
         four_bit: language weights in 4-bit blocks, frozen (arXiv:2305.14314); needs bitsandbytes.
         connector: ``own``, or MobileVLM's light down-sampling ``ldp`` or ``ldpv2`` (a quarter of the tokens).
@@ -81,6 +82,7 @@ class PretrainedConfig:
     num_layers: int | None = None
     freeze: Literal["none", "vision", "language", "all"] = "none"
     lora: Mapping[str, Any] | None = None
+    language: str | None = None
     dtype: str = "float32"
     attention: str = "sdpa"
     gradient_checkpointing: bool = False
@@ -92,6 +94,7 @@ class PretrainedConfig:
             ("dtype", self.dtype, _DTYPES),
             ("part to freeze", self.freeze, ("none", "vision", "language", "all")),
             ("connector", self.connector, ("own", "ldp", "ldpv2")),
+            ("attention", self.attention, _ATTENTIONS),
         ):
             if given not in known:
                 raise UnknownNameError(kind, given, known)
@@ -100,19 +103,18 @@ class PretrainedConfig:
                 "A backbone needs a camera, an embodiment, max_tokens >= 1 and tiles >= 1: "
                 f"{self.camera_roles}, {self.embodiments}, {self.max_tokens}, {self.tiles}."
             )
+        if self.attention == "flash_attention_2" and self.dtype == "float32":
+            raise ConfigError("flash_attention_2 computes in 16 bits: set dtype to bfloat16 or float16.")
+        if self.language is not None and self.pretrained:
+            raise ConfigError(
+                "`language` starts the language part of a model whose weights are fresh: set `pretrained` to "
+                "false, or leave `language` out."
+            )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PretrainedConfig:
         """Strict: unknown keys raise UnknownNameError, a missing ``model`` ConfigError."""
-        known = [f.name for f in fields(cls)]
-        for key in settings:
-            if key not in known:
-                raise UnknownNameError("backbone setting", key, known)
-        if "model" not in settings:
-            raise ConfigError("A pretrained backbone needs the setting `model`: a local folder or hub name.")
-        lists = ("embodiments", "camera_roles")
-        values: dict[str, Any] = {key: tuple(v) if key in lists else v for key, v in settings.items()}
-        return cls(**values)
+        return from_settings(cls, "pretrained", settings, {"model": "a local folder or hub name"})
 
 
 def choose_side(family: Family, config: Any, settings: PretrainedConfig) -> int:
@@ -157,9 +159,11 @@ class PretrainedVLM(nn.Module):
         config = read_config(settings.model)
         self.name, self.family = family_of(name, config)
         self.settings, family = settings, self.family
-        if settings.tiles > 1 and not family.can_tile:
+        most = 1 if family.tiling is None else family.max_tiles
+        if settings.tiles > most:
             raise ConfigError(
-                f"The family {self.name!r} shows pictures whole: tiles must be 1, not {settings.tiles}."
+                f"The family {self.name!r} is shown pictures in {most} x {most} tiles at most: tiles must be "
+                f"1..{most}, not {settings.tiles}."
             )
         if settings.connector != "own" and not family.can_replace_connector:
             able = [name for name, known in FAMILIES.items() if known.can_replace_connector]
@@ -168,7 +172,9 @@ class PretrainedVLM(nn.Module):
             cut_layers(config, settings.num_layers)
         side = choose_side(family, config, settings)
         self.geometry = Geometry(config, side, settings.tiles)
-        if family.can_tile and hasattr(config, "image_grid_pinpoints"):
+        fixed = side if family.fixed_side and settings.pretrained else None
+        self.pixels, self.pixels_from = read_pixels(settings.model, family, config, fixed)
+        if family.tiling is not None and hasattr(config, "image_grid_pinpoints"):
             config.image_grid_pinpoints = [[side * settings.tiles] * 2]
         self.vlm: Any = load_vlm(
             settings.model,
@@ -180,12 +186,16 @@ class PretrainedVLM(nn.Module):
         )
         if settings.num_layers is not None:
             drop_layers(self.vlm, settings.num_layers)
-        self.num_image_tokens = family.num_tokens(self.geometry)
+        if settings.language is not None:
+            load_language(self.vlm.get_submodule(family.language[0]), settings.language, self.name)
+        self.image_text = family.image_text(settings.tiles)
+        self.num_holders = family.num_tokens(self.geometry)
         if settings.connector != "own":
             self.vlm.multi_modal_projector = build_connector(
                 settings.connector, config.vision_config.hidden_size, config.get_text_config().hidden_size
             ).to(_DTYPES[settings.dtype])
-            self.num_image_tokens = (self.geometry.patches // 2) ** 2
+            self.num_holders = (self.geometry.patches // 2) ** 2
+        self.num_image_tokens = self.num_holders * self.image_text.count("{tokens}")
         self._prepare_prompt(config)
         self.width: int = config.get_text_config().hidden_size
         self.embodiment = nn.Embedding(len(settings.embodiments), self.width)
@@ -201,7 +211,7 @@ class PretrainedVLM(nn.Module):
         self.tokenizer = PromptTokenizer(
             read_tokenizer(settings.model),
             settings.prompt or family.prompt,
-            family.image,
+            self.image_text,
             settings.max_tokens,
             holder,
         )
@@ -209,13 +219,14 @@ class PretrainedVLM(nn.Module):
         if family.asks_with_instruction:
             asker = read_tokenizer(settings.model, ASKER_FOLDER)
             self.asker = PromptTokenizer(asker, "{images}{instruction}", "{tokens}", settings.max_tokens, -1)
-        head = self.tokenizer.head(len(settings.camera_roles), self.num_image_tokens)
+        head = self.tokenizer.head(len(settings.camera_roles), self.num_holders)
         text = torch.zeros(1, settings.max_tokens, dtype=torch.bool)
         holders = torch.cat([torch.from_numpy(head.holders)[None], text], dim=1)
         self._constant("head_ids_1H", torch.from_numpy(head.ids)[None])
         self._constant("head_camera_H", torch.from_numpy(head.camera))
         self._constant("holders_1P", holders)
-        grid = visual_grid(holders[0], len(settings.camera_roles), ordered=family.in_rows)
+        ordered = family.in_rows and settings.tiles == 1
+        grid = visual_grid(holders[0], len(settings.camera_roles), ordered=ordered)
         self._constant("visual_VRC", grid)
         ids_1P = torch.cat([self.head_ids_1H, torch.zeros_like(text, dtype=torch.long)], dim=1)
         extras = family.extras(holders, ids_1P, self.geometry, self.vlm) if family.extras else {}
@@ -290,8 +301,8 @@ class PretrainedVLM(nn.Module):
     def _given(self, images: Tensor) -> dict[str, Tensor]:
         """Everything the model is told besides ids and mask."""
         batch, cameras = images.shape[:2]
-        tiles = self.settings.tiles if self.family.can_tile else 0
-        x = prepare(images.flatten(0, 1), self.geometry.side, tiles, self.family.pixels)
+        tiling, side = self.family.tiling or whole, self.geometry.side
+        x = prepare(images.flatten(0, 1), side, self.pixels, tiles=self.settings.tiles, tiling=tiling)
         x = x.to(self.vlm.dtype).unflatten(0, (batch, cameras))
         given = (self.family.inputs or frames)(x, self.geometry)
         for name in self._extras:

@@ -61,15 +61,18 @@ class PromptTokenizer:
         self._cache: dict[str, tuple[list[int], tuple[str, ...]]] = {}
 
     def head(self, num_cameras: int, num_tokens: int) -> Head:
-        """The constant part, for pictures of ``num_tokens`` placeholders each."""
+        """The constant part; each ``{tokens}`` of a picture becomes ``num_tokens`` placeholders."""
         ids, camera, holders = self._ids(self._before), [], []
         camera, holders = [0] * len(ids), [False] * len(ids)
-        opening, closing = (self._ids(part) for part in self._image)
+        opening, *parts = (self._ids(part) for part in self._image)
+        block, held = list(opening), [False] * len(opening)
+        for part in parts:
+            block += [self.holder_id] * num_tokens + part
+            held += [True] * num_tokens + [False] * len(part)
         for i in range(num_cameras):
-            block = [*opening, *[self.holder_id] * num_tokens, *closing]
             ids += block
             camera += [i + 1] * len(block)
-            holders += [False] * len(opening) + [True] * num_tokens + [False] * len(closing)
+            holders += held
         return Head(np.array(ids, np.int64), np.array(camera, np.int64), np.array(holders, bool))
 
     def encode(self, instructions: Sequence[str]) -> Tokens:

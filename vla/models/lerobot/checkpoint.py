@@ -216,6 +216,8 @@ def load_lerobot(
         pre, post = pipelines(config, old)
     _check_covered(config, pre, post)
     net = net.to(device).eval()
+    if torch.device(device).type == "cpu":
+        net.lay_out()
     return LerobotCheckpoint(
         config=config,
         net=net,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SmolVLMConfig
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
-from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolVLMEncoder
+from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector
 
 from vla.models.lerobot.config import SmolVLASettings
 from vla.models.lerobot.decoder import (
@@ -30,39 +30,7 @@ from vla.models.lerobot.decoder import (
     time_features,
 )
 from vla.models.lerobot.flow import FlowInputs, FlowNet
-
-
-class PatchEmbedding(nn.Module):
-    """Patches and learned places; SmolVLM scales places for pictures smaller than the table."""
-
-    def __init__(self, vision: Any) -> None:
-        super().__init__()
-        self.patch, self.side = vision.patch_size, vision.image_size // vision.patch_size
-        self.patch_embedding = nn.Conv2d(3, vision.hidden_size, self.patch, stride=self.patch)
-        self.position_embedding = nn.Embedding(self.side**2, vision.hidden_size)
-
-    def forward(self, images_B3HW: Tensor) -> Tensor:
-        tall, wide = images_B3HW.shape[-2] // self.patch, images_B3HW.shape[-1] // self.patch
-        places = (self._share(tall)[:, None] * self.side + self._share(wide)).flatten()
-        patches = self.patch_embedding(images_B3HW).flatten(2).transpose(1, 2)
-        return patches + self.position_embedding(places.to(images_B3HW.device))
-
-    def _share(self, count: int) -> Tensor:
-        """int64 [count]: rows of the table for ``count`` rows of patches, in float32 as in transformers."""
-        edges = torch.arange(1 / self.side, 1.0, 1 / self.side)
-        share = torch.arange(count, dtype=torch.float32) * (1.0 / torch.tensor(count))
-        return torch.bucketize(share.clamp(max=1.0 - 1e-6), edges, right=True)
-
-
-class VisionTower(nn.Module):
-    def __init__(self, vision: Any) -> None:
-        super().__init__()
-        self.embeddings = PatchEmbedding(vision)
-        self.encoder = SmolVLMEncoder(vision)
-        self.post_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
-
-    def forward(self, images_B3HW: Tensor) -> Tensor:
-        return self.post_layernorm(self.encoder(self.embeddings(images_B3HW)).last_hidden_state)
+from vla.models.lerobot.vision import VisionTower
 
 
 class TextModel(nn.Module):
@@ -119,7 +87,6 @@ class SmolVLANet(FlowNet):
         every = config.self_attn_every_n_layers
         crosses = config.attention_mode == "cross_attn"
         self.cross = tuple(crosses and not (every > 0 and i % every == 0) for i in range(num_layers))
-        vlm.vision_config._attn_implementation = "sdpa"
         self.prefix_width = vlm.text_config.hidden_size
         expert = expert_config(vlm.text_config, config.expert_width_multiplier)
         self.vlm_with_expert = VlmWithExpert(vlm, expert, num_layers, self.cross)
@@ -180,12 +147,14 @@ class SmolVLANet(FlowNet):
         x_BTD = self.action_time_mlp_out(F.silu(mixed + condition[:, None]))
         expert = self.vlm_with_expert.lm_expert
         places = torch.arange(x_BTA.shape[1], device=x_BTA.device)[None]
+        first: Projections = expert.layers[0].self_attn  # type: ignore[assignment]
+        from_start = rotation(places, first.size, x_BTD.dtype)  # where only the prefix is read
         for i, layer in enumerate(expert.layers):
             attention: Projections = layer.self_attn  # type: ignore[assignment]
             normal = layer.input_layernorm(x_BTD)  # type: ignore[operator]
             query, keys, values = attention.queries(normal), prefix.keys[i], prefix.values[i]
-            if self.cross[i]:  # places start at 0 here
-                query = rotate(query, *rotation(places, attention.size, x_BTD.dtype))
+            if self.cross[i]:
+                query = rotate(query, *from_start)
                 mask = prefix.cross_mask
             else:
                 query = rotate(query, prefix.cos, prefix.sin)

@@ -13,8 +13,9 @@ from vla.models.four_bit import FourBitLinear
 from vla.models.lora import is_adapter, is_within
 
 #: ``vision``, ``connector`` and ``language``: of the backbone; ``adapters``: its LoRA weights;
-#: ``embodiment``: its token for the arm; ``projector``: with token compression, and a connector that replaced
-#: the backbone's own; ``trunk``: fusion, state and localisation; ``heads``: with their history.
+#: ``embodiment``: its token for the arm; ``projector``: with token compression, a connector that replaced the
+#: backbone's own, and what reads example episodes; ``trunk``: fusion, state and localisation; ``heads``: with
+#: their history.
 PARTS = ("vision", "connector", "language", "adapters", "embodiment", "projector", "trunk", "heads")
 #: What ``backbone`` stands for.
 BACKBONE = PARTS[:4]
@@ -38,8 +39,12 @@ def part_of(name: str, net: nn.Module) -> str:
 
 
 def _backbone_part(name: str, backbone: nn.Module) -> str:
+    from vla.models.backbones.in_context import InContextBackbone
     from vla.models.backbones.pretrained import PretrainedVLM
 
+    if isinstance(backbone, InContextBackbone):
+        inner, _, rest = name.partition(".")
+        return _backbone_part(rest, backbone.base) if inner == "base" else "projector"
     if is_adapter(name):
         return "adapters"
     if is_within(name, ("embodiment",)):

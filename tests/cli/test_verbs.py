@@ -176,8 +176,8 @@ def test_policies_are_named_or_lie_somewhere(tmp_path: Path):
 
 def test_a_head_is_chosen_among_those_of_the_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     heads = json.loads((SHIPPED / CONTRACT_FILE).read_text())["heads"]
-    flags = "eval --tasks pick --arms panda --workers 0 --episodes 1 --audit off --quiet --out".split()
-    flags.append(str(tmp_path))
+    where = f"--workers 0 --quiet --out {tmp_path}"
+    flags = f"eval --tasks pick --arms panda --episodes 1 --audit off {where}".split()
     assert main([*flags, "--head", "nonesuch"]) == 2
     message = capsys.readouterr().err
     assert all(head in message for head in heads)

@@ -199,8 +199,11 @@ class LearnedPolicy:
             for k, moment in enumerate(found):
                 if moment is not None:
                     state[row, k], action[row, k], there[row, k] = moment.state, moment.action, True
-        made = [torch.from_numpy(value).to(self._device) for value in (state, action)]
-        return Past(*(value.to(self._dtype) for value in made), torch.from_numpy(there).to(self._device))
+        there_BK = torch.from_numpy(there).to(self._device)
+        states, actions = (
+            torch.from_numpy(x).to(device=self._device, dtype=self._dtype) for x in (state, action)
+        )
+        return Past(state=states, action=actions, there=there_BK)
 
     @torch.inference_mode()
     def _infer(

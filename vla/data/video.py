@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -119,7 +119,16 @@ class VideoFile:
 
     def _seek(self, ticks: int) -> None:
         self._container.seek(max(ticks, 0), stream=self._stream)
-        self._frames, self._last = self._container.decode(self._stream), None
+        self._frames, self._last = self._decoded(), None
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        """What ``container.decode`` yields; PyAV 18 loses memory with each ``demux`` that is not closed."""
+        packets = cast(Generator[av.Packet], self._container.demux(self._stream))
+        try:
+            for packet in packets:
+                yield from cast(list[VideoFrame], packet.decode())
+        finally:
+            packets.close()
 
     def _decode_to(self, ticks: float) -> VideoFrame | None:
         """The first frame at or after ``ticks``; None where the video ends before."""

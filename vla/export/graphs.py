@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +120,7 @@ def exact_actions(
     from vla.kernels.parity import Case, exact  # which lists exports among the ways to run a head
 
     net = copy.deepcopy(net).double()
-    values = dict(zip(INPUTS, inputs, strict=True))
+    values: dict[str, Any] = dict(zip(INPUTS, inputs, strict=True))
     seen = net.encode(PolicyInputs(**{**values, "state": values["state"].double()}))
     prefix = PrefixFeatures(seen.prefix.features, seen.prefix.mask)
     actions = exact(exportable(net, head), Case("", prefix, seen.state, noise_BHA.double()), num_steps)

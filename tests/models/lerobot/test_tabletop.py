@@ -56,9 +56,7 @@ def directory(tmp_path_factory):
 
 def evaluate(directory, out, arm_name="panda") -> int:
     words = ["eval", "--policy", f"lerobot:{directory}", "--out", str(out), "--arms", arm_name]
-    return main(
-        [*words, "--tasks", "pick", "--episodes", "1", "--workers", "0", "--failure-videos", "0", "--quiet"]
-    )
+    return main([*words, "--tasks", "pick", "--episodes", "1", "--workers", "0", "--audit", "off", "--quiet"])
 
 
 def test_vla_eval_judges_it_and_records_what_it_was(directory, tmp_path, capsys):

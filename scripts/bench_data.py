@@ -288,13 +288,12 @@ def measure(work: Path, arm: Embodiment, episodes: list[Episode], flags: Bench, 
 
 
 def ratios(rates: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Of one turn: ours, at its slower moment, over lerobot's fastest."""
-    theirs = [rates[f"lerobot {backend}"] for backend in BACKENDS]
-    ours = min(rates[f"ours, beside {backend}"]["0"] for backend in BACKENDS)
+    """Of one turn: ours over each setting of lerobot's that was measured beside it; the least."""
+    beside = [(rates[f"ours, beside {b}"]["0"], rates[f"lerobot {b}"]) for b in BACKENDS]
     return {
-        "0 workers": ours / max(row["0"] for row in theirs),
-        "its best": ours / max(max(row.values()) for row in theirs),
-        "archive": rates["archive"]["0"] / max(row["0"] for row in theirs),
+        "0 workers": min(ours / theirs["0"] for ours, theirs in beside),
+        "its best": min(ours / max(theirs.values()) for ours, theirs in beside),
+        "archive": rates["archive"]["0"] / max(theirs["0"] for _, theirs in beside),
     }
 
 

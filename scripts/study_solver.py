@@ -355,9 +355,9 @@ def main() -> int:
         "claim": f"convention solver: planted errors in demonstrations of {len(arms)} arms",
         "target": f">= {WANTED_KINDS} kinds found on every arm, none invented",
         "measured": f"{len(everywhere)} of {len(planted)} kinds found on every arm, {invented} invented "
-        f"({flags.episodes} pick and place demonstrations an arm, those its thresholds were set on)",
-        "command": f"python scripts/study_solver.py --episodes {flags.episodes} --check "
-        "--out docs/results/solver.json",
+        f"({flags.episodes} pick and place demonstrations an arm, "
+        f"{'held out: from ' + flags.store.name if flags.store else 'those its thresholds were set on'})",
+        "command": _command(flags),
         "arms": arms,
         "kinds": len(planted),
         "found_on_every_arm": len(everywhere),
@@ -371,6 +371,15 @@ def main() -> int:
     print(json.dumps(result))
     passed = len(everywhere) >= WANTED_KINDS and result["invented"] == 0
     return int(flags.check and not passed)
+
+
+def _command(flags: argparse.Namespace) -> str:
+    """What was asked for, as one would type it."""
+    words = ["python scripts/study_solver.py"]
+    words += [f"--store {flags.store.name}"] if flags.store else []
+    words += [f"--arms {' '.join(flags.arms)}"] if flags.arms else []
+    words += [f"--episodes {flags.episodes}", *(["--check"] if flags.check else [])]
+    return " ".join([*words, *([f"--out docs/results/{flags.out.name}"] if flags.out else [])])
 
 
 def _generated(path: Path, arms: list[str], episodes: int) -> Path:

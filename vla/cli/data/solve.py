@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,9 @@ class Solve:
 
     Args:
         path: directory or file in any format that 'vla data import' reads.
-        write: save the embodiment file beside the data (all that it needs must be answered or given).
+        write: save the embodiment file beside the data; where answers that it needs were refused, a draft
+            (embodiment.draft.json) with "?" in their places, to be filled in and given as --description.
+        out: save it here instead, for data that one may not write beside.
         description: JSON file {question: answer} with what you know; null: the data have no such thing.
         suite: simulated suite that has the arm, for kinematics and pictures; with --arm.
         arm: name of the arm in the suite.
@@ -31,6 +33,7 @@ class Solve:
 
     path: tyro.conf.Positional[Path]
     write: bool = False
+    out: Path | None = None
     description: Path | None = None
     suite: str | None = None
     arm: str | None = None
@@ -47,37 +50,49 @@ def solve_path(flags: Solve) -> int:
     from vla.data.description import description_path
     from vla.data.readers import is_store, open_raw
     from vla.data.solve import solve
+    from vla.data.solve.draft import read_given, write_draft
     from vla.errors import DatasetError
-    from vla.files import read_json
 
     if is_store(flags.path):
         raise DatasetError(f"{flags.path} is our own store and carries its embodiments: nothing to solve.")
     beside = description_path(flags.path)
+    target = flags.out or (beside if flags.write else None)
+    if target is not None and target.exists():
+        raise DatasetError(f"{target} is there already: move it away to have it written anew.")
     if beside.exists():
-        if flags.write:
-            raise DatasetError(f"{beside} is there already: move it away to have it written anew.")
         print(f"{beside} already says what the columns mean; this is what the data say.")
-    given = {}
-    if flags.description is not None:
-        given = read_json(flags.description, DatasetError, "It holds {question: answer}.")
+    given = {} if flags.description is None else read_given(flags.description)
     raw = open_raw(flags.path)
     solution = solve(raw, model=_model(flags), given=given)
     print(f"{flags.path}: {raw.format}, {len(raw.episodes)} episodes\n{solution.table()}\n")
     try:
         description = solution.description()
     except DatasetError as error:
-        if flags.write:
-            raise
         print(error)
+        if target is not None:
+            draft = target.with_name(f"{target.name.removesuffix('.json')}.draft.json")
+            _write(lambda: write_draft(solution, draft), draft)
+            print(f'wrote the draft {draft}: fill in what is "?" there and run this again with --description')
         return 1
     finally:
         raw.close()
     if description.skip_first:
         print(f"skip_first: {description.evidence['skip_first']['evidence']}")
-    if flags.write:
-        description.save(beside)
-        print(f"wrote {beside}")
+    if target is not None:
+        _write(lambda: description.save(target), target)
+        print(f"wrote {target}")
+        if target != beside:
+            print(f"every command that reads these data takes it as --description {target}")
     return 0
+
+
+def _write(save: Callable[[], object], path: Path) -> None:
+    from vla.errors import DatasetError
+
+    try:
+        save()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be written ({error}): choose another place with --out.") from error
 
 
 def _model(flags: Solve) -> RobotModel | None:

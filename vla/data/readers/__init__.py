@@ -121,7 +121,8 @@ def _description(
         columns = ", ".join(f"{c.name} [{c.size}]" for c in raw.columns.values())
         raise UndescribedError(
             f"{path} ({raw.format}) has the columns {columns}, and nothing says what they mean. "
-            f"'vla data solve {path} --write' finds out what it can and writes {beside}; or write that file."
+            f"'vla data solve {path} --write' finds out what it can: it writes {beside}, or a draft of what "
+            "you would have to say; or write that file yourself."
         )
     return known
 

@@ -1,4 +1,8 @@
-"""Steps per second: what the file states, what its time stamps say, what the simulator runs at."""
+"""Steps per second: what the file states, what its time stamps say, what the simulator runs at.
+
+A rate that only one of them tells is passed on, as stated and with little confidence: nothing contradicts it
+and nothing confirms it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from vla.data.solve.tracks import Tracks
 from vla.data.source import RawDataset
 
 _AGREE = 0.03
+#: Formats whose writers make the time stamps from the rate.
+_STAMPED_BY_RATE = ("lerobot_v3", "lerobot_v2")
 
 
 def rate_answer(raw: RawDataset, tracks: Tracks, robot: RobotModel | None) -> Answer:
@@ -23,6 +29,8 @@ def rate_answer(raw: RawDataset, tracks: Tracks, robot: RobotModel | None) -> An
         "the file": raw.control_hz,
         "the simulator": robot.control_hz if robot is not None else None,
     }
+    if raw.format in _STAMPED_BY_RATE and stamps and raw.control_hz and _same(stamps, raw.control_hz):
+        del sources["the time stamps"]  # made from the stated rate: the same source
     known = {name: hz for name, hz in sources.items() if hz}
     said = ", ".join(f"{name}: {hz:.4g} Hz" for name, hz in known.items())
     if not known or set(known) == {"the simulator"}:
@@ -31,7 +39,8 @@ def rate_answer(raw: RawDataset, tracks: Tracks, robot: RobotModel | None) -> An
     best = max(votes, key=lambda name: votes[name])
     said_hz = float(raw.control_hz or round(known[best], 3))
     if votes[best] == len(known):
-        return accept(question, said_hz, 0.6 + 0.15 * len(known), said)
+        alone = " (alone: nothing confirms it)" if len(known) == 1 else ""
+        return accept(question, said_hz, min(0.95, 0.35 + 0.25 * len(known)), said + alone)
     if votes[best] > len(known) / 2:
         return accept(question, round(known[best], 3), 0.7, f"{said}: two of three agree")
     return refuse(question, "the sources contradict each other", said)

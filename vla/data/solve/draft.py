@@ -1,0 +1,45 @@
+"""What a person still has to say: the answers file of a data set that the solver could not solve alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vla.data.solve.answers import Solution
+from vla.data.solve.describe import needed
+from vla.errors import DatasetError
+from vla.files import read_json, write_json
+
+UNANSWERED = "?"
+_REFUSED = "_refused"  # keys that begin so are for people
+
+
+def write_draft(solution: Solution, path: Path) -> list[str]:
+    """Write ``{question: answer}`` with ``"?"`` where an answer is needed and was refused; returns these.
+
+    The reasons of the refusals stand beside them. Filled in, it is given as ``vla data solve --description``.
+    """
+    answers = solution.answers
+    missing = [q for q in needed(answers) if q not in answers or answers[q].value is None]
+    content: dict[str, Any] = {q: a.value for q, a in answers.items() if a.value is not None}
+    content |= dict.fromkeys(missing, UNANSWERED)
+    content[_REFUSED] = {q: answers[q].refused if q in answers else "not asked" for q in missing}
+    write_json(path, content)
+    return missing
+
+
+def read_given(path: Path) -> dict[str, Any]:
+    """The answers of a file that a person wrote or filled in.
+
+    Raises:
+        DatasetError: no such file, no JSON object, or entries that are still to be answered.
+    """
+    content: Mapping[str, Any] = read_json(path, DatasetError, "It holds {question: answer}.")
+    given = {q: value for q, value in content.items() if not q.startswith("_")}
+    if open_ := [q for q, value in given.items() if value == UNANSWERED]:
+        raise DatasetError(
+            f"{path} is a draft, these are still to be answered: {', '.join(open_)}. Put the answer in the "
+            'place of "?"; null says that the data set has no such thing; without the entry it is looked for.'
+        )
+    return given

@@ -4,8 +4,8 @@
 
 The policy needs a backbone whose tokens are patches. A setting is a compression with its ``keep``
 (``vla.models.tokens``), and ``+reuse`` behind it where patches in which nothing moved are reused; the first
-is what the others are compared with, pair by pair. A setting with weights of its own (``shuffle``,
-``instruction``) can only be asked of a policy trained with that compression.
+is what the others are compared with, pair by pair. ``@FOLDER`` behind a setting names another policy, one that
+was trained with that compression; settings with weights of their own (``shuffle``, ``instruction``) need it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ SETTINGS = ("none:1", "none:1+reuse", "pool:0.5", "pool:0.25", "attention:0.5", 
 
 
 def prepare(policy: str, setting: str, folder: Path) -> Path:
-    """The same weights under a contract with this compression."""
+    """The same weights, or those of the setting's own policy, under a contract with this compression."""
+    setting, _, own = setting.partition("@")
+    policy = own or policy
     net, contract = load_policy(policy)
     compression, plus, _ = setting.partition("+reuse")
     name, _, keep = compression.partition(":")

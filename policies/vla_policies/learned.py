@@ -17,8 +17,8 @@ from vla.export.manifest import FOLDER, Manifest
 from vla.models.examples import show_examples
 from vla.models.heads.history import Past
 from vla.models.policy_net import PolicyInputs, PolicyNet
+from vla.models.reuse import build_reuse
 from vla.models.saving import load_policy
-from vla.models.tokens import PatchReuse
 from vla.spaces import ACTION_DIM, STATE_DIM
 from vla.transforms import actions_from_slots, stack_images, state_in_slots
 from vla.types import ActionChunk, Episode, Observation
@@ -69,7 +69,8 @@ class LearnedPolicy:
         self._ids = {name: i for i, name in enumerate(sorted(contract.embodiments))}
         self._device = next(net.parameters()).device
         self._dtype = next(net.parameters()).dtype
-        self.reuse = PatchReuse.at(net.config.keep) if net.config.reuse and exported is None else None
+        spares = net.config.reuse and exported is None
+        self.reuse = build_reuse(net.backbone, net.config.keep) if spares else None
         self._memory = EpisodeMemory(net.config.history, contract.execution_horizon)
 
     @classmethod
@@ -137,7 +138,8 @@ class LearnedPolicy:
 
         ``info``: ``target_position`` and ``goal_position`` (m, world: where the net thinks they are; absent
         for an arm without tool position), ``unknown_words``, ``head``, ``engine``, ``latency_s`` (of the
-        whole batch), ``patches_reused`` (share of the batch's; only where the policy reuses any).
+        whole batch), ``reused`` (share of the batch's patches or frames; only
+        where the policy reuses any).
         """
         if not observations:
             return []
@@ -150,7 +152,7 @@ class LearnedPolicy:
         reused = {}
         if self.reuse is not None:
             asked, looked = self.reuse.asked - counted[0], self.reuse.looked - counted[1]
-            reused = {"patches_reused": 1 - looked / asked}
+            reused = {"reused": 1 - looked / asked}
         return [
             ActionChunk(
                 actions=actions_from_slots(chunk, arm, self._normalizer),
@@ -237,14 +239,14 @@ class LearnedPolicy:
             self.reuse.episodes = tuple(observation.episode for observation in observations)
         if self.exported is not None:
             chunk, location_dm = self.exported.sample(inputs, self.generator)
-            return chunk.numpy(), location_dm.numpy() / 10
-        chunk, location_dm = self.net.sample(
-            inputs,
-            head=self.head,
-            num_steps=self.contract.num_flow_steps,
-            generator=self.generator,
-            reuse=self.reuse,
-        )
+        else:
+            chunk, location_dm = self.net.sample(
+                inputs,
+                head=self.head,
+                num_steps=self.contract.num_flow_steps,
+                generator=self.generator,
+                reuse=self.reuse,
+            )
         first = chunk[:, 0].float().cpu().numpy()
         for observation, (state, _), action in zip(observations, states, first, strict=True):
             self._memory.add(observation.episode, Moment(observation.time_s, state, action))

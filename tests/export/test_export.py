@@ -179,9 +179,21 @@ def test_what_has_no_fixed_graphs_is_refused(exported):
     net, _ = load_policy(exported)
     with pytest.raises(UnknownNameError, match="diffusion"):
         exportable(net, "diffusion")
-    net.history = torch.nn.Identity()
-    with pytest.raises(ConfigError, match="history"):
-        exportable(net, "flow")
+
+
+def test_a_policy_with_history_exports_and_remembers_the_same(tmp_path):
+    config = tiny_config(fill_store(tmp_path / "demos.zarr"), steps=2)
+    run = train(replace(config, model=replace(config.model, history=2)), tmp_path / "run")
+    export_policy(run, sizes=Sizes(batch=2))
+    stock, found = (LearnedPolicy.load(run, engine=name) for name in ("torch", "onnx"))
+    gap = stock.contract.execution_horizon / ARMS[0].control_hz
+    made = []
+    for decision in range(3):
+        seen = [replace(o, time_s=decision * gap, episode=i) for i, o in enumerate(observe(2))]
+        made.append([[chunk.actions for chunk in policy.act(seen)] for policy in (stock, found)])
+    for ours, theirs in made:
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
+    assert not np.allclose(made[0][0], made[2][0], atol=1e-6)  # the same sight, another past
 
 
 def test_padding_words_changes_nothing_but_the_size():

@@ -73,13 +73,14 @@ def test_episodes_served_at_once_are_kept_apart(tmp_path):
         policy.act([see(2 * gap), see(2 * gap)])
 
 
-def test_static_patches_are_counted_and_forgotten_on_reset(tmp_path):
-    policy = build(tmp_path, backbone="patches", locate_by_sight=False, reuse=True)
+@pytest.mark.parametrize("backbone", ["patches", "tiny"])
+def test_what_stood_still_is_counted_and_forgotten_on_reset(tmp_path, backbone):
+    policy = build(tmp_path, backbone=backbone, locate_by_sight=False, reuse=True)
     first, again = policy.act([see(0.0)])[0], policy.act([see(0.1)])[0]
-    assert (first.info["patches_reused"], again.info["patches_reused"]) == (0.0, 1.0)
+    assert (first.info["reused"], again.info["reused"]) == (0.0, 1.0)
     np.testing.assert_allclose(first.actions, again.actions, atol=1e-5)
     policy.reset()
-    assert policy.act([see(0.0)])[0].info["patches_reused"] == 0.0
+    assert policy.act([see(0.0)])[0].info["reused"] == 0.0
 
 
 def test_moments_are_found_by_time():

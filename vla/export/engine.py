@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vla import spaces
 from vla.contract import PolicyContract
-from vla.errors import CheckpointError, ConfigError, MissingExtraError, UnknownNameError
-from vla.export.graphs import INPUTS, MEMORY, pad_words
+from vla.errors import CheckpointError, ConfigError, MissingExtraError, ObservationError, UnknownNameError
+from vla.export.graphs import INPUTS, MEMORY, PAST, pad_words
 from vla.export.manifest import MANIFEST_FILE, PRECISIONS, Manifest, file_names
 from vla.models.policy_net import PolicyInputs
 
@@ -95,10 +95,11 @@ class OnnxEngine:
         return chunk, location
 
     def run(self, *values: Tensor) -> tuple[Tensor, Tensor]:
-        """:data:`vla.export.graphs.INPUTS` and noise, of exactly the exported sizes -> actions, location."""
-        feed = {name: value.numpy() for name, value in zip(INPUTS, values[:-1], strict=True)}
+        """Inputs of the prefix graph and noise, of exactly the exported sizes -> actions, location."""
+        *given, noise = values
+        feed = {name: value.numpy() for name, value in zip((*INPUTS, *PAST), given, strict=False)}
         made = self.prefix.run(list(MEMORY), _wanted(self.prefix, feed))
-        feed = {"x": values[-1].numpy(), "memory": made[0], "memory_mask": made[1]}
+        feed = {"x": noise.numpy(), "memory": made[0], "memory_mask": made[1]}
         (actions,) = self.steps.run(None, _wanted(self.steps, feed))
         return torch.from_numpy(actions), torch.from_numpy(np.asarray(made[2]))
 
@@ -107,7 +108,8 @@ class OnnxEngine:
         if mask is None:
             mask = torch.ones(inputs.images.shape[:2], dtype=torch.bool)
         ids, words = pad_words(inputs.token_ids, inputs.token_mask, self.manifest.words)
-        return inputs.images, mask, ids, words, inputs.embodiment_id, inputs.state, inputs.state_mask
+        past = () if inputs.past is None else (inputs.past.state, inputs.past.action, inputs.past.there)
+        return inputs.images, mask, ids, words, inputs.embodiment_id, inputs.state, inputs.state_mask, *past
 
     def _fill(self, rows: Tensor) -> Tensor:
         """To a whole batch: the last row again and again."""
@@ -117,6 +119,9 @@ class OnnxEngine:
 
 def _wanted(session: Any, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Without what the exporter left out because the graph does not read it (noise, by a regression head)."""
+    missing = [i.name for i in session.get_inputs() if i.name not in feed]
+    if missing:
+        raise ObservationError(f"The export reads {', '.join(missing)}, which were not given.")
     return {i.name: feed[i.name] for i in session.get_inputs()}
 
 

@@ -13,6 +13,7 @@ H horizon, A action entries.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,15 @@ from vla.contract import PolicyContract
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.backbones.interface import PrefixFeatures
 from vla.models.heads.flow import FlowHead
+from vla.models.heads.history import Past
 from vla.models.heads.regression import RegressionHead
 from vla.models.policy_net import PolicyInputs, PolicyNet
 from vla.models.static_graphs import PrefixGraph
 
 #: Names of the prefix graph's inputs, in order; as in :class:`vla.models.policy_net.PolicyInputs`.
 INPUTS = ("images", "image_mask", "token_ids", "token_mask", "embodiment_id", "state", "state_mask")
+#: Those that follow where the policy has a history; as in :class:`vla.models.heads.history.Past`.
+PAST = ("past_state", "past_action", "past_there")
 MEMORY = ("memory", "memory_mask", "location_dm")
 
 
@@ -54,11 +58,12 @@ class PolicyPrefix(nn.Module):
         self.net, self.keys_values = net, PrefixGraph(head.decoder, head.decoder.places.dtype)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """:data:`INPUTS` -> memory [N 2 B n M h], mask bool [B M], location [B 2 3], dm."""
-        encoded = self.net.encode(PolicyInputs(**dict(zip(INPUTS, inputs, strict=True))))
+        """Inputs by :func:`names_of` -> memory [N 2 B n M h], mask bool [B M], location [B 2 3], dm."""
+        given = policy_inputs(inputs)
+        encoded = self.net.encode(given)
         features, mask = encoded.prefix.features, encoded.prefix.mask
         assert mask is not None  # the image mask was given
-        memory, mask_BM = self.keys_values(features, mask, encoded.state)
+        memory, mask_BM = self.keys_values(features, mask, self.net.told(encoded, given))
         return memory, mask_BM, encoded.location_dm
 
 
@@ -72,15 +77,25 @@ def exportable(net: PolicyNet, name: str) -> FlowHead | RegressionHead:
             f"Only flow and regression heads have static graphs to export; {name!r} is a "
             f"{type(head).__name__}. The policy's heads: {', '.join(sorted(net.heads))}."
         )
-    if net.history is not None:
-        raise ConfigError("A policy with history remembers between calls; it cannot be exported.")
     return head
+
+
+def names_of(net: PolicyNet) -> tuple[str, ...]:
+    """Names of the prefix graph's inputs."""
+    return INPUTS if net.history is None else (*INPUTS, *PAST)
+
+
+def policy_inputs(values: Sequence[Tensor]) -> PolicyInputs:
+    """The prefix graph's inputs, in order, as the network takes them."""
+    past = values[len(INPUTS) :]
+    given: dict[str, Any] = dict(zip(INPUTS, values, strict=False))
+    return PolicyInputs(**given, past=Past(*past) if past else None)
 
 
 def random_inputs(
     net: PolicyNet, contract: PolicyContract, sizes: Sizes, generator: torch.Generator
 ) -> tuple[Tensor, ...]:
-    """:data:`INPUTS` with random pictures, states and words; some cameras and some words are absent."""
+    """Random pictures, states, words and past; some cameras, words and earlier moments are absent."""
     batch, cameras, size = sizes.batch, len(contract.camera_roles), contract.image_size
     vocabulary = [w for w in contract.instruction.get("vocabulary", ()) if not w.startswith("<")]
     words = vocabulary or ["pick", "it", "up"]
@@ -98,6 +113,18 @@ def random_inputs(
         torch.randint(len(contract.embodiments), (batch,), generator=generator),
         torch.randn(batch, spaces.STATE_DIM, generator=generator),
         torch.ones(batch, spaces.STATE_DIM, dtype=torch.bool),
+        *_random_past(net, batch, generator),
+    )
+
+
+def _random_past(net: PolicyNet, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    if net.history is None:
+        return ()
+    reach = torch.randint(net.history.length + 1, (batch, 1), generator=generator)
+    return (
+        torch.randn(batch, net.history.length, spaces.STATE_DIM, generator=generator),
+        torch.randn(batch, net.history.length, spaces.ACTION_DIM, generator=generator),
+        torch.arange(net.history.length) < reach,
     )
 
 
@@ -120,8 +147,9 @@ def exact_actions(
     from vla.kernels.parity import Case, exact  # which lists exports among the ways to run a head
 
     net = copy.deepcopy(net).double()
-    values: dict[str, Any] = dict(zip(INPUTS, inputs, strict=True))
-    seen = net.encode(PolicyInputs(**{**values, "state": values["state"].double()}))
+    given = policy_inputs([value.double() if value.is_floating_point() else value for value in inputs])
+    seen = net.encode(given)
     prefix = PrefixFeatures(seen.prefix.features, seen.prefix.mask)
-    actions = exact(exportable(net, head), Case("", prefix, seen.state, noise_BHA.double()), num_steps)
+    case = Case("", prefix, net.told(seen, given), noise_BHA.double())
+    actions = exact(exportable(net, head), case, num_steps)
     return actions, seen.location_dm

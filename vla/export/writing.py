@@ -20,12 +20,12 @@ from vla.contract import sha256_of
 from vla.errors import CheckpointError, MissingExtraError
 from vla.export.engine import SETTINGS, OnnxEngine, make_session, onnx_runtime
 from vla.export.graphs import (
-    INPUTS,
     MEMORY,
     PolicyPrefix,
     Sizes,
     exact_actions,
     exportable,
+    names_of,
     random_inputs,
 )
 from vla.export.manifest import FOLDER, Manifest, file_names
@@ -76,7 +76,7 @@ def export_policy(
     with torch.no_grad():
         memory, mask, _ = module(*inputs)
     noise = torch.zeros(sizes.batch, contract.horizon, len(config.action_index))
-    trace(module, inputs, prefix, INPUTS, MEMORY)
+    trace(module, inputs, prefix, names_of(net), MEMORY)
     loop = ExportedSteps(chosen, contract.num_flow_steps).eval()
     trace(loop, (noise, memory, mask), steps, ("x", "memory", "memory_mask"), ("actions",))
     manifest = Manifest(

@@ -26,7 +26,8 @@ from vla.models.heads import HEAD_SETTINGS, HeadConfig, build_head
 from vla.models.heads.history import History, Past
 from vla.models.layers import EncoderBlock
 from vla.models.projectors import build_projector, project
-from vla.models.tokens import FrameReuse, PatchReuse, build_compressor, need_patches
+from vla.models.reuse import FrameReuse, PatchReuse
+from vla.models.tokens import build_compressor
 
 #: State that every arm has and that says where the tool is; joint angles are left out because a net
 #: that has them learns each arm by heart.
@@ -58,8 +59,8 @@ class PolicyNetConfig:
         localisation_weight, keypoint_weight, things_weight: of the auxiliary losses.
         head_settings: further arguments of ``HeadConfig`` (those of ``HEAD_SETTINGS``).
         history: this many earlier states and commanded actions are told to the heads.
-        reuse: at inference, patches in which nothing moved are not looked at again (``vla.models.tokens``);
-            how much counts as moved follows from ``keep``.
+        reuse: at inference, what did not move is not looked at again (``vla.models.reuse``); how much counts
+            as moved follows from ``keep``.
         insulate: heads whose loss stops at what they read: it teaches neither trunk, projector nor backbone
             (knowledge insulation, arXiv:2505.23705). ``backbone``: no loss of actions or places reaches the
             backbone, its losses of looking do (keypoints, things, and those of co-training); projector and
@@ -204,8 +205,6 @@ class PolicyNet(nn.Module):
         self.config = config
         width = config.width
         self.backbone = build_backbone(config.backbone, config.backbone_settings)
-        if config.reuse:
-            need_patches(self.backbone)
         keep = 1.0 if config.reuse and config.compression == "none" else config.keep
         self.compress = build_compressor(config.compression, self.backbone.width, keep)
         self.projector = build_projector(
@@ -290,6 +289,11 @@ class PolicyNet(nn.Module):
             location = self.locate(state_BSD[:, 0]).unflatten(-1, (2, 3))
         return Encoded(PrefixFeatures(features, seen.mask, seen.auxiliary), state_BSD, location)
 
+    def told(self, encoded: Encoded, inputs: PolicyInputs) -> Tensor:
+        """What a head reads beside the prefix, [B S D]: tokens of the state, then those of the past."""
+        remembered = self._remembered(inputs)
+        return encoded.state if remembered is None else torch.cat([encoded.state, remembered], dim=1)
+
     def _remembered(self, inputs: PolicyInputs, keep_state: Tensor | None = None) -> Tensor | None:
         """Tokens [B K D] of the past, or None; a sample whose state is hidden has none that may be read."""
         past = inputs.past
@@ -366,11 +370,8 @@ class PolicyNet(nn.Module):
         name = head or self.config.heads[0]
         if name not in self.heads:
             raise UnknownNameError("action head of this policy", name, self.heads)
-        remembered = self._remembered(inputs)
         encoded = self.encode(inputs, reuse=reuse)
-        state = encoded.state
-        if remembered is not None:
-            state = torch.cat([state, remembered], dim=1)
+        state = self.told(encoded, inputs)
         active = self.heads[name].sample(encoded.prefix, state, num_steps=num_steps, generator=generator)  # type: ignore[operator]
         chunk = active.new_zeros(*active.shape[:-1], spaces.ACTION_DIM)
         chunk[..., self.action_index] = active

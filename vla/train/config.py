@@ -82,7 +82,8 @@ class ModelConfig:
         num_flow_steps: denoising steps of the flow and diffusion heads.
         history: earlier moments (state and commanded action) told to the heads, ``execution_horizon`` steps
             apart, as decisions are.
-        reuse: at inference, do not look again at patches in which nothing moved (a backbone of patches).
+        reuse: at inference, do not look again at what did not move: patches of a backbone of patches, whole
+            frames of any other.
         flow_schedule: ``uniform``, ``early`` or ``late``, see ``vla.models.heads.schedules``.
         diffusion_prediction, num_bins, bin_limit, latent_dim, kl_weight: of single heads, see
             :class:`vla.models.heads.HeadConfig`.

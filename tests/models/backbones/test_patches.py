@@ -1,11 +1,9 @@
 """Patch tokens, and patches that are not looked at again."""
 
-import pytest
 import torch
 
 from tests.models.nets import make_batch, make_net, noise
-from vla.errors import ConfigError
-from vla.models.tokens import REUSE_LEVELS, PatchReuse
+from vla.models.reuse import PatchReuse
 
 
 def arguments(inputs):
@@ -74,9 +72,3 @@ def test_slow_drift_adds_up_and_is_seen():
         counts.append(reuse.looked - looked)
         inputs.images.add_(1)
     assert counts == [64, 0, 0, 0, 64, 0]
-
-
-def test_one_dial_says_how_much_may_move_and_backbones_without_patches_are_refused():
-    assert [PatchReuse.at(keep).tolerance for keep in (1.0, 0.5)] == [0, REUSE_LEVELS // 2]
-    with pytest.raises(ConfigError, match="looks at each patch alone"):
-        make_net(reuse=True)

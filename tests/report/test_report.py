@@ -16,8 +16,9 @@ from vla.errors import EnvError
 from vla.eval.evaluate import evaluate
 from vla.eval.grid import EvalConfig
 from vla.eval.intervals import Rate
+from vla.report.episodes import MEDIA_BYTES
 from vla.report.figures import film_strip, interval_chart, jpeg_uri
-from vla.report.page import MEDIA_BYTES, write_report
+from vla.report.page import write_report
 from vla.report.tables import safety_facts, summary_text
 from vla.report.video import CAPTION_PX, LINGER_FRAMES, StateTrace, VideoWriter, read_frames, write_video
 from vla.robots.sim import SimRobot

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vla.errors import ConfigError
 from vla.models.backbones.interface import PrefixFeatures
@@ -24,7 +24,7 @@ from vla.models.backbones.interface import PrefixFeatures
 REUSE_LEVELS = 8
 
 
-def build_reuse(backbone: nn.Module, keep: float) -> FrameReuse | PatchReuse:
+def build_reuse(backbone: Any, keep: float) -> FrameReuse | PatchReuse:
     """What spares this backbone most.
 
     Args:

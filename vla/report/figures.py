@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vla.eval.curves import TimedRate
 from vla.eval.intervals import Rate
 
 
@@ -74,6 +75,34 @@ def interval_chart(rows: Sequence[tuple[str, Sequence[tuple[str, Rate]]]], *, ro
             f'<circle class="{series}" cx="{x(rate.value):.1f}" cy="{y}" r="5">'
             f"<title>{html.escape(f'{name} {condition}: {rate}')}</title></circle>"
         )
+    return "".join([*parts, "</svg>"])
+
+
+def curve_chart(curves: Sequence[tuple[str, Sequence[TimedRate]]]) -> str:
+    """Success against time, a line and its band of intervals a condition; SVG text."""
+    left, right, top, bottom = 52, 600, 12, 170
+    end = max(point.time_s for _, curve in curves for point in curve)
+
+    def at(time_s: float, share: float) -> str:
+        return f"{left + (right - left) * time_s / end:.1f},{bottom - (bottom - top) * share:.1f}"
+
+    parts = [f'<svg viewBox="0 0 {right + 30} {bottom + 26}" role="img" aria-label="success against time">']
+    for percent in (0, 25, 50, 75, 100):
+        y = bottom - (bottom - top) * percent / 100
+        parts.append(f'<line class="tick" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text class="axis" x="{left - 8}" y="{y + 4}" text-anchor="end">{percent} %</text>')
+    for k in range(5):
+        x, time_s = left + (right - left) * k / 4, end * k / 4
+        parts.append(
+            f'<text class="axis" x="{x}" y="{bottom + 18}" text-anchor="middle">{time_s:.1f} s</text>'
+        )
+    for i, (name, curve) in enumerate(curves):
+        edges = [(p.time_s, *p.rate.interval) for p in curve]
+        area = [at(t, high) for t, _, high in edges] + [at(t, low) for t, low, _ in reversed(edges)]
+        line = " ".join(at(p.time_s, p.rate.value) for p in curve)
+        title = f"<title>{html.escape(f'{name}: {curve[-1].rate}')}</title>"
+        parts.append(f'<polygon class="series{i % 4} spread" points="{" ".join(area)}"/>')
+        parts.append(f'<polyline class="series{i % 4}" points="{line}">{title}</polyline>')
     return "".join([*parts, "</svg>"])
 
 

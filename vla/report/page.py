@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vla.eval.curves import time_to_success
 from vla.eval.evaluate import PROVENANCE, load_summary
 from vla.eval.grid import EvalConfig
 from vla.eval.provenance import recall_sessions
 from vla.eval.records import EpisodeRecord
 from vla.eval.summary import Group, Row, Summary
+from vla.eval.until import stopped_text
 from vla.report.document import card, section, table, write_document
-from vla.report.figures import film_strip, interval_chart, jpeg_uri, mp4_uri, phase_chart
+from vla.report.episodes import MEDIA_BYTES, Media, clips, failures
+from vla.report.figures import curve_chart, interval_chart, phase_chart
+from vla.report.plots import legend
 from vla.report.tables import (
     AUDIT_NOTE,
     SAFETY_NOTE,
@@ -28,11 +31,7 @@ from vla.report.tables import (
     success_rows,
     version_note,
 )
-from vla.report.video import CAPTION_PX, read_frames
 
-#: Embedded pictures and videos together stay below this, so that the page can be sent by mail.
-MEDIA_BYTES = 8_000_000
-MAX_CLIPS, MAX_FAILURES = 12, 16
 PHASES = {"0": "approach", "1": "at target", "2": "transport", "3": "release"}
 
 
@@ -45,22 +44,23 @@ def write_report(run: str | Path) -> Path:
     run = Path(run)
     config, records, summary = load_summary(run)
     sessions = recall_sessions(run / PROVENANCE)
-    media = _Media(run / "videos", MEDIA_BYTES)
-    failures = _failures(records, media)  # first: they are worth more than one more success
-    clips = _clips(records, media)
+    media = Media(run / "videos", MEDIA_BYTES)
+    failed = failures(records, media)  # first: they are worth more than one more success
+    filmed = clips(records, media)
     body = "\n".join(
         part
         for part in (
-            _head(config, summary),
+            _head(config, summary, stopped_text(run)),
             _cards(summary),
             section("Success by task and arm", _grids(summary)),
             section("Grounding audit", _audit(summary, run / "sights")),
             section("With intervals", _charts(summary)),
+            section("Success against time", _curves(records, summary)),
             section("By condition", _facts(summary)),
             section("Where it thinks the target is", _localisation(summary)),
             section("Safety envelope", _safety(summary)),
-            section("Episodes", clips),
-            section("Failures", failures),
+            section("Episodes", filmed),
+            section("Failures", failed),
             section("Made with", _made_with(config, sessions)),
         )
         if part
@@ -68,36 +68,9 @@ def write_report(run: str | Path) -> Path:
     return write_document(run / "report.html", title=f"{summary.policy} on {summary.suite}", body=body)
 
 
-@dataclass
-class _Media:
-    """Embeds files until the budget is spent."""
-
-    folder: Path
-    left: int
-
-    def clip(self, name: str) -> str:
-        """A video element; empty where the file is missing or too large for what is left."""
-        path = self.folder / name
-        if not name or not path.is_file() or path.stat().st_size * 4 // 3 > self.left:
-            return ""
-        uri = mp4_uri(path)
-        self.left -= len(uri)
-        return f'<video controls loop muted playsinline preload="metadata" src="{uri}"></video>'
-
-    def strip(self, name: str) -> str:
-        """A film strip of a video as an image element; empty as above."""
-        path = self.folder / name
-        if not name or not path.is_file():
-            return ""
-        uri = jpeg_uri(film_strip([frame[:-CAPTION_PX] for frame in read_frames(path)]))
-        if len(uri) > self.left:
-            return ""
-        self.left -= len(uri)
-        return f'<img class="strip" alt="film strip" src="{uri}">'
-
-
-def _head(config: EvalConfig, summary: Summary) -> str:
-    last, note = config.first_seed + config.num_seeds - 1, version_note(summary)
+def _head(config: EvalConfig, summary: Summary, stopped: str) -> str:
+    last = config.first_seed + config.num_seeds - 1
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in (stopped, version_note(summary)) if note)
     count = f"{summary.num_episodes} of {summary.num_planned} episodes"
     facts = (
         f"{count} · seeds {config.first_seed} to {last} · replanning every {config.execution_horizon} steps"
@@ -105,7 +78,7 @@ def _head(config: EvalConfig, summary: Summary) -> str:
     return (
         f"<header><p class='kicker'>Closed-loop evaluation</p><h1>{html.escape(summary.policy)}</h1>"
         f"<p class='muted'>suite {html.escape(summary.suite)} · {html.escape(facts)}"
-        f" · rates with 95 % Wilson intervals</p>{f'<p>{html.escape(note)}</p>' if note else ''}</header>"
+        f" · rates with 95 % Wilson intervals</p>{notes}</header>"
     )
 
 
@@ -207,6 +180,21 @@ def _localisation(summary: Summary) -> str:
     return f"{chart}<details><summary>by cell</summary>{cells}</details>"
 
 
+def _curves(records: Sequence[EpisodeRecord], summary: Summary) -> str:
+    """How success grows with the time allowed, under the conditions that take nothing from the policy."""
+    plain = [c for c in summary.conditions if c in ("base", "swapped")] or summary.conditions[:1]
+    curves = [(c, time_to_success([r for r in records if r.key.condition == c])) for c in plain]
+    shown = [(name, curve) for name, curve in curves if len(curve) > 1]
+    if not shown:
+        return ""
+    note = (
+        "Share of the episodes that had succeeded by then, with 95 % Wilson intervals: what a shorter time "
+        "limit would have made of it."
+    )
+    names = legend([name for name, _ in shown])
+    return f"<p class='muted'>{note}</p>{curve_chart(shown)}<p class='legend'>{names}</p>"
+
+
 def _audit(summary: Summary, sights: Path) -> str:
     """The score, its arms, and what the policy was shown and told under each."""
     if summary.audit is None:
@@ -234,65 +222,6 @@ def _safety(summary: Summary) -> str:
     rows = safety_facts(summary)
     note = f"<p class='muted'>{html.escape(SAFETY_NOTE)}</p>"
     return note + table(["stage", *summary.conditions], rows) if rows else ""
-
-
-def _clips(records: Sequence[EpisodeRecord], media: _Media) -> str:
-    """Filmed successes: first one of each task and condition, then more as the budget allows."""
-    filmed = [r for r in records if r.success and r.video]
-    chosen = _spread(filmed, lambda r: (r.key.task, r.key.condition))[:MAX_CLIPS]
-    return _figures([(record, media.clip(record.video)) for record in chosen], "clips")
-
-
-def _failures(records: Sequence[EpisodeRecord], media: _Media) -> str:
-    failed = [r for r in records if not r.success]
-    if not failed:
-        return "<p>None.</p>" if records else ""
-    filmed = _spread([r for r in failed if r.video], lambda r: (r.key.task, r.key.embodiment))[:MAX_FAILURES]
-    strips = _figures([(record, _strip_and_clip(record, media)) for record in filmed], "strips")
-    wrong, crashed = sum(r.wrong for r in failed), sum(bool(r.error) for r in failed)
-    text = f"{len(failed)} episodes failed; {wrong} met the goal of another instruction; {crashed} crashed."
-    rows = [
-        [r.key.task, r.key.embodiment, r.key.condition, str(r.key.seed), r.instruction, _fate(r)]
-        for r in failed[:200]
-    ]
-    listing = table(["task", "arm", "condition", "seed", "instruction", "how"], rows)
-    count = f"{len(rows)} of {len(failed)}" if len(rows) < len(failed) else str(len(rows))
-    return f"<p>{text}</p>{strips}<details><summary>list ({count})</summary>{listing}</details>"
-
-
-def _strip_and_clip(record: EpisodeRecord, media: _Media) -> str:
-    strip, clip = media.strip(record.video), media.clip(record.video)
-    return strip + (f"<details><summary>play</summary>{clip}</details>" if strip and clip else "")
-
-
-def _fate(record: EpisodeRecord) -> str:
-    if record.error:
-        return record.error
-    return f"{'wrong goal' if record.wrong else 'not done'} after {record.steps} steps"
-
-
-def _spread(
-    records: Sequence[EpisodeRecord], kind: Callable[[EpisodeRecord], tuple[str, str]]
-) -> list[EpisodeRecord]:
-    """Reordered so that every kind comes once before any comes twice."""
-    seen: dict[tuple[str, str], int] = {}
-    ranked = []
-    for record in records:
-        rank = seen.get(kind(record), 0)
-        seen[kind(record)] = rank + 1
-        ranked.append((rank, len(ranked), record))
-    return [record for _, _, record in sorted(ranked, key=lambda item: item[:2])]
-
-
-def _figures(items: Sequence[tuple[EpisodeRecord, str]], kind: str) -> str:
-    shown = [
-        f"<figure>{element}<figcaption>“{html.escape(r.instruction)}” <span class='muted'>"
-        f"{html.escape(f'{r.key.task} · {r.key.embodiment} · {r.key.condition} · seed {r.key.seed}')}"
-        f"{'' if r.success else html.escape(' · ' + _fate(r))}</span></figcaption></figure>"
-        for r, element in items
-        if element
-    ]
-    return f"<div class='{kind}'>{''.join(shown)}</div>" if shown else ""
 
 
 def _made_with(config: EvalConfig, sessions: Sequence[dict[str, Any]]) -> str:

@@ -53,6 +53,7 @@ svg .tick { stroke: var(--line); }
 .series7 { fill: var(--s7); stroke: var(--s7); background: var(--s7); }
 polyline { fill: none !important; stroke-width: 1.6; stroke-linejoin: round; }
 .executed { stroke-dasharray: 3 3; opacity: .7; }
+.spread { opacity: .16; stroke: none; }
 .band { fill: var(--s1); opacity: .16; }
 .cursor { stroke: var(--ink); stroke-width: 1; opacity: .8; }
 .badge { border-radius: 99px; padding: 2px 10px; font-size: 12px; font-weight: 600; color: #fff;

@@ -22,6 +22,8 @@ class Eval:
         tasks: empty for all of the suite's.
         arms: empty for all of the suite's.
         episodes: held-out seeds of each task with each arm, under each condition.
+        until: stop as soon as the success rate is known to plus or minus this (0.03), whatever is left of
+            the episodes; its interval holds at any time.
         first_seed: seeds first_seed .. first_seed + episodes - 1.
         variants: base, and/or swapped (same scene, another feasible instruction).
         wordings: train, and/or heldout (phrasings absent from the demonstrations).
@@ -44,6 +46,7 @@ class Eval:
     tasks: tuple[str, ...] = ()
     arms: Arms = ()
     episodes: int = 25
+    until: float | None = None
     first_seed: int = 0
     variants: tuple[Variant, ...] = ("base",)
     wordings: tuple[Wording, ...] = ("train",)
@@ -63,8 +66,10 @@ def run_judge(argv: Sequence[str]) -> int:
     flags = parse(Eval, "eval", argv)
     from vla.eval.evaluate import evaluate
     from vla.eval.grid import EvalConfig
+    from vla.eval.until import evaluate_until
     from vla.report.page import write_report
     from vla.report.tables import summary_text
+    from vla.text import wrapped
 
     config = EvalConfig(
         suite=flags.suite,
@@ -85,7 +90,12 @@ def run_judge(argv: Sequence[str]) -> int:
         failure_videos_per_cell=flags.failure_videos,
         record=str(flags.record or ""),
     )
-    summary = evaluate(config, flags.out, progress=not flags.quiet)
+    if flags.until is None:
+        summary, known = evaluate(config, flags.out, progress=not flags.quiet), None
+    else:
+        summary, known = evaluate_until(config, flags.out, half_width=flags.until, progress=not flags.quiet)
     print(summary_text(summary))
+    if known is not None:
+        print(f"\n{wrapped(known.text())}")
     print(f"\nrecords: {flags.out / 'records.jsonl'}\nreport:  {write_report(flags.out)}")
     return 0

@@ -16,6 +16,7 @@ from vla.eval.provenance import recall_sessions
 from vla.eval.records import EpisodeRecord
 from vla.eval.summary import Group, Row, Summary
 from vla.eval.until import stopped_text
+from vla.report.cards import CARD_BYTES, failure_cards
 from vla.report.document import card, section, table, write_document
 from vla.report.episodes import MEDIA_BYTES, Media, clips, failures
 from vla.report.figures import curve_chart, interval_chart, phase_chart
@@ -44,7 +45,8 @@ def write_report(run: str | Path) -> Path:
     run = Path(run)
     config, records, summary = load_summary(run)
     sessions = recall_sessions(run / PROVENANCE)
-    media = Media(run / "videos", MEDIA_BYTES)
+    cards = failure_cards(run)
+    media = Media(run / "videos", MEDIA_BYTES - (CARD_BYTES if cards else 0))
     failed = failures(records, media)  # first: they are worth more than one more success
     filmed = clips(records, media)
     body = "\n".join(
@@ -61,6 +63,7 @@ def write_report(run: str | Path) -> Path:
             section("Safety envelope", _safety(summary)),
             section("Episodes", filmed),
             section("Failures", failed),
+            section("Failure cards", cards),
             section("Made with", _made_with(config, sessions)),
         )
         if part

@@ -122,17 +122,17 @@ class StateTrace:
 
     def __init__(self, env: Env, *, size: int = 384) -> None:
         self._env, self._size = env, size
-        self._states: list[tuple[dict[str, Any], Reading]] = []
+        self.states: list[tuple[dict[str, Any], Reading]] = []  # before the first step and after each
 
     def started(self, reading: Reading) -> None:
-        self._states.append((self._env.save_state(), reading))
+        self.states.append((self._env.save_state(), reading))
 
     def ticked(self, tick: Tick) -> None:
-        self._states.append((self._env.save_state(), tick.reading))
+        self.states.append((self._env.save_state(), tick.reading))
 
     def frames(self) -> Iterator[np.ndarray]:
         frame = None
-        for state, reading in self._states:
+        for state, reading in self.states:
             self._env.restore_state(state)
             frame = picture(self._env, reading, self._size)
             yield frame

@@ -64,6 +64,7 @@ class SimRobot:
         env: owned from here on; ``close`` closes it.
         seed, options: what ``connect`` resets it to, exactly.
         instruction: said after each reset in place of the episode's own.
+        state: what ``connect`` restores instead of a reset, as the env saved it.
     """
 
     def __init__(
@@ -73,17 +74,23 @@ class SimRobot:
         seed: int,
         options: Mapping[str, Any] | None = None,
         instruction: str | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         self.env = env
         self.embodiment = env.embodiment
         self.deadman_s: float | None = None
         self.seed, self._options, self._instruction = seed, dict(options or {}), instruction
+        self._state = state
         self._reading: Reading | None = None
         self._steps = 0
         self._stopped = True
 
     def connect(self) -> Reading:
-        obs, info = self.env.reset(seed=self.seed, options=dict(self._options))
+        if self._state is None:
+            obs, info = self.env.reset(seed=self.seed, options=dict(self._options))
+        else:
+            obs = self.env.restore_state(self._state)
+            info = self._current_info(obs["instruction"])
         self._steps, self._stopped = 0, False
         reading = self._take(obs, info, done=False)
         return reading if self._instruction is None else self.set_instruction(self._instruction)
@@ -108,12 +115,15 @@ class SimRobot:
             )
         before = self.read()
         self.env.set_instruction(text)
-        info: Mapping[str, Any] = {"success": False, "wrong": False, "instruction": text, "aux": {}}
-        if isinstance(self.env, Reporting):  # otherwise nothing is known of the new goal before the next step
-            info = self.env.current_info()
+        info = self._current_info(text)
         observation = replace(before.observation, instruction=text, aux=info["aux"])
         self._reading = Reading(observation=observation, info=info, done=False)
         return self._reading
+
+    def _current_info(self, instruction: str) -> Mapping[str, Any]:
+        if isinstance(self.env, Reporting):  # otherwise nothing is known of the goal before the next step
+            return self.env.current_info()
+        return {"success": False, "wrong": False, "instruction": instruction, "aux": {}}
 
     def stop(self) -> None:
         self._stopped = True

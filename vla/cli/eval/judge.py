@@ -64,6 +64,7 @@ class Eval:
 
 def run_judge(argv: Sequence[str]) -> int:
     flags = parse(Eval, "eval", argv)
+    from vla.data.recorder import check_recordable
     from vla.eval.evaluate import evaluate
     from vla.eval.grid import EvalConfig
     from vla.eval.until import evaluate_until
@@ -71,6 +72,8 @@ def run_judge(argv: Sequence[str]) -> int:
     from vla.report.tables import summary_text
     from vla.text import wrapped
 
+    if flags.record is not None:
+        check_recordable(flags.record)
     config = EvalConfig(
         suite=flags.suite,
         policy=policy_spec(flags.policy, flags.head),

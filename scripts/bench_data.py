@@ -41,13 +41,15 @@ from bench_data_memory import BATCH, HORIZON, MAX_GROWTH_MB, watch_memory
 from lerobot_peer import run_in_peer
 
 from vla.data.archive import VideoCodec, write_archive
+from vla.data.batch import Batch
 from vla.data.loader import BatchLoader
 from vla.data.pictures import PictureReader
-from vla.data.source import read_frames
+from vla.data.readers import open_raw
+from vla.data.source import Frames, read_frames
 from vla.data.statistics import compute_statistics
 from vla.data.store import EpisodeStore
 from vla.data.summary import store_bytes
-from vla.data.windows import Batch, WindowConfig, WindowDataset
+from vla.data.windows import WindowConfig, WindowDataset
 from vla.embodiment import Embodiment
 from vla.text import text_table
 from vla.types import Episode
@@ -180,17 +182,36 @@ def share_of_limit(store: EpisodeStore, cameras: tuple[str, ...], seconds: float
     return float(np.median(pairs))
 
 
-def picture_error(store: EpisodeStore, episodes: list[Episode], cameras: tuple[str, ...]) -> dict[str, float]:
-    """Mean absolute error of the stored pictures, grey levels."""
+def picture_error(
+    frames: Callable[[int, str], Frames], episodes: list[Episode], cameras: tuple[str, ...]
+) -> dict[str, float]:
+    """Mean absolute error of stored pictures by camera, grey levels, in every fourth episode.
+
+    Args:
+        frames: the stored pictures of (episode, camera).
+        episodes: what was to be stored.
+        cameras: of which cameras.
+    """
     found = {}
     for name in cameras:
         errors = []
         for number in range(0, len(episodes), 4):
             wanted = np.stack([step.observation.images[name] for step in episodes[number].steps])
-            got = read_frames(store.frame_reader(number, name), range(len(wanted)))
+            got = read_frames(frames(number, name), range(len(wanted)))
             errors.append(np.abs(got.astype(int) - wanted).mean())
         found[name] = float(np.mean(errors))
     return found
+
+
+def lerobot_error(path: Path, episodes: list[Episode], cameras: tuple[str, ...]) -> dict[str, float]:
+    """The same of a data set in lerobot's own encoding."""
+    raw = open_raw(path)
+    try:
+        return picture_error(
+            lambda number, name: raw.frame_reader(number, f"observation.images.{name}"), episodes, cameras
+        )
+    finally:
+        raw.close()
 
 
 def first_batch_s(path: Path) -> dict[str, float]:
@@ -273,8 +294,9 @@ def measure(work: Path, arm: Embodiment, episodes: list[Episode], flags: Bench, 
             "windows_per_s": turns,
             "share_of_decoding": share_of_limit(store, cameras, flags.seconds),
             "error_grey_levels": {
-                "ours": picture_error(store, episodes, cameras),
-                "archive": picture_error(archive, episodes, cameras),
+                "ours": picture_error(store.frame_reader, episodes, cameras),
+                "archive": picture_error(archive.frame_reader, episodes, cameras),
+                "lerobot": lerobot_error(peer, episodes, cameras),
             },
         }
     many = [episodes[number % len(episodes)] for number in range(MANY_EPISODES)]

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 def write_json(path: Path, data: dict[str, Any], *, durable: bool = False) -> None:
     """Replace a JSON file atomically; ``durable`` waits until it would survive a loss of power."""
-    write_text(path, json.dumps(data, indent=1) + "\n", durable=durable)
+    write_text(path, as_json(data), durable=durable)
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """The text that :func:`write_json` writes."""
+    return json.dumps(data, indent=1) + "\n"
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from tests.data.worlds import make_arm, make_episode
-from vla.cli.data.archive import Archive
+from vla.cli.data.archive import Archive, run_archive
 from vla.cli.data.check import Check
-from vla.cli.data.exporting import Export
-from vla.cli.data.fix import Fix
+from vla.cli.data.exporting import Export, run_export
+from vla.cli.data.fix import Fix, run_fix
 from vla.cli.data.flags import Demonstrations
-from vla.cli.data.importing import Import
+from vla.cli.data.importing import Import, run_import
 from vla.cli.data.look import Info, Stats, run_verify
 from vla.cli.data.view import View
 from vla.cli.flags import parse
 from vla.data.shards import HEADER_BYTES
 from vla.data.store import EpisodeStore
+from vla.errors import ConfigError, StoreError
 
 
 def test_verify_says_one_line_an_episode_with_the_number_of_its_faults(
@@ -51,3 +52,77 @@ def test_every_action_is_told_of_its_demonstrations_in_the_same_words(
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "embodiment file that says what the columns mean" in text
     assert "our own store" in text
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A store of three episodes."""
+    rng, path = np.random.default_rng(0), tmp_path / "s.zarr"
+    with EpisodeStore.create(path, embodiments=[make_arm()]) as store:
+        for _ in range(3):
+            store.append(make_episode(rng, make_arm(), length=6))
+    return path
+
+
+def test_a_store_at_a_url_is_verified(three: Path, capsys: pytest.CaptureFixture[str]):
+    assert run_verify([f"file://{three}"]) == 0
+    table = three / "part-00000/episodes/c/0/0"
+    table.write_bytes(table.read_bytes()[:-9000])
+    assert run_verify([f"file://{three}"]) == 1
+    assert "part-00000: " in capsys.readouterr().out.splitlines()[1]
+
+
+def test_verify_finds_what_only_other_libraries_read_and_asks_for_a_header(three: Path):
+    (three / "part-00000/episodes/c/0/0").unlink()
+    assert run_verify([str(three)]) == 1
+    (three / "zarr.json").unlink()
+    with pytest.raises(StoreError, match="put that file back"):
+        run_verify([str(three)])
+
+
+def test_a_repair_that_lost_episodes_does_not_look_clean(three: Path, capsys: pytest.CaptureFixture[str]):
+    log, out = three / "part-00000/episodes/commits.jsonl", three.parent / "out.zarr"
+    log.write_bytes(log.read_bytes().replace(b"reach the red", b"reach the rex", 1))
+    assert run_fix([str(three), "--out", str(out), "--retime", "5"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "not opened: part-00000: commits.jsonl: lines [1] are damaged",
+        f"{three}: 2 episodes, 12 steps could be opened; NOT OPENED: 1 (above); "
+        "0 episodes changed or left out",
+        "all 2 kept episodes re-timed to 5 Hz: 'alpha' from 10",
+        "12 pictures copied as they were stored",
+        f"{out}: 2 episodes, 6 steps",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("run", "flag", "values"),
+    [
+        (run_import, "--image-size", ("0", "-1", "1000000")),
+        (run_import, "--jpeg-quality", ("0", "-1", "101")),
+        (run_export, "--fps", ("0", "-3", "inf", "nan", "1e9")),
+        (run_archive, "--crf", ("0", "-1", "64")),
+        (run_archive, "--gop", ("0", "-1", "1000000000")),
+        (run_archive, "--preset", ("-1", "14")),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_before_anything_is_opened(run, flag, values, tmp_path: Path):
+    for value in values:
+        with pytest.raises(ConfigError, match=r"1\.\.|expected more than 0"):
+            run([str(tmp_path / "nothing here"), "--out", str(tmp_path / "out"), f"{flag}={value}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_solve_opens_a_url_and_looks_for_the_description_in_its_copy(tmp_path: Path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    from tests.data.test_hdf5 import write_robomimic
+    from vla.cli.data.solve import Solve, solve_path
+
+    monkeypatch.setenv("VLA_CACHE", str(tmp_path / "cache"))
+    file = write_robomimic(tmp_path / "a.hdf5")
+    fsspec.filesystem("memory").pipe_file("/solved/a.hdf5", file.read_bytes())
+    looked = []
+    monkeypatch.setattr("vla.data.solve.solve", lambda raw, **_: looked.append(raw.path) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        solve_path(parse(Solve, "data solve", ["memory://solved/a.hdf5"]))
+    assert looked[0].is_relative_to(tmp_path / "cache")

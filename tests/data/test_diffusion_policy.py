@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import zarr
 
+from vla.data.damage import damaged_episodes
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription
-from vla.data.mixture import SourceConfig, damaged_episodes, open_sources
+from vla.data.mixture import SourceConfig, open_sources
 from vla.data.readers import open_raw
 from vla.data.readers.diffusion_policy import ReplayBuffer
 from vla.data.source import read_frames
@@ -94,8 +95,8 @@ def test_an_episode_with_a_damaged_chunk_is_left_out_of_a_mixture(tmp_path: Path
     (tmp_path / "a.zarr/data/img/1.0.0.0").write_bytes(b"nonsense")  # rows 3..5
     (source,) = open_sources([SourceConfig(path=str(tmp_path / "a.zarr"), skip_damaged=True)])
     assert [info.length for info in source.episodes] == [3]
-    [line] = damaged_episodes(source)
-    assert line.startswith("episode 1: ")
+    [(episode, line)] = damaged_episodes(source)
+    assert episode == 1
     assert "data/img" in line
 
 
@@ -104,3 +105,18 @@ def test_damaged_chunk_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.zarr/data/action/1.0").write_bytes(b"nonsense")
     with pytest.raises(DatasetError, match="data/action"):
         open_raw(tmp_path / "a.zarr").column(1, "action")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_missing_chunk_is_named_and_not_read_as_zeros(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "a.zarr"
+    write(path)
+    (path / "data/img/2.0.0.0").unlink()  # rows 6 and 7
+    if zipped:
+        path = Path(shutil.make_archive(str(path), "zip", path))
+    with pytest.raises(DatasetError, match=r"chunk data/img/2\.0\.0\.0 \(from row 6 on\) is missing"):
+        open_raw(path)
+    raw = open_raw(path, skip_damaged=True)
+    assert read_frames(raw.frame_reader(0, "img"), range(3)).any()
+    with pytest.raises(DatasetError, match="missing"):
+        read_frames(raw.frame_reader(1, "img"), [4])

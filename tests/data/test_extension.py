@@ -6,6 +6,7 @@ from tests.data import worlds
 from tests.data.test_generate import CELLS, SUITE
 from tests.data.worlds import make_arm
 from vla.data import generate as generation
+from vla.data import generate_workers
 from vla.data.extension import check_extension
 from vla.data.generate import generate
 from vla.data.record import NoiseConfig
@@ -20,19 +21,19 @@ CELL = CELLS[:1]
 @pytest.fixture
 def no_workers(monkeypatch):
     """Whatever is refused is refused before a worker starts."""
-    monkeypatch.setattr(generation, "_workers", None)
+    monkeypatch.setattr(generation, "workers", None)
 
 
 def fill(path, *, fingerprint=worlds.FINGERPRINT, noise=None):
     """A store with one demonstration, made here."""
     cell = CELL[0]
     EpisodeStore.create(path).close()
-    config = generation._WorkerConfig(
+    config = generate_workers.WorkerConfig(
         suite_name=SUITE, cells=CELL, path=str(path), image_size=64, noise=noise, versions={}
     )
-    with pytest.MonkeyPatch.context() as patch, generation._Recorder(config) as recorder:
+    with pytest.MonkeyPatch.context() as patch, generate_workers.CellRecorder(config) as recorder:
         patch.setattr(worlds, "FINGERPRINT", fingerprint)
-        assert recorder.record(generation._Job(cell=0, seed=TRAIN_SEED, variant="base")), cell
+        assert recorder.record(generate_workers.Job(cell=0, seed=TRAIN_SEED, variant="base")), cell
     return path
 
 

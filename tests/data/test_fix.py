@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from tests.data.check.made import LENGTH, MadeSource
-from vla.data.check import CheckConfig, check
-from vla.data.fix import FixConfig, Fixed, Stretches, fix
+from vla.data.archive import VideoCodec
+from vla.data.check import KINDS, CheckConfig, check
+from vla.data.codec import JpegCodec
+from vla.data.fix import _OF_ALL, _OF_STEPS, FixConfig, Fixed, fix
+from vla.data.readers import open_source
+from vla.data.source import read_episode
 from vla.data.store import EpisodeStore
-from vla.errors import ConfigError, StoreError, UnknownNameError
+from vla.data.stretches import Stretches
+from vla.errors import ConfigError, DatasetError, StoreError, UnknownNameError
 
 NUMBERS = CheckConfig(frames="none")
 
@@ -131,6 +136,94 @@ def test_nothing_left_is_refused(tmp_path: Path) -> None:
         source.rename(i, "")
     with pytest.raises(ConfigError, match="would be left"):
         repaired(source, tmp_path / "out", drop=("empty_instruction",))
+
+
+@pytest.mark.parametrize(
+    "kind", ["duplicates", "empty_instruction", "wrong_rate", "mismatch", "constant_action"]
+)
+def test_kinds_that_name_no_steps_cannot_be_cut(kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--cut {kind}: such findings name no steps. --cut takes .*jump"):
+        FixConfig(cut=("jump", kind))
+
+
+@pytest.mark.parametrize("kind", ["missing", "constant_action", "action_late", "wrong_scale"])
+def test_kinds_that_concern_no_single_episode_cannot_be_dropped(kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--drop {kind}: such findings concern .* takes .*duplicates"):
+        FixConfig(drop=(kind,))
+
+
+def test_every_kind_of_finding_can_be_dropped_or_concerns_all() -> None:
+    assert set(_OF_STEPS) | set(_OF_ALL) <= set(KINDS)
+    assert not set(_OF_STEPS) & set(_OF_ALL)
+
+
+def test_what_of_a_group_has_no_steps_is_not_kept_in_silence(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    source.values[3]["state"] = source.values[3]["state"][:-1]
+    with pytest.raises(ConfigError, match=r"episode 3.*ragged.*names no steps to cut"):
+        repaired(source, tmp_path / "out", cut=("damaged",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gap_is_cut_before_the_rest_is_resampled(tmp_path: Path) -> None:
+    source = MadeSource(count=10)
+    source.values[4]["time_s"][10:] += 5
+    with pytest.raises(DatasetError, match="--cut time_gap"):
+        repaired(source, tmp_path / "out", retime_hz=5.0)
+    assert not (tmp_path / "out").exists()
+    fixed, store = repaired(source, tmp_path / "out", retime_hz=5.0, cut=("time_gap",))
+    assert store.episodes[4].length == (LENGTH - 10) // 2
+    assert fixed.retimed == {"alpha": 10.0}
+
+
+def test_what_cannot_be_opened_is_counted_told_of_and_noted(filled: Path, tmp_path: Path) -> None:
+    log = filled / "part-00000/episodes/commits.jsonl"
+    data = bytearray(log.read_bytes())
+    data[200] ^= 1
+    log.write_bytes(data)
+    source = open_source(filled, tolerate_damage=True)
+    fixed = fix(source, tmp_path / "out", FixConfig(drop=("jump",), check=NUMBERS))
+    source.close()
+    assert (fixed.num_episodes_before, fixed.num_episodes) == (7, 7)
+    assert fixed.lost == ("part-00000: commits.jsonl: lines [1] are damaged",)
+    assert EpisodeStore.open(tmp_path / "out").provenance["not_opened"] == list(fixed.lost)
+
+
+@pytest.mark.parametrize("settings", [{"trim_idle": True}, {"retime_hz": 5.0}, {"cut": ("jump",)}])
+def test_pictures_of_our_stores_keep_every_byte(tmp_path: Path, settings: dict[str, object]) -> None:
+    made = MadeSource(count=3)
+    made.values[1]["state"][5:, 0] += 0.4
+    with EpisodeStore.create(tmp_path / "s", embodiments=[made.arm], codec=JpegCodec(quality=70)) as source:
+        for index in range(3):
+            source.append(read_episode(made, index))
+        fixed = fix(source, tmp_path / "out", FixConfig(check=NUMBERS, **settings))  # type: ignore[arg-type]
+        before = {source.frame_reader(1, "front").fetch(t) for t in range(LENGTH)}
+    store = EpisodeStore.open(tmp_path / "out")
+    after = store.frame_reader(1, "front")
+    assert {after.fetch(t) for t in range(len(after))} <= before
+    assert (fixed.num_copied, fixed.num_encoded) == (2 * fixed.num_steps, 0)
+    assert store.verify() == []
+
+
+def test_only_video_that_is_cut_is_encoded_anew(tmp_path: Path) -> None:
+    made = MadeSource(count=3, size=64)
+    made.values[1]["state"][30:, 0] += 0.4
+    with EpisodeStore.create(tmp_path / "s", embodiments=[made.arm], codec=VideoCodec()) as source:
+        for index in range(3):
+            source.append(read_episode(made, index))
+        fixed = fix(source, tmp_path / "out", FixConfig(check=NUMBERS, cut=("jump",)))
+        store = EpisodeStore.open(tmp_path / "out")
+        assert store.frame_reader(2, "hand").fetch(7) == source.frame_reader(2, "hand").fetch(7)
+    assert (fixed.num_copied, fixed.num_encoded) == (2 * 2 * LENGTH, 2 * 30)
+    assert store.verify() == []
+
+
+def test_foreign_pictures_are_encoded_at_the_quality_of_an_import(tmp_path: Path) -> None:
+    fixed, store = repaired(MadeSource(count=3), tmp_path / "out", retime_hz=5.0)
+    assert (fixed.num_copied, fixed.num_encoded) == (0, 2 * fixed.num_steps)
+    assert store.codec == JpegCodec(quality=95)
+    _, worse = repaired(MadeSource(count=3), tmp_path / "worse", retime_hz=5.0, jpeg_quality=40)
+    assert worse.codec == JpegCodec(quality=40)
 
 
 def test_stretches_without_changes_are_the_source() -> None:

@@ -24,8 +24,8 @@ CELLS = (Cell(task="reach", embodiment="alpha"), Cell(task="slips", embodiment="
 ROOT = Path(__file__).parents[2]
 
 
-def make(path, count=6, cells=CELLS, workers=2):
-    return generate(SUITE, cells, count, path, num_workers=workers, progress=False)
+def make(path, count=6, cells=CELLS, workers=2, image_size=64):
+    return generate(SUITE, cells, count, path, num_workers=workers, image_size=image_size, progress=False)
 
 
 def content(path) -> dict:
@@ -115,4 +115,7 @@ def test_unknown_cells_are_named_before_anything_starts(tmp_path):
         make(tmp_path / "s", cells=[Cell(task="reach", embodiment="gamma")])
     with pytest.raises(ConfigError, match="Nothing to generate"):
         make(tmp_path / "s", count=0)
+    for wrong in ({"image_size": 0}, {"image_size": 10**6}, {"workers": 10**6}):
+        with pytest.raises(ConfigError, match=r"expected 1\.\.1024 workers and 1\.\.2048 px"):
+            make(tmp_path / "s", **wrong)
     assert not (tmp_path / "s").exists()

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from vla.data.readers import hdf5_files, open_raw, open_source
+from vla.data.readers import hdf5_files, open_raw, open_source, open_to_look
+from vla.data.readers.hdf5 import Hdf5Dataset
 from vla.data.readers.hdf5_layouts import flat_state_names
 from vla.data.source import read_frames
 from vla.errors import DatasetError
@@ -121,10 +122,10 @@ def test_aloha_arms_are_known_and_grippers_close_upwards(tmp_path: Path) -> None
 def test_few_files_are_open_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hdf5_files, "MAX_OPEN_FILES", 1)
     write_aloha(tmp_path / "aloha")
-    raw = open_raw(tmp_path / "aloha")
+    raw = Hdf5Dataset(tmp_path / "aloha")
     for i in (0, 2, 1, 0):
         assert float(raw.column(i, "action")[0, 0]) == [0.0, 0.1, 1.0][i]
-        assert len(raw._files._files) == 1  # type: ignore[attr-defined]
+        assert len(raw._files._files) == 1
     raw.close()
 
 
@@ -162,3 +163,11 @@ def test_flat_state_is_named_by_the_model() -> None:
     assert names[:3] == ("time", "a", "f[0]")
     assert len(names) == 1 + 8 + 7
     assert flat_state_names("model_1.xml") == ()
+
+
+def test_a_set_without_an_instruction_is_shown_and_the_error_says_how_to_give_one(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "low.hdf5")
+    source = open_to_look(path)
+    assert (source.episodes[0].instruction, source.embodiments.keys()) == ("", {"robosuite_panda"})
+    with pytest.raises(DatasetError, match=r"no instruction.*--instruction TEXT.*'instruction' in the"):
+        open_source(path)

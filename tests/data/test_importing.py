@@ -11,14 +11,20 @@ import pytest
 from tests.data.memory import memory_source
 from tests.data.test_hdf5 import write_robomimic
 from vla.cli.data import run
+from vla.data.archive import VideoCodec, write_archive
+from vla.data.codec import JpegCodec
 from vla.data.damage import damage_lines
+from vla.data.exporting import export_lerobot
 from vla.data.fix import FixConfig, fix
 from vla.data.importing import import_dataset
+from vla.data.mapped import MappedSource
 from vla.data.mixture import stated_ranges
 from vla.data.readers import open_source
 from vla.data.source import EpisodeSource
 from vla.data.store import EpisodeStore
+from vla.data.summary import describe, left_out
 from vla.errors import DatasetError
+from vla.types import Episode
 
 
 @pytest.fixture
@@ -117,3 +123,70 @@ def test_verb_skips_a_truncated_file_with_exit_code_1(
     (tmp_path / "in/b.hdf5").write_bytes((tmp_path / "in/a.hdf5").read_bytes()[:900])
     assert run(["import", str(tmp_path / "in"), "--out", str(tmp_path / "o"), "--skip-damaged"]) == 1
     assert "b.hdf5 is no whole HDF5 file" in capsys.readouterr().out
+
+
+def test_what_is_left_out_is_said_and_remembered(tmp_path: Path) -> None:
+    source = memory_source(num_episodes=2, length=9)
+    source = MappedSource(source.raw, replace(source.description, skip_first=1, skip_last=2))
+    source.raw.columns = {**source.raw.columns, "force": source.raw.columns["state"]}  # type: ignore[misc]
+    source.raw.cameras = {**source.raw.cameras, "side": source.raw.cameras["front"]}  # type: ignore[misc]
+    said = {
+        "cameras left out": "side",
+        "columns left out": "force",
+        "steps left out": "6, of each episode 1 at the start, 2 at the end",
+    }
+    assert left_out(source) == said
+    rows = dict(describe(source))
+    assert said.items() <= rows.items()
+    assert rows["pictures stored"] == "36"
+    import_dataset(source, tmp_path / "out.zarr")
+    with EpisodeStore.open(tmp_path / "out.zarr") as store:
+        assert left_out(store) == said
+
+
+def test_an_interrupted_import_says_what_stands_and_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:
+    path, out, append = write_robomimic(tmp_path / "a.hdf5", libero=True), tmp_path / "out.zarr", []
+
+    def once(store: EpisodeStore, episode: Episode) -> int:
+        if append:
+            raise KeyboardInterrupt
+        append.append(episode)
+        return stored(store, episode)
+
+    stored = EpisodeStore.append
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeStore, "append", once)
+        assert run(["import", str(path), "--out", str(out)]) == 130
+    assert f"{out} holds 1 whole episodes; the same command goes on" in capsys.readouterr().err
+    assert run(["import", str(path), "--out", str(out)]) == 0
+    assert "2 episodes, 9 steps" in capsys.readouterr().out
+
+
+def test_a_set_says_its_format_and_where_it_came_from(source: EpisodeSource, tmp_path: Path) -> None:
+    assert "came from" not in dict(describe(source))
+    export_lerobot(source, tmp_path / "exported", image_storage="image")
+    rows = dict(describe(open_source(tmp_path / "exported")))
+    assert rows["format"] == "lerobot_v3"
+    assert rows["came from"] == "libero (2 episodes)"
+
+
+@pytest.mark.parametrize("quality", [None, 95])
+def test_colour_is_stored_at_half_resolution_by_size_alone(quality: int | None) -> None:
+    for side, luma in ((191, 0x11), (192, 0x22)):
+        jpeg = JpegCodec(quality=quality).encode(np.zeros((side, side, 3), np.uint8))
+        header = jpeg.index(b"\xff\xc0")
+        assert jpeg[header + 11] == luma
+
+
+def test_an_archive_of_a_foreign_set_remembers_its_ranges_and_a_failed_one_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    source = memory_source()
+    source.description = replace(source.description, ranges="measured")
+    write_archive(source, tmp_path / "a.zarr", VideoCodec())
+    with EpisodeStore.open(tmp_path / "a.zarr") as store:
+        assert stated_ranges(store) == "measured"
+    source.frame_reader = lambda *_: 1 / 0  # type: ignore[assignment,method-assign]
+    with pytest.raises(ZeroDivisionError):
+        write_archive(source, tmp_path / "b.zarr", VideoCodec())
+    assert not (tmp_path / "b.zarr").exists()

@@ -54,7 +54,7 @@ def test_a_store_half_made_is_made_by_the_next_one(tmp_path, rng, monkeypatch, d
         if dies_in != "mkdir":
             patch.setattr(type(path), dies_in, die)
         else:
-            patch.setattr(shards, "write_json", die)
+            patch.setattr(shards, "write_text", die)
         with pytest.raises(KeyboardInterrupt):
             EpisodeStore.create(path, embodiments=[arm])
     ensure_store(path, "test")
@@ -86,7 +86,7 @@ def test_a_writer_stopped_between_any_two_writes_loses_nothing(tmp_path, rng, mo
     with monkeypatch.context() as patch:
         patch.setattr(shards.os, "pwrite", dying(os.pwrite))
         patch.setattr(shards.os, "write", dying(os.write))
-        patch.setattr(shards, "write_json", dying(shards.write_json))
+        patch.setattr(shards, "write_text", dying(shards.write_text))
         try:
             store.append(episodes[1])
             committed = 2

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,22 +23,27 @@ from tests.data.lerobot_worlds import (
     write_lines,
     write_table,
     write_v21,
+    write_video,
 )
 from tests.data.worlds import make_arm, make_episode
 from vla.data import lerobot_files
 from vla.data.check import CheckConfig
+from vla.data.damage import damaged_episodes
 from vla.data.exporting import export_lerobot
 from vla.data.fix import FixConfig, fix
 from vla.data.importing import import_dataset
-from vla.data.mixture import SourceConfig, damaged_episodes, mixture_notes, open_sources
+from vla.data.mixture import SourceConfig, open_sources
+from vla.data.mixture_notes import mixture_notes
 from vla.data.readers import lerobot_tables, open_raw, open_source
 from vla.data.readers.lerobot import LeRobotDataset
 from vla.data.resample import ResampledSource
 from vla.data.source import RawDataset, read_frames
 from vla.data.store import EpisodeStore
+from vla.data.video import VideoFile
 from vla.errors import DatasetError, StoreError, UnknownNameError
 
 LENGTHS = (6, 9, 7)
+FAST = {"movflags": "faststart"}
 
 
 @pytest.fixture
@@ -303,15 +309,29 @@ def test_time_that_does_not_rise_is_said_with_its_file_and_step_and_can_be_repai
     write_table(v21 / "data/chunk-000/episode_000000.parquet", 0, 6, timestamp=stamps)
     source = open_source(v21, describe_v21())
     message = r"episode_000000\.parquet\): time goes from 0\.2.* at step 3, it must rise.*fix --restamp"
-    for use in (lambda: import_dataset(source, tmp_path / "a"), lambda: ResampledSource(source, 5.0)):
+    for use in (
+        lambda: source.column(0, "action"),
+        lambda: import_dataset(source, tmp_path / "a"),
+        lambda: ResampledSource(source, 5.0),
+    ):
         with pytest.raises(DatasetError, match=message):
             use()
+    [skipping] = open_sources([SourceConfig(path=str(v21), description=said(v21), skip_damaged=True)])
+    assert [episode for episode, _ in damaged_episodes(skipping)] == [0]
+    assert [info.length for info in skipping.episodes] == [9]
+    source = open_source(v21, describe_v21(), tolerate_damage=True)
     settings = FixConfig(restamp=True, check=CheckConfig(frames="none"))
     assert [change.episode for change in fix(source, tmp_path / "b", settings).changes] == [0]
     with EpisodeStore.open(tmp_path / "b") as store:
         np.testing.assert_array_equal(store.column(0, "time_s"), np.arange(6) / 10)
         np.testing.assert_array_equal(store.column(0, "action"), source.column(0, "action"))
         np.testing.assert_array_equal(store.column(1, "time_s"), source.column(1, "time_s"))
+
+
+def said(root: Path) -> str:
+    file = root.parent / "description.json"
+    describe_v21().save(file)
+    return str(file)
 
 
 def test_rows_out_of_order_are_said(v21: Path):
@@ -357,7 +377,7 @@ def test_a_damaged_page_is_said_with_its_episode_and_what_to_do(v3: Path):
     raw = open_raw(v3)
     assert raw.column(0, "action").shape == (LENGTHS[0], 5)
     with pytest.raises(
-        DatasetError, match=r"Episode 1: .*file-000\.parquet is damaged.*'action'.*skip_damaged"
+        DatasetError, match=r"Episode 1: .*file-000\.parquet, column 'action' is damaged.*skip_damaged"
     ):
         raw.column(1, "action")
 
@@ -373,9 +393,9 @@ def test_numbers_that_another_writer_changed_do_not_fit_the_checksum_of_their_ep
 
 
 def test_damaged_episodes_are_left_out_on_request_with_a_line_a_file(v3: Path, v21: Path):
+    lost = [e.number for e in LeRobotDataset(v3).layout.episodes if v3 / VIDEO in e.files]
     (v3 / VIDEO).write_bytes(b"no video")
     raw = LeRobotDataset(v3, skip_damaged=True)
-    lost = [e.number for e in LeRobotDataset(v3).layout.episodes if v3 / VIDEO in e.files]
     assert [e.provenance["episode_index"] for e in raw.episodes] == [n for n in range(3) if n not in lost]
     assert len(raw.damaged) == 1
     assert "file-001.mp4 is no readable video" in raw.damaged[0]
@@ -393,18 +413,58 @@ def test_sources_of_a_mixture_leave_out_what_only_reading_shows_to_be_damaged(v3
     config = SourceConfig(path=str(v3), skip_damaged=True)
     (source,) = open_sources([config])
     assert [info.length for info in source.episodes] == [LENGTHS[0], LENGTHS[2]]
-    [line] = damaged_episodes(source)
-    assert line.startswith("episode 1: Episode 1: ")
+    [(episode, line)] = damaged_episodes(source)
+    assert episode == 1
+    assert line.startswith("Episode 1: ")
     notes = mixture_notes([config], [source], roles=("front",), image_size=64, state_slots=())
     assert any("left out, damaged: episode 1: " in note for note in notes)
     assert not any("unsuccessful" in note for note in notes)
 
 
 def test_a_video_shorter_than_its_episode_is_said_with_its_episode(v21: Path):
-    from tests.data.lerobot_worlds import write_video
-
     write_video(v21 / f"videos/chunk-000/{CAMERA}/episode_000001.mp4", range(10, 16))
-    frames = open_raw(v21).frame_reader(1, CAMERA)
-    assert number_of(read_frames(frames, [5])[0]) == 15
-    with pytest.raises(DatasetError, match=r"Episode 1 .*step 7: .*episode_000001\.mp4 ends before 0\.700 s"):
-        read_frames(frames, [7])
+    with pytest.raises(
+        DatasetError, match=r"(?s)episode 1: .*episode_000001\.mp4 has no whole frame after 0\.500 s"
+    ):
+        open_raw(v21)
+    raw = open_raw(v21, skip_damaged=True)
+    assert [episode.length for episode in raw.episodes] == [6]
+    assert raw.damaged[0].startswith("episode 1: ")
+
+
+def test_half_a_video_names_the_episodes_that_it_cannot_serve(v3: Path, monkeypatch: pytest.MonkeyPatch):
+    put_index_first(v3 / VIDEO)
+    monkeypatch.setattr(VideoFile, "read", None)  # nothing is decoded to find out
+    (v3 / VIDEO).write_bytes((v3 / VIDEO).read_bytes()[:-40])
+    lost = [e.number for e in LeRobotDataset(v3, cameras=[]).layout.episodes][-1]
+    with pytest.raises(
+        DatasetError, match=rf"(?s)episode {lost}: .*file-001\.mp4 has no whole frame .*--cameras"
+    ):
+        open_raw(v3)
+    assert len(open_raw(v3, skip_damaged=True).episodes) == 2
+
+
+def put_index_first(path: Path) -> None:
+    """Put the index of an MP4 before its pictures, where a file that is cut short keeps it."""
+    with av.open(str(path)) as old, av.open(f"{path}.new", "w", format="mp4", options=FAST) as new:
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        for packet in old.demux(old.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    Path(f"{path}.new").replace(path)
+
+
+def test_a_set_without_the_videos_of_a_camera_is_read_without_that_camera(v3: Path, v21: Path):
+    shutil.rmtree(v3 / "videos")
+    for skip in (False, True):
+        with pytest.raises(DatasetError, match=r"--cameras with the names of the others"):
+            open_source(v3, skip_damaged=skip)
+    source = open_source(v3, cameras=[])
+    assert (len(source), source.cameras(0)) == (3, [])
+    assert source.embodiments[source.episodes[0].embodiment].cameras == ()
+    shutil.rmtree(v21 / "videos")
+    blind = describe_v21().with_cameras([])
+    assert len(open_source(v21, blind)) == 2  # a description that names no camera needs none
+    with pytest.raises(UnknownNameError, match=r"Unknown camera of .*'tip'.*observation\.images\.top"):
+        open_source(v21, describe_v21(), cameras=["tip"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -183,3 +185,28 @@ def test_camera_of_another_size_is_refused() -> None:
     arm = replace(ARM, cameras=(replace(ARM.cameras[0], height=8),))
     with pytest.raises(DatasetError, match="is 8x5 in the description"):
         MappedSource(make_raw(), replace(PLAIN, embodiment=arm))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda said: said.pop("embodiment"), r"lacks 'embodiment'. It is like \{"),
+        (lambda said: said["embodiment"].pop("control_hz"), "control_hz"),
+        (
+            lambda said: said["state"][0].update(start="one"),
+            "'start' of a ColumnRule is 'one', expected a int",
+        ),
+        (lambda said: said["state"][0].pop("column"), "A ColumnRule lacks 'column'"),
+        (lambda said: said.update(state={"a": 1}), "Unknown ColumnRule key"),
+        (lambda said: said.update(action=3), "wrong kind"),
+        (lambda said: [said.clear(), said.update(control_hz=5)], r"format version None.*--answers"),
+    ],
+)
+def test_a_file_that_is_no_description_is_named_with_what_it_lacks(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    said = PLAIN.to_json()
+    change(said)
+    (tmp_path / "d.json").write_text(json.dumps(said, default=list))
+    with pytest.raises(EmbodimentError, match=rf"d\.json: .*{message}"):
+        DatasetDescription.load(tmp_path / "d.json")

@@ -13,12 +13,12 @@ from vla.data.mixture import (
     AdaptedSource,
     SourceConfig,
     check_pictures,
-    mixture_notes,
     normalisation_modes,
     open_sources,
     source_format,
     source_names,
 )
+from vla.data.mixture_notes import mixture_notes
 from vla.data.resample import ResampledSource
 from vla.data.sampling import MixtureSampler, WindowSampler
 from vla.data.statistics import compute_statistics
@@ -188,3 +188,17 @@ def test_episodes_of_unknown_success_are_learned_from_and_told_of(tmp_path, rng)
     assert "r.zarr: 2 episodes of unknown success are learned from" in notes
     assert "r.zarr: 1 unsuccessful episodes left out (failures=True takes them)" in notes
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [(None, "actions are normalised by quantiles"), ("range", "actions are normalised by these ranges")]
+    + [("mean_std", "actions are normalised by mean and deviation")],
+)
+def test_a_note_of_ranges_says_how_the_numbers_are_normalised_in_fact(own, said):
+    source = memory_source()
+    source.description = replace(source.description, ranges="measured", skip_first=0)
+    config = SourceConfig(path="a", action_mode=own)
+    notes = mixture_notes([config], [source], roles=("front",), image_size=64, state_slots=())
+    (note,) = [note for note in notes if "not declared" in note]
+    assert note.endswith(f"states are normalised by mean and deviation and {said}")

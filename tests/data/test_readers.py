@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from tests.data.reader_kinds import KINDS, LoggedSource, logged, open_kind
+from vla.data.batch import Batch
 from vla.data.loader import BatchLoader
 from vla.data.mapped import MappedSource
 from vla.data.source import EpisodeSource
 from vla.data.statistics import compute_statistics
-from vla.data.windows import Batch, WindowConfig, WindowDataset
+from vla.data.windows import WindowConfig, WindowDataset
 from vla.errors import VlaError
 
 ALL = [*KINDS, "memory"]

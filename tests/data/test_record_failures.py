@@ -14,9 +14,9 @@ from tests.data.worlds import make_arm, make_episode
 from vla.control.loop import Command, run_loop
 from vla.control.safety import SafetyEnvelope
 from vla.data import parts
-from vla.data.recorder import StoreRecorder
+from vla.data.recorder import StoreRecorder, check_recordable
 from vla.data.store import EpisodeStore
-from vla.errors import StoreError
+from vla.errors import ConfigError, StoreError
 from vla.robots.sim import SimRobot
 
 RED, BLUE = "reach the red square", "reach the blue square"
@@ -133,3 +133,33 @@ def test_a_commit_that_did_not_reach_the_disk_is_no_commit(tmp_path, monkeypatch
     with EpisodeStore.open(tmp_path / "s") as store:
         assert [info.instruction for info in store.episodes] == ["kept"]
         assert store.verify() == []
+
+
+def test_an_error_of_any_kind_is_named_and_the_episodes_after_it_are_written(tmp_path, rng, monkeypatch):
+    arm = make_arm()
+    with EpisodeStore.create(tmp_path / "s", embodiments=[arm]) as store:
+        recorder, append = StoreRecorder(store, arm, {}), store.append
+        bad, good = make_episode(rng, arm, length=3), make_episode(rng, arm, length=4)
+
+        def failing(episode):
+            if episode is bad:
+                raise KeyError("a bug")
+            return append(episode)
+
+        monkeypatch.setattr(store, "append", failing)
+        recorder._failed = [(bad, KeyError("a bug")), (good, OSError("full"))]
+        with pytest.raises(StoreError, match=r"lacks 1 recorded episodes.*\n.*3 steps.*KeyError: 'a bug'"):
+            recorder.close()
+        assert [info.length for info in store.episodes] == [4]
+
+
+def test_a_place_that_cannot_hold_a_recording_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "folder"):
+        with pytest.raises(ConfigError, match="Give an episode store"):
+            check_recordable(path)
+    EpisodeStore.create(tmp_path / "store").close()
+    check_recordable(tmp_path / "store")
+    check_recordable(tmp_path / "new" / "store")

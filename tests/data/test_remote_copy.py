@@ -11,7 +11,8 @@ import pytest
 
 from vla.data import remote_copy
 from vla.data.remote_copy import _state, local_copy
-from vla.errors import ConfigError, StoreError
+from vla.errors import ConfigError, DatasetError, StoreError
+from vla.files import write_json
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +123,34 @@ def test_one_file_at_a_url_is_fetched_under_its_name():
         system.pipe_file("/single/a.hdf5", content)
         copy = local_copy("memory://single/a.hdf5")
         assert (copy.name, copy.read_bytes()) == ("a.hdf5", content)
+
+
+@pytest.mark.parametrize("name", ["../x", "data/../../x", "/etc/x", "..", "a\\..\\x", "data\\x"])
+def test_a_listed_name_that_leaves_the_folder_is_refused_before_anything_is_fetched(
+    five_bytes, monkeypatch, tmp_path, name
+):
+    listed = {f"/sized/set/{name}" if not name.startswith("/") else name: 1, "/sized/set/data/0.bin": 3}
+    monkeypatch.setattr(remote_copy, "_list", lambda *_: (listed, {path: ["1"] for path in listed}))
+    monkeypatch.setattr(remote_copy, "_fetch", lambda *_: pytest.fail("fetched"))
+    with pytest.raises(DatasetError, match="outside of the folder"):
+        local_copy(five_bytes)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_notes_that_name_a_file_elsewhere_remove_nothing(five_bytes, tmp_path):
+    copy, precious = local_copy(five_bytes), tmp_path / "precious"
+    precious.write_text("mine")
+    write_json(copy.with_name("set.fetched.json"), {"../../../precious": ["4"]})
+    with pytest.raises(DatasetError, match="Nothing was fetched or removed"):
+        local_copy(five_bytes)
+    assert precious.read_text() == "mine"
+
+
+def test_a_link_in_the_copy_is_not_followed_out_of_it(five_bytes, tmp_path):
+    copy, elsewhere = local_copy(five_bytes), tmp_path / "elsewhere"
+    shutil.move(copy / "data", elsewhere)
+    (copy / "data").symlink_to(elsewhere)
+    fsspec.filesystem("memory").pipe_file("/sized/set/data/0.bin", b"3456")
+    with pytest.raises(DatasetError, match="outside of the folder"):
+        local_copy(five_bytes)
+    assert (elsewhere / "0.bin").read_bytes() == b"345"

@@ -103,3 +103,25 @@ def test_uneven_time_stamps_become_even_and_motion_is_kept(rng):
 def test_deltas_faster_than_they_were_given_are_refused():
     with pytest.raises(EmbodimentError, match="at 20 Hz nobody knows"):
         ResampledSource(memory_source(), 20.0)
+
+
+@pytest.mark.parametrize(
+    ("late", "why"),
+    [
+        (5.0, r"Episode 0 of .*: 5\.1 s from step 9 to step 10, usually 0\.1 s: .*fix --cut time_gap"),
+        (1.7e9, "from step 9 to step 10"),
+        (0.09, "from step 9 to step 10"),
+    ],
+)
+def test_a_gap_in_time_is_refused_and_no_steps_are_invented(late: float, why: str):
+    time_s = np.arange(40) / 10 + np.where(np.arange(40) < 10, 0, late)
+    member = field("move", 3, "tcp_position_delta", "delta")
+    with pytest.raises(DatasetError, match=why):
+        ResampledSource(source_of(np.zeros((40, 3)), member, time_s), 5.0)
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e9, 1e-6])
+def test_time_stamps_in_another_unit_are_refused(factor: float):
+    member = field("move", 3, "tcp_position_delta", "delta")
+    with pytest.raises(DatasetError, match="in another unit"):
+        ResampledSource(source_of(np.zeros((40, 3)), member, np.arange(40) / 10 * factor), 5.0)

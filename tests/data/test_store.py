@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,10 @@ import zarr
 from tests.data.worlds import OTHER, make_arm, make_episode
 from vla.data import parts, shards
 from vla.data.codec import BACKENDS, JpegCodec
+from vla.data.damage import damaged_episodes
+from vla.data.readers import open_source
+from vla.data.source import read_episode
+from vla.data.source_view import AdaptedSource
 from vla.data.store import EpisodeStore
 from vla.data.summary import describe
 from vla.errors import ConfigError, IncompatibleError, StoreError, UnknownNameError
@@ -354,15 +359,136 @@ def test_damaged_metadata_of_a_part_is_named_and_its_episodes_stay(filled):
         assert (len(store), store.skipped[0].episode) == (8, None)
 
 
+def make_old(path: Path) -> None:
+    """Turn a store into one of format version 1: JPEG of one quality, metadata without checksums."""
+    for file in path.rglob("zarr.json"):
+        document = json.loads(file.read_text())
+        del document["attributes"]["vla_crc32c"]
+        if file.parent == path:
+            codec = {"name": "jpeg", "quality": 95, "subsampling": "4:4:4"}
+            document["attributes"]["vla"] |= {"format_version": 1, "codec": codec}
+        file.write_text(json.dumps(document))
+
+
 def test_a_store_of_the_first_version_is_read_and_continued(filled, rng):
-    header = json.loads((filled / "zarr.json").read_text())
-    header["attributes"]["vla"]["format_version"] = 1
-    header["attributes"]["vla"]["codec"] = {"name": "jpeg", "quality": 95, "subsampling": "4:4:4"}
-    (filled / "zarr.json").write_text(json.dumps(header))
+    make_old(filled)
     with EpisodeStore.open(filled) as store:
-        assert store.codec == JpegCodec(quality=95)
+        assert (store.codec, store.checksummed) == (JpegCodec(quality=95), False)
         store.append(make_episode(rng, make_arm()))
         assert store.verify() == []
+    (filled / "part-00000/steps/alpha/state/zarr.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"state/zarr\.json is damaged"):
+        EpisodeStore.open(filled)
+
+
+@pytest.mark.parametrize("value", ['"float3r"', "[]", '"float64"', "7"])
+def test_metadata_without_checksums_that_contradict_the_episodes_are_no_crash(filled, value):
+    make_old(filled)
+    path = filled / "part-00000/steps/alpha/action/zarr.json"
+    path.write_text(path.read_text().replace('"float32"', value))
+    with EpisodeStore.open(filled, tolerate_damage=True) as store:
+        assert {damage.episode for damage in store.verify()} >= {0, 2, 4, 6}
+        with pytest.raises(StoreError, match="action"):
+            store.column(0, "action")
+
+
+@pytest.mark.parametrize(
+    "name", ["zarr.json", "part-00000/zarr.json", "part-00000/steps/beta/state/zarr.json"]
+)
+def test_one_changed_letter_of_metadata_is_refused_and_the_episodes_can_be_read_in_spite(filled, name):
+    text = (filled / name).read_text()
+    (filled / name).write_text(text.replace(f'"{"episodes" if "part" in name else "alpha"}"', '"other"', 1))
+    if "beta" in name:
+        (filled / name).write_text(text.replace("[\n  ", "[\n\t ", 1))
+    with pytest.raises(StoreError, match=r"zarr\.json is damaged"):
+        EpisodeStore.open(filled)
+    with EpisodeStore.open(filled, tolerate_damage=True) as store:
+        assert any(damage.episode is None and name in damage.reason for damage in store.verify())
+        assert store.column(1, "state").any()
+
+
+@pytest.mark.parametrize("how", ["gone", "changed", "short"])
+@pytest.mark.parametrize(
+    "name", ["episodes/c/0/0", "episodes/zarr.json", "steps/zarr.json", "steps/alpha/cameras/zarr.json"]
+)
+def test_what_only_other_libraries_need_is_verified_too_and_told_of_on_opening(filled, name, how):
+    path = filled / "part-00000" / name
+    data = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "short":
+        path.write_bytes(data[: len(data) // 2 if name.endswith("json") else shards.HEADER_BYTES + 40])
+    else:
+        flip_byte(path, 20 if name.endswith("json") else shards.HEADER_BYTES + 8 * 5)
+    with EpisodeStore.open(filled) as store:
+        assert any(name in notice for notice in store.notices)
+        assert damaged_episodes(store) == []  # nothing is left out
+    with EpisodeStore.open(filled, tolerate_damage=True) as store:
+        [(episode, why)] = damaged_episodes(store)
+        assert episode is None
+        assert name in why
+        assert [(d.episode, name in d.reason) for d in store.verify()] == [(None, True)]
+        assert len(store) == 8
+
+
+def test_a_part_that_is_gone_is_named(tmp_path, rng):
+    arm = make_arm()
+    with EpisodeStore.create(tmp_path / "s", embodiments=[arm]) as one, EpisodeStore.open(one.path) as two:
+        one.append(make_episode(rng, arm))
+        two.append(make_episode(rng, arm))
+    shutil.rmtree(tmp_path / "s/part-00000")
+    with pytest.raises(StoreError, match="part-00000 is missing"):
+        EpisodeStore.open(tmp_path / "s")
+    with EpisodeStore.open(tmp_path / "s", skip_damaged=True) as store:
+        assert (len(store), store.skipped[0].reason) == (1, "part-00000 is missing, with all its episodes")
+
+
+def test_commits_lost_from_a_log_that_was_never_closed_are_found(tmp_path, rng):
+    arm, path = make_arm(), tmp_path / "s"
+    writer = EpisodeStore.create(path, embodiments=[arm])
+    for _ in range(4):
+        writer.append(make_episode(rng, arm))
+    log = path / "part-00000/episodes/commits.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    for kept, found in ((4, 0), (3, 0), (2, 1)):  # 3: as a writer killed before it committed leaves it
+        log.write_bytes(b"".join(lines[:kept]))
+        with EpisodeStore.open(path) as store:
+            assert (len(store), len(store.verify())) == (kept, found)
+    log.write_bytes(b"".join(lines))
+    writer.close()
+
+
+def test_damaged_and_lost_commits_are_told_of_without_reading_everything(filled):
+    flip_byte(filled / "part-00000/episodes/commits.jsonl", 200)
+    with EpisodeStore.open(filled, tolerate_damage=True) as store:
+        assert damaged_episodes(store) == [(None, "part-00000: commits.jsonl: lines [1] are damaged")]
+        view = AdaptedSource(store, episodes=[0, 1], damaged=[(5, "torn")])
+        assert damaged_episodes(view)[1:] == [(5, "torn")]
+    log = filled / "part-00000/episodes/commits.jsonl"
+    log.unlink()
+    with EpisodeStore.open(filled, tolerate_damage=True) as store:
+        assert (len(store), "truncated: 0 of 8" in damaged_episodes(store)[0][1]) == (0, True)
+
+
+def test_a_header_that_is_gone_is_asked_for(filled):
+    (filled / "zarr.json").unlink()
+    with pytest.raises(StoreError, match=r"zarr\.json is missing. It has parts of one: put that file back"):
+        open_source(filled)
+
+
+def test_pictures_are_taken_over_as_they_are_stored(filled, tmp_path):
+    with (
+        EpisodeStore.open(filled) as store,
+        EpisodeStore.create(tmp_path / "t", embodiments=store.embodiments.values()) as other,
+    ):
+        stored = {"front": store.frame_reader(0, "front").encoded(range(6))}
+        other.append(read_episode(store, 0, ["hand"]), stored)
+        for step in range(6):
+            ours, theirs = (s.frame_reader(0, "front").fetch(step) for s in (store, other))
+            assert ours == theirs
+        assert other.verify() == []
+        with pytest.raises(StoreError, match="6 pictures, the episode 8"):
+            other.append(read_episode(store, 2, ["hand"]), stored)
 
 
 def test_larger_pictures_are_stored_at_a_lower_quality(rng):

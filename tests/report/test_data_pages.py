@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from tests.data.check.made import LENGTH, MadeSource
+from tests.data.memory import memory_source
+from tests.data.worlds import make_arm
 from vla.data.check import KINDS, CheckConfig, check
+from vla.embodiment import Camera
 from vla.errors import MissingExtraError
 from vla.report.data_page import write_check_page
 from vla.report.data_view import write_episode_page
@@ -148,3 +151,12 @@ def test_rerun_reads_every_step_of_two_recordings_back(source: MadeSource, tmp_p
             assert sorted(blobs) == list(range(LENGTH))
             picture = cv2.imdecode(np.frombuffer(bytes(blobs[7][0]), np.uint8), cv2.IMREAD_COLOR_RGB)
             assert np.abs(picture.astype(float) - np.asarray(film[7], float)).mean() < 4
+
+
+def test_a_page_of_very_many_cameras_shows_the_first_and_names_the_rest(tmp_path: Path) -> None:
+    cameras = tuple(Camera(name=f"c{i}", role="front", height=9, width=70) for i in range(40))
+    arm = replace(make_arm("many", wrist=False), cameras=cameras)
+    source = memory_source(arm, num_episodes=1, length=2)
+    page = write_episode_page(source, 0, tmp_path / "e.html").read_text()
+    assert "<video" in page
+    assert "8 more cameras are not shown: c32, c33" in page

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.worlds import OTHER, make_arm, make_episode
+from vla.data.batch import Batch
 from vla.data.statistics import compute_statistics
 from vla.data.store import EpisodeStore
-from vla.data.windows import Batch, WindowConfig, WindowDataset
+from vla.data.windows import WindowConfig, WindowDataset
 from vla.train.augment import ask_otherwise, drop_words, jitter_colours, shift_images
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from vla.cli.recipe_errors import recipe_errors
 from vla.errors import ConfigError
 
 USAGE = """usage: vla train RECIPE.py [--out DIR] [--resume] [--dry-run] [--SETTING VALUE ...]
@@ -76,7 +77,9 @@ def load_recipe(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a recipe: expected a Python file ending in .py.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with recipe_errors(path):
+        spec.loader.exec_module(module)
     if not callable(getattr(module, "config", None)):
         raise ConfigError(f"{path} is not a recipe: it has no function config().")
-    return module.config()
+    with recipe_errors(path):
+        return module.config()

@@ -7,21 +7,25 @@ one a frame must be decoded, so that any frame is at most ``gop`` units away.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 
 from vla.data.arrays import ArrayReader
-from vla.data.frames import FrameReader
+from vla.data.frames import Encoded, FrameReader
 from vla.data.shards import crc32c
 from vla.data.source import EpisodeSource, read_episode
 from vla.errors import ConfigError, StoreError, VlaError
+
+if TYPE_CHECKING:
+    from vla.data.store import EpisodeStore
 
 os.environ.setdefault("SVT_LOG", "1")  # the encoder speaks of errors only
 import av
@@ -29,6 +33,7 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 
 _SMALLEST = 64  # pixels a side that the encoder takes
+_MAX_GOP = 1000  # drawing one picture decodes up to this many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,7 @@ class VideoCodec:
 
     Args:
         crf: 1..63, the lower the better and larger.
-        gop: frames from one that stands alone to the next.
+        gop: 1..1000, frames from one that stands alone to the next.
         preset: 0..13, the lower the slower to encode and the smaller; 8 takes 3 ms for a frame of 128 px,
             and half of the bytes of 12 at 256 px.
     """
@@ -47,8 +52,10 @@ class VideoCodec:
     preset: int = 8
 
     def __post_init__(self) -> None:
-        if not (1 <= self.crf <= 63 and self.gop >= 1 and 0 <= self.preset <= 13):
-            raise ConfigError(f"VideoCodec needs crf in 1..63, gop from 1, preset in 0..13: {self}.")
+        if not (1 <= self.crf <= 63 and 1 <= self.gop <= _MAX_GOP and 0 <= self.preset <= 13):
+            raise ConfigError(
+                f"VideoCodec needs crf in 1..63, gop in 1..{_MAX_GOP}, preset in 0..13: {self}."
+            )
 
     def __str__(self) -> str:
         return f"AV1 video, crf {self.crf}, every {self.gop}. frame by itself (archive)"
@@ -102,6 +109,11 @@ class VideoReader(FrameReader):
 
     def first(self, step: int) -> int:
         return self._facts[step * self._width + 3]
+
+    def encoded(self, steps: Sequence[int]) -> Encoded | None:
+        if list(steps) != list(range(len(self))):  # a unit says which one before it it needs
+            return None
+        return [self.fetch(step) for step in steps], [self.index[:, 3].tolist()]
 
     def read(self, step: int, out: np.ndarray) -> None:
         decoder, wanted = _decoder(), (self.origin, step)
@@ -200,17 +212,34 @@ def _padded(image: np.ndarray) -> np.ndarray:
 def write_archive(source: EpisodeSource, out: Path, codec: VideoCodec) -> None:
     """All episodes of ``source`` into a new store of video; low-dimensional columns stay exact.
 
+    What does not come to its end leaves nothing at ``out``.
+
     Raises:
         StoreError: ``out`` exists and is not empty.
     """
+    from vla.data.mixture import stated_ranges
     from vla.data.store import EpisodeStore
+    from vla.data.summary import left_out
 
-    with EpisodeStore.create(
+    if isinstance(source, EpisodeStore):
+        facts = source.provenance
+    else:
+        facts = {"ranges": stated_ranges(source), "left_out": left_out(source)}
+    store = EpisodeStore.create(
         out,
         embodiments=source.embodiments.values(),
-        provenance=getattr(source, "provenance", {}),
+        provenance=facts,
         codec=codec,
-    ) as store:
+    )
+    try:
+        _write_all(source, store)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _write_all(source: EpisodeSource, store: EpisodeStore) -> None:
+    with store:
         for info in source.episodes:
             try:
                 number = store.append(read_episode(source, info.index))

@@ -44,7 +44,10 @@ class FileHandles:
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Bytes of a shard; fewer where it ends early."""
-        return os.pread(self.get(path), size, offset)
+        try:
+            return os.pread(self.get(path), size, offset)
+        except OSError as error:  # a bad sector
+            raise StoreError(f"The shard {path} cannot be read: {error}.") from error
 
     read_small = read  # a remote store fetches and keeps what is small
 
@@ -63,7 +66,7 @@ class FileHandles:
     def _open(self, path: str) -> int:
         try:
             fd = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"The shard {path} is missing.") from None
         try:
             read_index(fd, path)
@@ -124,14 +127,15 @@ class ArrayReader:
         return array if self.layout.width is None else array.reshape(-1, self.layout.width)
 
     def missing_bytes(self, spans: Iterable[tuple[int, int]]) -> str:
-        """Why the shards cannot hold rows ``start..stop``, or an empty string; looks at file sizes only."""
+        """Why the shards cannot hold the chunks of rows ``start..stop``, or ""; looks at file sizes only."""
         for start, stop in spans:
             begin, end = start * self._row_bytes, stop * self._row_bytes
             for shard in range(begin // self._shard_bytes, -(-end // self._shard_bytes)):
-                needed = HEADER_BYTES + min(end - shard * self._shard_bytes, self._shard_bytes)
+                used = min(end - shard * self._shard_bytes, self._shard_bytes)
+                needed = HEADER_BYTES + -(-used // self.layout.chunk_bytes) * self.layout.chunk_bytes
                 try:
                     size = os.stat(self.path(shard)).st_size
-                except FileNotFoundError:
+                except OSError:
                     return f"{self.path(shard)} is missing"
                 if size < needed:
                     return f"{self.path(shard)} has {size} bytes, expected at least {needed}"

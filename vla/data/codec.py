@@ -87,13 +87,16 @@ def default_quality(height: int, width: int) -> tuple[int, str]:
 
     A small picture shows an object in a few pixels: 95 keeps its mean error at 1.3 grey levels. From 96 px
     on, 85 gives 1.6 levels at 128 px, in 0.6 of the bytes. There, of equal bytes, colour at half resolution
-    (4:2:0) is 2 to 3 dB worse. From 192 px on it costs little: 90 with 4:2:0 gives 1.2 levels at 256 px where
-    85 with 4:4:4 gives 1.0, in 0.9 of the bytes and 0.65 of the time to decode.
+    (4:2:0) is 2 to 3 dB worse. From 192 px on it costs little: 90 with 4:2:0 gives 1.3 to 1.4 levels at
+    256 px (docs/results/data.json), in 0.9 of the bytes of 85 with 4:4:4 and 0.65 of the time to decode.
     """
     side = min(height, width)
-    if side >= _LARGE:
-        return 90, "420"
-    return (95 if side < _SMALL else 85), "444"
+    return 90 if side >= _LARGE else 95 if side < _SMALL else 85, default_sampling(height, width)
+
+
+def default_sampling(height: int, width: int) -> str:
+    """Colour at half resolution (4:2:0) from 192 px a side on, whatever the quality."""
+    return "420" if min(height, width) >= _LARGE else "444"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,8 @@ class JpegCodec:
     """Encodes and decodes single RGB frames.
 
     Args:
-        quality: 1..100, at full colour resolution (4:4:4); None: both by size, see :func:`default_quality`.
+        quality: 1..100; None: by size (:func:`default_quality`). Colour subsampling goes by size alone
+            (:func:`default_sampling`).
         backend: ``simplejpeg`` or ``opencv``; which one runs is readable here and stored.
     """
 
@@ -137,9 +141,9 @@ class JpegCodec:
     def encode(self, image: np.ndarray) -> bytes:
         """uint8 [h w 3] RGB -> JPEG bytes."""
         image = np.ascontiguousarray(image)
-        quality, sampling = self.quality, "444"
-        if quality is None:
-            quality, sampling = default_quality(*image.shape[:2])
+        quality, sampling = default_quality(*image.shape[:2])
+        if self.quality is not None:
+            quality = self.quality
         if self.backend == "simplejpeg":
             return simplejpeg.encode_jpeg(
                 image, quality, colorspace="RGB", colorsubsampling=sampling, fastdct=False

@@ -80,10 +80,12 @@ def read_rotation(values: np.ndarray, written: str) -> Rotation:
         if not np.all(np.linalg.norm(values, axis=1) > 1e-6):
             raise DatasetError("A quaternion of length 0 is no rotation.")
         return Rotation.from_quat(values, scalar_first=written == "quat_wxyz")
-    if written == "matrix":
-        return Rotation.from_matrix(values.reshape(-1, 3, 3))
-    if written == "matrix_6d":
-        return Rotation.from_matrix(_complete_6d(values))
+    if written in ("matrix", "matrix_6d"):
+        try:
+            matrices = values.reshape(-1, 3, 3) if written == "matrix" else _complete_6d(values)
+            return Rotation.from_matrix(matrices)
+        except ValueError as error:
+            raise DatasetError(f"Numbers stored as {written!r} that are no rotation: {error}.") from error
     raise EmbodimentError(f"Rotations written as {written!r} cannot be read.")
 
 
@@ -122,7 +124,13 @@ def flip_image(image: np.ndarray, flip: Flip) -> np.ndarray:
 
 def _complete_6d(values: np.ndarray) -> np.ndarray:
     """[T 6] -> [T 3 3], columns made orthonormal (Zhou et al. 2019)."""
-    first = values[:, :3] / np.linalg.norm(values[:, :3], axis=1, keepdims=True)
-    second = values[:, 3:] - (first * values[:, 3:]).sum(axis=1, keepdims=True) * first
-    second = second / np.linalg.norm(second, axis=1, keepdims=True)
+    first = _unit(values[:, :3])
+    second = _unit(values[:, 3:] - (first * values[:, 3:]).sum(axis=1, keepdims=True) * first)
     return np.stack([first, second, np.cross(first, second)], axis=2)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.all(lengths > 1e-9):
+        raise ValueError("a column of length 0")
+    return vectors / lengths

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vla.data.source import EpisodeSource, Fault, Faulty
 
-def damage_lines(faults: Iterable[tuple[int | None, str]]) -> list[str]:
+
+def damaged_episodes(source: EpisodeSource) -> list[Fault]:
+    """What of a source could not be opened, or was left out because it is damaged; each with its reason.
+
+    Of every format and view: our own store, also opened with ``tolerate_damage`` (damaged and lost commits,
+    files that are missing), foreign formats opened with ``skip_damaged`` or ``tolerate_damage``. Episodes of
+    which only a column or picture is damaged are not among them unless ``skip_damaged`` left them out. The
+    numbers of episodes are those before anything was left out. :func:`damage_lines` makes text of it.
+    """
+    return source.faults() if isinstance(source, Faulty) else []
+
+
+def damage_lines(faults: Iterable[Fault]) -> list[str]:
     """(episode, or None for no one's in particular; what is wrong) -> what to tell people.
 
     An episode gets one line, with its first fault and the number of the others; episodes of which the same is

@@ -19,16 +19,23 @@ Nothing is guessed when data are read: without such a file, and for a layout thi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vla.embodiment import Embodiment
-from vla.errors import EmbodimentError, UnknownNameError
+from vla.errors import EmbodimentError, UnknownNameError, VlaError
 from vla.files import read_json, write_json
 
 FORMAT_VERSION = 1
+_LIKE = (
+    'It is like {"format_version": 1, "embodiment": {"name": "my_arm", "control_hz": 10.0, "cameras": [], '
+    '"state": [], "action": [...]}, "state": [], "action": [{"field": "gripper", "column": "action", '
+    '"start": 6}], "cameras": []}; '
+    "docs/datasets.md has a whole one, 'vla data solve' writes one. (Answers that you "
+    "give to 'vla data solve' itself are its --answers.)"
+)
 
 #: How a data set writes rotations. ``euler_xyz``: angles about the fixed x, y, z axes in that order (roll,
 #: pitch, yaw; scipy's "xyz"); ``euler_zyx``: the same about the fixed z, y, x axes (scipy's "zyx");
@@ -154,6 +161,13 @@ class DatasetDescription:
         if self.ranges not in get_args(Ranges):
             raise UnknownNameError(f"ranges of {self.embodiment.name!r}", self.ranges, get_args(Ranges))
 
+    def with_cameras(self, columns: Collection[str]) -> DatasetDescription:
+        """The same with no other cameras than those whose stored names are given."""
+        rules = tuple(rule for rule in self.cameras if rule.column in columns)
+        kept = {rule.camera for rule in rules}
+        cameras = tuple(camera for camera in self.embodiment.cameras if camera.name in kept)
+        return replace(self, cameras=rules, embodiment=replace(self.embodiment, cameras=cameras))
+
     def to_json(self) -> dict[str, Any]:
         return {"format_version": FORMAT_VERSION, **asdict(self)}
 
@@ -164,8 +178,11 @@ class DatasetDescription:
         version = data.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise EmbodimentError(
-                f"A dataset description of format version {version}, this package reads {FORMAT_VERSION}."
+                f"A dataset description of format version {version}, this package reads {FORMAT_VERSION}. "
+                f"{_LIKE}"
             )
+        if missing := sorted({f.name for f in fields(cls) if _is_needed(f)} - set(data)):
+            raise EmbodimentError(f"A dataset description lacks {', '.join(map(repr, missing))}. {_LIKE}")
         _check_keys(cls, data)
         rules = {
             key: tuple(_rule(ColumnRule, rule) for rule in data.get(key, ()))
@@ -177,7 +194,20 @@ class DatasetDescription:
 
     @classmethod
     def load(cls, path: str | Path) -> DatasetDescription:
-        return cls.from_json(read_json(Path(path), EmbodimentError, "Make one with 'vla data solve'."))
+        """Read one from a file.
+
+        Raises:
+            EmbodimentError: no such file, or what it says is no description; names the file.
+        """
+        data = read_json(Path(path), EmbodimentError, "Make one with 'vla data solve'.")
+        try:
+            return cls.from_json(data)
+        except VlaError as error:
+            raise EmbodimentError(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # values of the wrong kind
+            raise EmbodimentError(
+                f"{path}: an entry is missing or of the wrong kind ({type(error).__name__}: {error}). {_LIKE}"
+            ) from error
 
     def save(self, path: str | Path) -> None:
         write_json(Path(path), self.to_json())
@@ -188,6 +218,10 @@ def description_path(dataset: Path) -> Path:
     if dataset.is_dir():
         return dataset / "embodiment.json"
     return dataset.with_name(dataset.name + ".embodiment.json")
+
+
+def _is_needed(member: Any) -> bool:
+    return member.default is MISSING and member.default_factory is MISSING
 
 
 def _match(kind: str, given: list[str], wanted: list[str], owner: str) -> None:
@@ -201,6 +235,18 @@ def _match(kind: str, given: list[str], wanted: list[str], owner: str) -> None:
 
 def _rule(cls: type, data: Mapping[str, Any]) -> Any:
     _check_keys(cls, data)
+    if missing := sorted({f.name for f in fields(cls) if _is_needed(f)} - set(data)):
+        raise EmbodimentError(f"A {cls.__name__} lacks {', '.join(map(repr, missing))}: {dict(data)}.")
+    for member in fields(cls):
+        kind: Any = str if _is_needed(member) else type(member.default)
+        value = data.get(member.name, member.default)
+        if member.name in data and (
+            not isinstance(value, (int, float) if kind is float else kind)
+            or (isinstance(value, bool) and kind is not bool)
+        ):
+            raise EmbodimentError(
+                f"{member.name!r} of a {cls.__name__} is {value!r}, expected a {kind.__name__}: {dict(data)}."
+            )
     return cls(**data)
 
 

@@ -33,7 +33,7 @@ from vla.data.lerobot_stats import PixelCounts, counted_steps
 from vla.data.source import EpisodeInfo, EpisodeSource, Frames, check_rising, episode_name
 from vla.data.video import VideoSettings
 from vla.embodiment import Embodiment, Field
-from vla.errors import DatasetError, UnknownNameError
+from vla.errors import ConfigError, DatasetError, UnknownNameError
 
 ImageStorage = Literal["video", "image"]
 
@@ -71,11 +71,13 @@ def export_lerobot(
         progress: show a bar.
 
     Raises:
+        ConfigError: a rate that is not positive.
         DatasetError: ``out`` exists, several embodiments and none named, no episodes, or time stamps that do
             not rise.
     """
     if image_storage not in get_args(ImageStorage):
         raise UnknownNameError("image storage", image_storage, get_args(ImageStorage))
+    check_fps(fps)
     if out.exists():
         raise DatasetError(f"{out} exists and is not replaced: give another path, or remove it.")
     arm = _choose(source, embodiment)
@@ -92,6 +94,18 @@ def export_lerobot(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return result
+
+
+MAX_FPS = 1000.0
+
+
+def check_fps(fps: float | None) -> None:
+    """Raise :class:`ConfigError` for a rate that no data set has; before anything is opened."""
+    if fps is not None and not 0 < fps <= MAX_FPS:
+        raise ConfigError(
+            f"The rate is {fps:g}, expected more than 0 and at most {MAX_FPS:g} per second; or none: the "
+            "embodiment's control rate."
+        )
 
 
 def export_description(arm: Embodiment, *, executed: bool, aux: Sequence[str]) -> DatasetDescription:

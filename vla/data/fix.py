@@ -7,21 +7,35 @@ in the middle would join two states by an action that does not lead from one to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from vla.data.check import CheckConfig, Finding, Report, check, expand_kinds
+from vla.data.check import GROUPS, KINDS, CheckConfig, Finding, Report, check, expand_kinds
+from vla.data.codec import JpegCodec
+from vla.data.damage import damage_lines, damaged_episodes
+from vla.data.frames import Encoded, encoded
 from vla.data.mixture import stated_ranges
-from vla.data.source import EpisodeInfo, EpisodeSource, Frames, read_episode
-from vla.data.source_view import SourceView
+from vla.data.source import EpisodeSource, read_episode
 from vla.data.store import EpisodeStore
+from vla.data.stretches import Change, Stretches
+from vla.embodiment import Embodiment
 from vla.errors import ConfigError
 
 #: Kinds that lie between two steps: both are kept, but not together.
 _BETWEEN = ("jump", "time_gap", "time_backwards")
+#: Kinds that name steps: what is cut out.
+_OF_STEPS = (
+    *("not_finite", "unreadable_frame", "blank_frame", "torn_frame", "frozen_frames", "odd_frame", *_BETWEEN),
+    *("outlier", "state_out_of_range", "action_out_of_range", "idle_start", "idle_middle", "idle_end"),
+)
+#: Kinds that name no episode, as they are of all of an arm, or of what could not be opened.
+_OF_ALL = (
+    *("missing", "constant_action", "constant_state", "saturated_action", "held_action", "placeholder_first"),
+    *("placeholder_last", "action_late", "action_early", "opposite_sign", "wrong_scale"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +51,7 @@ class FixConfig:
         restamp: where time stamps do not rise, put even ones at the arm's control rate in their place; the
             steps stay in the order in which they are stored.
         min_steps: leave out what is shorter after a cut.
+        jpeg_quality: 1..100 of pictures that must be encoded anew; those of our own stores are copied.
         frames: which pictures are looked at for findings; ``all`` where pictures are to be repaired.
     """
 
@@ -47,10 +62,13 @@ class FixConfig:
     retime_hz: float | None = None
     restamp: bool = False
     min_steps: int = 3
+    jpeg_quality: int = 95
     check: CheckConfig = field(default_factory=lambda: CheckConfig(frames="all"))
 
     def __post_init__(self) -> None:
         dropped, cut = expand_kinds(self.drop), expand_kinds(self.cut)
+        _check_kinds("--drop", self.drop, [kind for kind in KINDS if kind not in _OF_ALL])
+        _check_kinds("--cut", self.cut, _OF_STEPS)
         if not (self.trim_idle or dropped or cut or self.retime_hz or self.restamp):
             raise ConfigError("Nothing to repair: give --trim-idle, --drop, --cut, --retime or --restamp.")
         if self.restamp and "time_backwards" in {*dropped, *cut}:
@@ -62,46 +80,44 @@ class FixConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
-    """What became of an episode.
+class Fixed:
+    """What :func:`fix` did: every change, how much there was and how much there is now.
 
-    ``kept`` are the first and last step in the new store, None: left out; ``restamped``: with even time
-    stamps.
+    Args:
+        changes: to episodes that could be opened.
+        lost: what could not be opened, a line each, and so is not in the new store.
+        num_episodes_before, num_steps_before: of what could be opened.
+        num_episodes, num_steps: of the new store.
+        retimed: arm -> its rate before, Hz; empty where no rate was asked for.
+        num_copied, num_encoded: pictures taken over as they were stored, and encoded anew.
+        codec: of the pictures of the new store, for people.
     """
 
-    episode: int
-    length: int
-    kept: tuple[int, int] | None
-    reasons: tuple[str, ...]
-    restamped: bool = False
-
-    def __str__(self) -> str:
-        what = (
-            "left out" if self.kept is None else f"steps {self.kept[0]}-{self.kept[1]} of {self.length} kept"
-        )
-        what += ", with even time stamps" if self.restamped else ""
-        return f"episode {self.episode}: {what}: {'; '.join(self.reasons)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fixed:
-    """What :func:`fix` did: every change, and how much there is now."""
-
     changes: tuple[Change, ...]
+    lost: tuple[str, ...]
+    num_episodes_before: int
+    num_steps_before: int
     num_episodes: int
     num_steps: int
+    retimed: Mapping[str, float]
+    num_copied: int
+    num_encoded: int
+    codec: str
 
 
 def fix(source: EpisodeSource, out: Path, config: FixConfig, *, progress: bool = False) -> Fixed:
     """Write the repaired episodes of ``source`` into a new store at ``out``.
 
     Every episode of the new store says in its provenance (``fixed``) where it comes from and what was done;
-    the store says it of all. Pictures are encoded anew.
+    the store says it of all, and what of the source could not be opened (``not_opened``). Pictures of our
+    own stores are copied as they are stored; others, and video that is cut or re-timed, are encoded anew.
 
     Raises:
         StoreError: there is something at ``out``.
         ConfigError: what would be kept cannot be read, or nothing would be kept. Nothing is written then.
+        DatasetError: an episode cannot be re-timed. Nothing is written then.
     """
+    lost = tuple(damage_lines(damaged_episodes(source)))
     changes = plan(source, check(source, config.check, progress=progress), config)
     stretches = Stretches(source, {change.episode: change for change in changes})
     if not len(stretches):
@@ -111,32 +127,82 @@ def fix(source: EpisodeSource, out: Path, config: FixConfig, *, progress: bool =
         from vla.data.resample import ResampledSource
 
         timed = ResampledSource(stretches, config.retime_hz)
+    own = isinstance(source, EpisodeStore)
+    codec = source.codec if own else JpegCodec(quality=config.jpeg_quality)
     settings = {key: value for key, value in asdict(config).items() if key != "check"}
+    copied = pictures = 0
     with EpisodeStore.create(
         out,
         embodiments=timed.embodiments.values(),
-        codec=source.codec if isinstance(source, EpisodeStore) else None,
+        codec=codec,
         provenance={
             "fixed_from": str(source.path),
             "settings": settings,
             "changes": [str(change) for change in changes],
+            "not_opened": list(lost),
             "ranges": stated_ranges(source),
         },
     ) as store:
         for info in tqdm(timed.episodes, desc="writing", unit="episode", disable=not progress):
-            store.append(read_episode(timed, info.index))
-        num_steps = sum(info.length for info in store.episodes)
-        return Fixed(changes=tuple(changes), num_episodes=len(store), num_steps=num_steps)
+            stored = _stored(timed, info.index) if own else {}
+            others = [name for name in timed.cameras(info.index) if name not in stored]
+            store.append(read_episode(timed, info.index, others), stored)
+            copied += info.length * len(stored)
+            pictures += info.length * len(timed.cameras(info.index))
+        return Fixed(
+            changes=tuple(changes),
+            lost=lost,
+            num_episodes_before=len(source),
+            num_steps_before=sum(info.length for info in source.episodes),
+            num_episodes=len(store),
+            num_steps=sum(info.length for info in store.episodes),
+            retimed={} if config.retime_hz is None else {a.name: a.control_hz for a in _arms(stretches)},
+            num_copied=copied,
+            num_encoded=pictures - copied,
+            codec=str(codec),
+        )
+
+
+def _stored(source: EpisodeSource, index: int) -> dict[str, Encoded]:
+    """Pictures of the cameras whose stored form can be taken over."""
+    steps = range(source.episodes[index].length)
+    found = {name: encoded(source.frame_reader(index, name), steps) for name in source.cameras(index)}
+    return {name: pictures for name, pictures in found.items() if pictures is not None}
+
+
+def _arms(source: EpisodeSource) -> list[Embodiment]:
+    """Those that have episodes."""
+    return [source.embodiments[name] for name in sorted({info.embodiment for info in source.episodes})]
+
+
+def _check_kinds(flag: str, names: Sequence[str], possible: Sequence[str]) -> None:
+    """Refuse kinds and groups of which nothing can be dropped or cut."""
+    useless = [name for name in names if not {*possible} & {*GROUPS.get(name, (name,))}]
+    if useless:
+        groups = [name for name, kinds in GROUPS.items() if {*possible} & {*kinds}]
+        why = "name no steps" if flag == "--cut" else "concern no single episode"
+        known = ", ".join([*groups, *possible])
+        raise ConfigError(
+            f"{flag} {','.join(useless)}: such findings {why}. {flag} takes {known}."
+            + (" --drop leaves whole episodes out." if flag == "--cut" else "")
+        )
 
 
 def plan(source: EpisodeSource, report: Report, config: FixConfig) -> list[Change]:
     """What is to be done to each episode that is not kept as it is.
 
     Raises:
-        ConfigError: an episode that cannot be read would be kept.
+        ConfigError: an episode that cannot be read would be kept, or what shall be dropped or cut names none.
     """
     found: dict[int, list[Finding]] = {}
+    dropped, cut = expand_kinds(config.drop), expand_kinds(config.cut)
     for finding in report.findings:
+        if finding.episode is None and finding.kind in dropped | cut:
+            raise ConfigError(f"{finding.kind} ({finding.message}): it names no episode to drop or cut.")
+        if finding.first is None and finding.kind in cut - dropped:
+            raise ConfigError(
+                f"{finding.place}: {finding.kind} ({finding.message}) names no steps to cut: --drop it."
+            )
         if finding.episode is not None:
             found.setdefault(finding.episode, []).append(finding)
     changes = []
@@ -214,53 +280,3 @@ def _refuse_damage(found: Sequence[Finding], kept: tuple[int, int] | None) -> No
                 f"{finding.place}: {finding.message}. It cannot be stored: add --drop damaged to leave such "
                 "episodes out, or --cut frames,not_finite to keep the longest sound stretch."
             )
-
-
-class Stretches(SourceView):
-    """A source without the episodes and steps that changes leave out, stamped anew where they say so."""
-
-    def __init__(self, source: EpisodeSource, changes: Mapping[int, Change]) -> None:
-        self._first: list[int] = []  # step of each episode
-        self._restamped: list[bool] = []
-        infos: list[EpisodeInfo] = []
-        places: list[int] = []
-        for info in source.episodes:
-            change = changes.get(info.index)
-            kept = (0, info.length - 1) if change is None else change.kept
-            if kept is None:
-                continue
-            facts: dict[str, object] = {"source": str(source.path), "episode": info.index}
-            if change is not None:
-                facts |= {"kept_steps": list(kept), "of": info.length, "reasons": list(change.reasons)}
-                facts |= {"restamped": True} if change.restamped else {}
-            length, provenance = kept[1] - kept[0] + 1, {**info.provenance, "fixed": facts}
-            infos.append(replace(info, index=len(infos), length=length, provenance=provenance))
-            places.append(info.index)
-            self._first.append(kept[0])
-            self._restamped.append(change is not None and change.restamped)
-        what = [places, self._first, [info.length for info in infos], self._restamped]
-        super().__init__(source, embodiments=source.embodiments, episodes=infos, places=places, facts=what)
-
-    def column(self, index: int, name: str) -> np.ndarray:
-        first, info = self._first[index], self.episodes[index]
-        if name == "time_s" and self._restamped[index]:
-            return np.arange(info.length) / self.embodiments[info.embodiment].control_hz
-        values = super().column(index, name)[first : first + info.length]
-        return values - values[0] if name == "time_s" else values
-
-    def frame_reader(self, index: int, camera: str) -> Frames:
-        return _Stretch(super().frame_reader(index, camera), self._first[index], self.episodes[index].length)
-
-
-class _Stretch:
-    """Some of the pictures of a camera."""
-
-    def __init__(self, frames: Frames, first: int, length: int) -> None:
-        self._frames, self._first, self._length = frames, first, length
-        self.shape = frames.shape
-
-    def __len__(self) -> int:
-        return self._length
-
-    def read(self, step: int, out: np.ndarray) -> None:
-        self._frames.read(self._first + step, out)

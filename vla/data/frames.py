@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +14,20 @@ from vla.data.source import Frames
 from vla.errors import StoreError
 
 Decode = Callable[[bytes, np.ndarray], None]
+#: The pictures of a camera as a store keeps them, and what the codec's index says of each besides its place.
+Encoded = tuple[list[bytes], list[list[int]]]
+
+
+@runtime_checkable
+class EncodedFrames(Protocol):
+    """What pictures may offer besides: themselves as they are stored."""
+
+    def encoded(self, steps: Sequence[int]) -> Encoded | None: ...
+
+
+def encoded(frames: Frames, steps: Sequence[int]) -> Encoded | None:
+    """The pictures of these steps as they are stored; None where they must be encoded anew."""
+    return frames.encoded(steps) if isinstance(frames, EncodedFrames) else None
 
 
 class FrameReader:
@@ -66,6 +81,10 @@ class FrameReader:
         if crc32c(raw) != checksum:
             raise StoreError("it is damaged (checksum)")
         return raw
+
+    def encoded(self, steps: Sequence[int]) -> Encoded | None:
+        """The frames of these steps as stored; None where they do not stand by themselves."""
+        return [self.fetch(step) for step in steps], []
 
     def first(self, step: int) -> int:
         """The first step whose stored frame is needed to decode that of ``step``."""

@@ -7,41 +7,30 @@ and a run that was stopped continues where it was.
 
 from __future__ import annotations
 
-import multiprocessing as mp
-import os
-import signal
 import time
-import traceback
-import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from vla import registry
-from vla.data.extension import check_extension, fingerprint_of
-from vla.data.record import NoiseConfig, record_episode
+from vla.data.extension import check_extension
+from vla.data.generate_workers import Job, WorkerConfig, workers
+from vla.data.record import NoiseConfig
 from vla.data.store import EpisodeStore
-from vla.errors import ConfigError, EnvError, UnknownNameError, VlaError
+from vla.errors import ConfigError, EnvError, UnknownNameError
 from vla.files import exclusive
 from vla.interfaces import TRAIN_SEED, Cell
 from vla.provenance import package_versions
 
 VARIANTS = ("base", "swapped")  # demonstration i of a cell uses VARIANTS[i % 2]
 _PACKAGES = ("vla", "numpy", "gymnasium", "mujoco")
+_MAX_WORKERS, _MAX_IMAGE_SIZE = 1024, 2048
 _MIN_ATTEMPTS = 10  # before a cell is judged by its rejects
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "LP_NUM_THREADS": "0",  # llvmpipe: render in the calling thread
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,23 +54,6 @@ class GenerationReport:
     @property
     def added(self) -> int:
         return sum(cell.added for cell in self.cells)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    cell: int
-    seed: int
-    variant: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _WorkerConfig:
-    suite_name: str
-    cells: tuple[Cell, ...]
-    path: str
-    image_size: int
-    noise: NoiseConfig | None
-    versions: dict[str, str]
 
 
 def generate(
@@ -119,12 +91,12 @@ def generate(
         VlaError: another process is generating into ``path``.
     """
     cells = tuple(dict.fromkeys(cells))
-    _check(suite_name, cells, episodes_per_cell, num_workers, seed0)
+    _check(suite_name, cells, episodes_per_cell, num_workers, image_size, seed0)
     path, started = Path(path), time.monotonic()
     with exclusive(path, "generating"):
         plan = _Plan(cells, episodes_per_cell, seed0, _committed(suite_name, path, cells))
         check_extension(suite_name, plan.incomplete(), path, image_size=image_size, noise=noise)
-        config = _WorkerConfig(
+        config = WorkerConfig(
             suite_name=suite_name,
             cells=cells,
             path=str(path),
@@ -135,7 +107,7 @@ def generate(
         total = len(cells) * episodes_per_cell
         with (
             tqdm(total=total, initial=total - plan.missing, disable=not progress, unit="episode") as bar,
-            _workers(config, min(num_workers, plan.missing)) as pipes,
+            workers(config, min(num_workers, plan.missing)) as pipes,
         ):
             _serve(plan, pipes, bar)
         return GenerationReport(path=path, cells=plan.reports(), wall_s=time.monotonic() - started)
@@ -159,16 +131,16 @@ class _Plan:
                 self._seeds[number, variant] = _fresh(seed0 + place, done)
                 self.missing += self._left[number, variant]
 
-    def next(self, preferred: int | None) -> _Job | None:
+    def next(self, preferred: int | None) -> Job | None:
         """A job, of the cell a worker has its env open for if there is one, else of the least begun."""
         open_cells = [key for key, count in self._left.items() if count > 0]
         if not open_cells:
             return None
         key = max(open_cells, key=lambda k: (k[0] == preferred, self._left[k], -k[0]))
         self._left[key] -= 1
-        return _Job(cell=key[0], seed=next(self._seeds[key]), variant=key[1])
+        return Job(cell=key[0], seed=next(self._seeds[key]), variant=key[1])
 
-    def finished(self, job: _Job, success: bool) -> None:
+    def finished(self, job: Job, success: bool) -> None:
         """Book a result; a rejected episode is replaced by the next seed."""
         if success:
             self.added[job.cell] += 1
@@ -199,7 +171,7 @@ class _Plan:
 
 def _serve(plan: _Plan, pipes: list[Connection], bar: Any) -> None:
     """Hand out jobs and book results until nothing is missing."""
-    running: dict[Connection, _Job | None] = dict.fromkeys(pipes)
+    running: dict[Connection, Job | None] = dict.fromkeys(pipes)
     idle, last = deque(pipes), dict[Connection, int]()
     while plan.missing:
         for _ in range(len(idle)):
@@ -231,100 +203,13 @@ def _serve(plan: _Plan, pipes: list[Connection], bar: Any) -> None:
             bar.set_postfix(rejected=sum(plan.rejected.values()), refresh=False)
 
 
-@contextmanager
-def _workers(config: _WorkerConfig, count: int) -> Iterator[list[Connection]]:
-    """Worker processes and the pipes to them; on leaving they stop, after the episode at hand or at once."""
-    context, pipes, processes = mp.get_context("spawn"), [], []
-    inherited = {key: os.environ.get(key) for key in _ONE_THREAD}
-    finished = False
-    try:
-        os.environ.update(_ONE_THREAD)  # read when a child imports numpy
-        for _ in range(count):
-            here, there = context.Pipe()
-            process = context.Process(target=_work, args=(config, there), daemon=True)
-            process.start()
-            there.close()
-            pipes.append(here)
-            processes.append(process)
-        yield pipes
-        finished = True
-    finally:
-        for key, value in inherited.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
-        for pipe in pipes:
-            pipe.close()
-        for process in processes:
-            process.join(timeout=30 if finished else 2)
-            if process.is_alive():  # the store loses nothing committed
-                process.kill()
-                process.join()
-
-
-def _work(config: _WorkerConfig, pipe: Connection) -> None:
-    """Body of a worker: record what is asked for until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    try:
-        with _Recorder(config) as recorder:
-            while True:
-                pipe.send((recorder.record(pipe.recv()), None))
-    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent is done, or gone
-        return
-    except VlaError as error:
-        pipe.send((False, str(error)))
-    except Exception:  # noqa: BLE001  # process edge: the parent raises it
-        pipe.send((False, traceback.format_exc()))
-
-
-class _Recorder:
-    """Keeps the env of the cell at hand open and commits its successful episodes."""
-
-    def __init__(self, config: _WorkerConfig) -> None:
-        self._config = config
-        self._suite = registry.suite(config.suite_name)
-        self._store = EpisodeStore.open(config.path)
-        self._cell, self._env, self._expert = -1, None, None
-
-    def __enter__(self) -> _Recorder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._env is not None:
-            self._env.close()
-        self._store.close()
-
-    def record(self, job: _Job) -> bool:
-        """Whether the expert succeeded; then the episode is committed."""
-        config, cell = self._config, self._config.cells[job.cell]
-        if self._cell != job.cell or self._env is None or self._expert is None:
-            if self._env is not None:
-                self._env.close()
-            self._env = self._suite.make(cell.task, cell.embodiment, image_size=config.image_size)
-            self._expert, self._cell = self._suite.expert(self._env), job.cell
-            self._store.add_embodiment(self._env.embodiment)
-        name = f"{cell.task}/{cell.embodiment}/{job.variant}"
-        episode = record_episode(
-            self._env,
-            self._expert,
-            seed=job.seed,
-            options={"variant": job.variant, "wording": "train"},
-            noise=config.noise,
-            rng=np.random.default_rng([job.seed, zlib.crc32(name.encode())]),
-            provenance={
-                "suite": config.suite_name,
-                **asdict(cell),
-                "source": type(self._expert).__qualname__,
-                "versions": config.versions,
-                "fingerprint": fingerprint_of(self._env),
-            },
-        )
-        succeeded = episode.success is True
-        if succeeded:
-            self._store.append(episode)
-        return succeeded
-
-
 def _check(
-    suite_name: str, cells: tuple[Cell, ...], episodes_per_cell: int, num_workers: int, seed0: int
+    suite_name: str,
+    cells: tuple[Cell, ...],
+    episodes_per_cell: int,
+    num_workers: int,
+    image_size: int,
+    seed0: int,
 ) -> None:
     suite = registry.suite(suite_name)
     for cell in cells:
@@ -335,6 +220,11 @@ def _check(
     if not cells or episodes_per_cell < 1 or num_workers < 1:
         raise ConfigError(
             f"Nothing to generate: {len(cells)} cells x {episodes_per_cell} episodes, {num_workers} workers."
+        )
+    if num_workers > _MAX_WORKERS or not 1 <= image_size <= _MAX_IMAGE_SIZE:
+        raise ConfigError(
+            f"{num_workers} workers and pictures of {image_size} px: expected 1..{_MAX_WORKERS} workers and "
+            f"1..{_MAX_IMAGE_SIZE} px a side."
         )
     if seed0 < TRAIN_SEED:
         raise ConfigError(

@@ -17,8 +17,9 @@ from vla.data.damage import damage_lines
 from vla.data.mixture import stated_ranges
 from vla.data.source import EpisodeSource, check_rising, episode_name, read_episode
 from vla.data.store import EpisodeStore
+from vla.data.summary import left_out
 from vla.embodiment import Embodiment
-from vla.errors import DatasetError, ObservationError, StoreError
+from vla.errors import ConfigError, DatasetError, ObservationError, StoreError
 from vla.files import exclusive
 from vla.types import Episode
 
@@ -32,6 +33,18 @@ class Imported:
     num_episodes: int
     num_steps: int
     skipped: tuple[str, ...]
+
+
+MAX_IMAGE_SIZE = 4096
+
+
+def check_settings(*, jpeg_quality: int | None, image_size: int | None) -> None:
+    """Raise :class:`ConfigError` for what no picture can have; before anything is opened."""
+    JpegCodec(quality=jpeg_quality)
+    if image_size is not None and not 1 <= image_size <= MAX_IMAGE_SIZE:
+        raise ConfigError(
+            f"Image size is {image_size}, expected 1..{MAX_IMAGE_SIZE} pixels a side, or none: as stored."
+        )
 
 
 def import_dataset(
@@ -51,15 +64,17 @@ def import_dataset(
         out: directory of the store; one that holds an import of the same data with the same settings is
             completed, anything else there is refused.
         episodes: numbers in the source (None: all).
-        jpeg_quality: 1..100 of the pictures.
+        jpeg_quality: 1..100 of the pictures (:class:`~vla.data.codec.JpegCodec`).
         image_size: area-resize pictures to this many pixels a side, squeezed to a square; None: as they are.
         skip_damaged: leave episodes that cannot be read out and report them.
         progress: show a bar.
 
     Raises:
+        ConfigError: a quality or size that no picture has.
         DatasetError: a damaged episode (unless skipped), not one episode that is sound (nothing is left at
             ``out`` then), or ``out`` holds something else.
     """
+    check_settings(jpeg_quality=jpeg_quality, image_size=image_size)
     out = Path(out)
     facts = {
         "dataset": Path(source.path).name,
@@ -70,7 +85,10 @@ def import_dataset(
     arms = {name: _resized(arm, image_size) for name, arm in source.embodiments.items()}
     faults: list[tuple[int | None, str]] = []
     wanted = range(len(source)) if episodes is None else episodes
-    with exclusive(out, "importing"), _store(out, facts, arms, jpeg_quality, stated_ranges(source)) as store:
+    provenance = {"import": facts, "ranges": stated_ranges(source)}
+    if left := left_out(source):
+        provenance["left_out"] = left
+    with exclusive(out, "importing"), _store(out, provenance, arms, jpeg_quality) as store:
         there = {info.provenance.get("source_episode") for info in store.episodes}
         for index in tqdm([i for i in wanted if i not in there], disable=not progress, unit="episode"):
             try:
@@ -94,14 +112,14 @@ def import_dataset(
 
 @contextmanager
 def _store(
-    out: Path, facts: dict[str, Any], arms: dict[str, Embodiment], quality: int, ranges: str
+    out: Path, provenance: dict[str, Any], arms: dict[str, Embodiment], quality: int
 ) -> Iterator[EpisodeStore]:
     """The store that was begun, or a new one that is removed again if nothing comes into it."""
     if not (out / "zarr.json").exists():
         with EpisodeStore.create(
             out,
             embodiments=arms.values(),
-            provenance={"import": facts, "ranges": ranges},
+            provenance=provenance,
             codec=JpegCodec(quality=quality),
         ) as store:
             try:
@@ -111,12 +129,13 @@ def _store(
                     shutil.rmtree(out)
         return
     store = EpisodeStore.open(out)
-    began = store.provenance.get("import")
+    began, facts = store.provenance.get("import"), provenance["import"]
     if began != facts:
         store.close()
         raise DatasetError(
             f"{out} holds {'an import with ' + str(began) if began else 'other demonstrations'}, this one is "
-            f"{facts}: give another path, or remove it."
+            f"{facts}: give another path, or remove it. The same data with the same settings go on where "
+            "their import stopped."
         )
     with store:
         yield store

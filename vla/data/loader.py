@@ -13,13 +13,14 @@ import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from vla.errors import ConfigError, LoaderError
+from vla.errors import ConfigError, LoaderError, VlaError
 
 B_co = TypeVar("B_co", covariant=True)
 B = TypeVar("B")
@@ -119,6 +120,13 @@ class BatchLoader(Generic[B]):
                 os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a worker could not make a batch: an error of this package, or the traceback of any other."""
+
+    text: str
+
+
 class _Worker:
     """One process, its pipe and the memory that it fills."""
 
@@ -156,8 +164,8 @@ class _Worker:
                 "out of memory, or killed. Resume with fewer workers or a smaller batch."
             )
         number, slot, skeleton, places = answer
-        if isinstance(skeleton, str):
-            raise LoaderError(f"A loader worker failed at the batch of step {number}:\n{skeleton}")
+        if isinstance(skeleton, _Refusal):
+            raise LoaderError(f"The batch of step {number} cannot be made. {skeleton.text}")
         assert number == step, (number, step)
         view = self._views[slot]
         arrays = iter(
@@ -181,14 +189,16 @@ def _serve(dataset: Batches[Any], work: dict[str, int], memory: list[Any], conne
     try:
         while True:
             slot = connection.recv()
+            refused = False
             try:
                 batch = dataset.step_batch(step=step, **draw)
                 places = _write(_arrays(batch), views[slot])
-                connection.send((step, slot, _map_arrays(batch, lambda _: _HOLE), places))
-            except (OSError, EOFError):
-                raise
-            except Exception:  # noqa: BLE001  # a worker's edge: it is told to the main process
-                connection.send((step, slot, traceback.format_exc(), []))
+                answer = ForkingPickler.dumps((step, slot, _map_arrays(batch, lambda _: _HOLE), places))
+            except Exception as error:  # noqa: BLE001  # a worker's edge: it is told to the main process
+                text = str(error) if isinstance(error, VlaError) else f"\n{traceback.format_exc()}"
+                answer, refused = ForkingPickler.dumps((step, slot, _Refusal(text), [])), True
+            connection.send_bytes(answer)
+            if refused:
                 return
             step += work["stride"]
     except (EOFError, BrokenPipeError, ConnectionResetError):

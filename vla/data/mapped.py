@@ -12,7 +12,8 @@ import numpy as np
 from vla.data.conversion import convert, flip_image, orientation, stored_size
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription
 from vla.data.shards import crc32c
-from vla.data.source import EpisodeInfo, Frames, RawDataset
+from vla.data.source import EpisodeInfo, Fault, Frames, RawDataset, episode_name
+from vla.data.time_stamps import check_rising
 from vla.embodiment import Embodiment, Field
 from vla.errors import DatasetError, StoreError, UnknownNameError
 
@@ -25,17 +26,27 @@ class MappedSource:
     Args:
         raw: columns and pictures as stored.
         description: what they mean.
-        tolerate_damage: let empty instructions and numbers that are not finite through, for a check to find.
+        tolerate_damage: let empty instructions and numbers that are not finite and time stamps that
+            do not rise through, for a check to find.
+        to_look: let empty instructions and time stamps that do not rise through.
 
     Raises:
         UnknownNameError: a rule names a column or camera that the data set does not have.
-        DatasetError: a rule reads past its column; an episode has no instruction.
+        DatasetError: a rule reads past its column; an episode has no instruction. When one is read:
+            numbers that are not finite, time stamps that do not rise.
     """
 
     def __init__(
-        self, raw: RawDataset, description: DatasetDescription, *, tolerate_damage: bool = False
+        self,
+        raw: RawDataset,
+        description: DatasetDescription,
+        *,
+        tolerate_damage: bool = False,
+        to_look: bool = False,
     ) -> None:
         self.raw, self.description, self._tolerant = raw, description, tolerate_damage
+        self._lenient = tolerate_damage or to_look
+        self._in_time: set[int] = set()  # episodes whose time stamps are known to rise
         self.embodiments: Mapping[str, Embodiment] = {description.embodiment.name: description.embodiment}
         self._embodiment = description.embodiment
         _check_rules(raw, description)
@@ -57,6 +68,9 @@ class MappedSource:
         self._check(index)
         if name not in self.columns(index):
             raise UnknownNameError(f"column of episode {index}", name, self.columns(index))
+        if not self._lenient and index not in self._in_time:
+            check_rising(self._time_s(index), episode_name(self, index))
+            self._in_time.add(index)
         if name == "time_s":
             return _read_only(self._time_s(index))
         if name == "state":
@@ -109,6 +123,9 @@ class MappedSource:
         facts = json.dumps([self.raw.checksum(), self.description.to_json()])
         return crc32c(facts.encode())
 
+    def faults(self) -> list[Fault]:
+        return [(None, line) for line in self.raw.damaged]
+
     def close(self) -> None:
         self.raw.close()
 
@@ -116,9 +133,11 @@ class MappedSource:
         raw = self.raw.episodes[index]
         instruction = raw.instruction or self.description.instruction
         where = f"Episode {index} of {self.raw.path}"
-        if not instruction and not self._tolerant:
+        if not instruction and not self._lenient:
             raise DatasetError(
-                f"{where} has no instruction. Put one for all into the description ('instruction')."
+                f"{where} has no instruction, nor has its file. Say one for all: 'vla data import "
+                "--instruction TEXT' makes a store with it, or put it into the description ('instruction' "
+                "in the embodiment file)."
             )
         known = self.description
         length = raw.length - known.action_lag - known.skip_first - known.skip_last

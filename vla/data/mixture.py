@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,13 @@ from vla.data.description import Ranges
 from vla.data.mapped import MappedSource
 from vla.data.readers import open_source
 from vla.data.resample import ResampledSource
-from vla.data.source import EpisodeSource, read_through
+from vla.data.source import EpisodeSource, Fault, episode_name, read_through, stacked_column
 from vla.data.source_view import AdaptedSource
 from vla.data.statistics import MODES, Mode
 from vla.data.store import EpisodeStore
-from vla.data.undescribed import UndescribedSource
-from vla.embodiment import Camera, Embodiment
+from vla.data.time_stamps import check_rising
+from vla.embodiment import Camera
 from vla.errors import ConfigError, DatasetError, StoreError, UnknownNameError
-from vla.interfaces import TRAIN_SEED
-from vla.spaces import STATE_SLOTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +114,8 @@ def normalisation_modes(
     found: dict[str, tuple[Mode, Mode]] = {}
     for config, source in zip(configs, sources, strict=True):
         pair = (
-            config.state_mode or _usual_mode(state_mode, source),
-            config.action_mode or _usual_mode(action_mode, source),
+            config.state_mode or usual_mode(state_mode, source),
+            config.action_mode or usual_mode(action_mode, source),
         )
         for name in sorted({info.embodiment for info in source.episodes}):
             if found.setdefault(name, pair) != pair:
@@ -141,112 +139,17 @@ def check_pictures(
                 )
 
 
-def mixture_notes(
-    configs: Sequence[SourceConfig],
-    sources: Sequence[EpisodeSource],
-    *,
-    roles: Sequence[str],
-    image_size: int,
-    state_slots: Sequence[str],
-) -> list[str]:
-    """What a person should know of a mixture: all in the data that training leaves out or changes."""
-    notes: list[str] = []
-    rates: dict[float, list[str]] = {}
-    for name, opened in zip(source_names(configs), sources, strict=True):
-        source = opened
-        arms = {arm: source.embodiments[arm] for arm in sorted({i.embodiment for i in source.episodes})}
-        for arm in arms.values():
-            rates.setdefault(arm.control_hz, []).append(arm.name)
-            notes += [f"{name}: {text}" for text in _arm_notes(arm, roles, image_size, state_slots)]
-        if isinstance(source, ResampledSource):
-            before = sorted({arm.control_hz for arm in source.source.embodiments.values()})
-            notes.append(
-                f"{name}: resampled from {', '.join(f'{hz:g}' for hz in before)} to {source.hz:g} Hz"
-            )
-            source = source.source
-        if isinstance(source, AdaptedSource) and source.num_failures_left_out:
-            count = source.num_failures_left_out
-            notes.append(f"{name}: {count} unsuccessful episodes left out (failures=True takes them)")
-        if unknown := sum(info.success is None for info in source.episodes):
-            notes.append(f"{name}: {unknown} episodes of unknown success are learned from")
-        notes += [f"{name}: left out, damaged: {what}" for what in damaged_episodes(source)]
-        notes += [f"{name}: {text}" for text in _description_notes(source)]
-        held = sum(
-            "suite" in i.provenance and 0 <= int(i.provenance.get("seed", TRAIN_SEED)) < TRAIN_SEED
-            for i in source.episodes
-        )
-        if held:
-            notes.append(
-                f"{name}: {held} episodes are of evaluation seeds (below {TRAIN_SEED}): a policy that learns "
-                "from them must not be judged on these scenes"
-            )
-    if len(rates) > 1:
-        listing = "; ".join(
-            f"{hz:g} Hz: {', '.join(sorted(set(arms)))}" for hz, arms in sorted(rates.items())
-        )
-        notes.append(f"control rates differ, a chunk is not equally long for all ({listing})")
-    return list(dict.fromkeys(notes))
-
-
-def _arm_notes(
-    arm: Embodiment, roles: Sequence[str], image_size: int, state_slots: Sequence[str]
-) -> list[str]:
-    notes = []
-    unused = [camera.role for camera in arm.cameras if camera.role not in roles]
-    if unused:
-        notes.append(f"{arm.name!r} has cameras the recipe does not look through: {', '.join(unused)}")
-    missing = [role for role in roles if role not in {camera.role for camera in arm.cameras}]
-    if missing:
-        notes.append(f"{arm.name!r} has no {', '.join(missing)} camera (masked)")
-    for camera in arm.cameras:
-        if camera.role in roles and (camera.height, camera.width) != (image_size, image_size):
-            notes.append(
-                f"camera {camera.name!r} of {arm.name!r} is resized from {camera.height}x{camera.width} to "
-                f"{image_size}x{image_size}"
-            )
-    unread = [member.name for member in arm.state if member.slot not in state_slots]
-    if unread:
-        notes.append(f"state of {arm.name!r} that the net does not read (state_slots): {', '.join(unread)}")
-    if len(unread) == len(arm.state):
-        known = ", ".join(sorted({member.slot for member in arm.state} & set(STATE_SLOTS))) or "none"
-        notes.append(f"the net reads no state of {arm.name!r} at all; its slots: {known}")
-    return notes
-
-
 def stated_ranges(source: EpisodeSource) -> Ranges:
     """Where the ranges of the fields come from, as far as the description or the imported store tells."""
-    source = _innermost(source)
+    source = innermost(source)
     if isinstance(source, EpisodeStore):
         return source.provenance.get("ranges", "declared")
     return source.description.ranges if isinstance(source, MappedSource) else "declared"
 
 
-def _usual_mode(mode: Mode, source: EpisodeSource) -> Mode:
+def usual_mode(mode: Mode, source: EpisodeSource) -> Mode:
+    """The recipe's ``mode``; quantiles in place of ranges that nobody declared."""
     return "quantile" if mode == "range" and stated_ranges(source) != "declared" else mode
-
-
-def _description_notes(source: EpisodeSource) -> list[str]:
-    """What a description does to the numbers that is not in them."""
-    notes, ranges = [], stated_ranges(source)
-    if ranges != "declared":
-        notes.append(
-            f"the ranges of {', '.join(map(repr, sorted(source.embodiments)))} are {ranges}, not declared: "
-            "normalised by quantiles unless the source sets state_mode or action_mode"
-        )
-    source = _innermost(source)
-    if not isinstance(source, MappedSource):
-        return notes
-    known = source.description
-    if known.skip_first or known.skip_last:
-        notes.append(
-            f"{known.skip_first} steps left out at the start of each episode, {known.skip_last} at the end"
-        )
-    for place, (held, total) in source.clipped().items():
-        if held:
-            notes.append(
-                f"{held} of {total} values of {place} lie outside its range and are held at its ends"
-            )
-    return notes
 
 
 def _cameras(source: EpisodeSource, roles: Sequence[str]) -> Iterator[tuple[str, Camera]]:
@@ -270,9 +173,14 @@ def _adapt(source: EpisodeSource, config: SourceConfig, hz: float | None) -> Epi
             f"{config.path} has {len(source.episodes)} episodes, none of them successful: nothing to learn "
             "from. Set failures=True of this source to learn from them all the same."
         )
-    damaged: list[str] = []
-    if config.skip_damaged and not isinstance(source, EpisodeStore):  # which checked itself when it opened
-        kept, damaged = _sound(source, kept)
+    damaged: list[Fault] = []
+    if not isinstance(source, EpisodeStore):
+        if config.skip_damaged:
+            kept, damaged = _sound(source, kept, read_through)
+    elif config.skip_damaged:  # it read everything when it opened, and knows nothing of time
+        kept, damaged = _sound(source, kept, _check_time)
+    else:
+        _check_all_times(source, kept)
     if config.rename or len(kept) < len(source.episodes):
         source = AdaptedSource(source, episodes=kept, rename=config.rename, damaged=damaged)
     differs = any(arm.control_hz != hz for arm in source.embodiments.values())
@@ -281,39 +189,45 @@ def _adapt(source: EpisodeSource, config: SourceConfig, hz: float | None) -> Epi
     return source
 
 
-def _sound(source: EpisodeSource, episodes: Sequence[int]) -> tuple[list[int], list[str]]:
-    """Those that can be read whole, and what is said of the others."""
+def _check_time(source: EpisodeSource, index: int) -> None:
+    check_rising(source.column(index, "time_s"), episode_name(source, index))
+
+
+def _check_all_times(source: EpisodeStore, episodes: Sequence[int]) -> None:
+    """Foreign formats check this themselves, whenever an episode is read."""
+    ends = np.cumsum([source.episodes[index].length for index in episodes])[:-1]
+    times = np.split(stacked_column(source, episodes, "time_s"), ends)
+    for index, time_s in zip(episodes, times, strict=True):
+        check_rising(time_s, episode_name(source, index))
+
+
+def _sound(
+    source: EpisodeSource, episodes: Sequence[int], check: Callable[[EpisodeSource, int], None]
+) -> tuple[list[int], list[Fault]]:
+    """Those that ``check`` lets pass, and what is wrong with the others."""
     faults: dict[int, str] = {}
     for index in episodes:
         try:
-            read_through(source, index)
+            check(source, index)
         except (DatasetError, StoreError) as error:
             faults[index] = str(error)
-    lines = damage_lines(faults.items())
     if len(faults) == len(episodes):
+        lines = damage_lines(faults.items())
         raise DatasetError(f"Every episode of {source.path} is damaged:\n  " + "\n  ".join(lines[:5]))
-    return [index for index in episodes if index not in faults], lines
-
-
-def damaged_episodes(source: EpisodeSource) -> list[str]:
-    """What ``skip_damaged`` left out of a source, and why: a line an episode or file."""
-    if isinstance(source, AdaptedSource | ResampledSource):
-        own = source.damaged if isinstance(source, AdaptedSource) else []
-        return [*damaged_episodes(source.source), *own]
-    if isinstance(source, EpisodeStore):
-        return damage_lines((d.episode, f"{d.column}: {d.reason}") for d in source.skipped)
-    return list(source.raw.damaged) if isinstance(source, MappedSource | UndescribedSource) else []
+    return [index for index in episodes if index not in faults], list(faults.items())
 
 
 def source_format(source: EpisodeSource) -> str:
-    """``store`` for our own, else what the reader calls it."""
-    source = _innermost(source)
+    """``store`` for our own, else what its reader calls it; not what its episodes once came from."""
+    source = innermost(source)
     if isinstance(source, EpisodeStore):
         return "store"
-    return str(source.episodes[0].provenance.get("format", type(source).__name__))
+    raw = getattr(source, "raw", None)
+    return type(source).__name__ if raw is None else str(raw.format)
 
 
-def _innermost(source: EpisodeSource) -> EpisodeSource:
+def innermost(source: EpisodeSource) -> EpisodeSource:
+    """The source that views (renamed, resampled) are of."""
     while isinstance(source, AdaptedSource | ResampledSource):
         source = source.source
     return source

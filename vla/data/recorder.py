@@ -18,8 +18,9 @@ import numpy as np
 
 from vla.control.loop import Tick
 from vla.data.store import EpisodeStore
+from vla.data.store_header import is_store
 from vla.embodiment import Embodiment
-from vla.errors import StoreError, VlaError
+from vla.errors import ConfigError, StoreError, VlaError
 from vla.interfaces import AUX_KEYS
 from vla.robots import Reading
 from vla.types import Episode, Observation, Step
@@ -180,22 +181,28 @@ class StoreRecorder:
         Raises:
             StoreError: episodes that are not in the store, each with the reason; all others are.
         """
-        self._end()
+        lost: list[tuple[str, Exception]] = []
+        begun = self._recorder
+        try:
+            self._end()
+        except Exception as error:  # noqa: BLE001  # the others are written first, this one is named below
+            lost.append((f'"{begun.instruction if begun else ""}", under way', error))
+            self._recorder = None
         self._commit()
         self._thread.shutdown()
         self._collect()
         failed, self._failed = self._failed, []
-        lost: list[tuple[Episode, BaseException]] = []
         for episode, _ in failed:
             try:
                 self._store.append(episode)
-            except (OSError, VlaError) as error:
-                lost.append((episode, error))
+            except Exception as error:  # noqa: BLE001  # whatever it is, those after it are still written
+                lost.append((_outcome(episode), error))
         if lost:
-            lines = "".join(f"\n  - {_outcome(episode)}: {error}" for episode, error in lost)
+            lines = "".join(f"\n  - {name}: {_reason(error)}" for name, error in lost)
             raise StoreError(
                 f"{self._store.path} lacks {len(lost)} recorded episodes that could not be written:{lines}\n"
-                f"The {len(self._store)} in it are whole. Make room there, or record to another path."
+                f"The {len(self._store)} in it are whole. Where the disk is full make room, "
+                "or record to another path."
             ) from lost[0][1]
 
     def _end(self) -> bool:
@@ -219,8 +226,9 @@ class StoreRecorder:
         if self._failed[known:]:
             episode, error = self._failed[known]
             raise StoreError(
-                f"Recording stops: {_outcome(episode)} could not be written to {self._store.path}: {error}. "
-                "It is tried once more as the run ends; what was committed before is whole."
+                f"Recording stops: {_outcome(episode)} could not be written to {self._store.path}: "
+                f"{_reason(error)}. It is tried once more as the run ends; what was committed before "
+                "is whole."
             ) from error
 
     def _collect(self) -> None:
@@ -240,6 +248,11 @@ def _known(info: Mapping[str, Any]) -> bool | None:
     return None if success is None else bool(success)
 
 
+def _reason(error: BaseException) -> str:
+    """Its text; with its kind where it was not raised for people."""
+    return str(error) if isinstance(error, OSError | VlaError) else f"{type(error).__name__}: {error}"
+
+
 def _outcome(episode: Episode) -> str:
     names = {True: "success", False: "failure", None: "success unknown"}
     return f'"{episode.instruction}", {len(episode)} steps: {names[episode.success]}'
@@ -248,6 +261,27 @@ def _outcome(episode: Episode) -> str:
 def scene_facts(info: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What the info of a reset says of the scene and auxiliary quantities point into, for the provenance."""
     return {key: list(info[key]) for key in ("other_instructions", "things") if info.get(key)}
+
+
+def check_recordable(path: str | Path) -> None:
+    """Raise before a run for a place where no store can be made or extended.
+
+    Raises:
+        ConfigError: a file, a folder that is not a store and not empty, or a place below a file.
+    """
+    path = Path(path)
+    blocked = next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None)
+    if blocked is not None:
+        raise ConfigError(
+            f"Episodes cannot be recorded to {path}: {blocked} is a file. Give an episode store, or a path "
+            "at which there is nothing yet."
+        )
+    strange = [] if not path.is_dir() or is_store(path) else [file.name for file in path.iterdir()]
+    if [name for name in strange if not name.startswith((".", "part-"))]:
+        raise ConfigError(
+            f"Episodes cannot be recorded to {path}: it holds {', '.join(sorted(strange)[:3])} and is no "
+            "episode store. Give an episode store, or a path at which there is nothing yet."
+        )
 
 
 def ensure_store(path: str | Path, made_by: str) -> None:

@@ -8,14 +8,14 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tqdm import tqdm
 
 from vla.data.remote import file_system, speaking_of
 from vla.data.shards import crc32c
-from vla.errors import ConfigError, StoreError
+from vla.errors import ConfigError, DatasetError, StoreError
 from vla.files import read_json, write_json
 
 _LIMIT_GB = 10.0
@@ -36,6 +36,8 @@ def local_copy(url: str) -> Path:
 
     Raises:
         StoreError: there is nothing, it is too much, or it cannot be fetched.
+        DatasetError: a listed name leads out of the folder that it would be fetched into; nothing is fetched
+            or removed then.
     """
     system, root = file_system(url)
     with speaking_of(url):
@@ -47,7 +49,9 @@ def local_copy(url: str) -> Path:
     target = cache / f"{crc32c(url.encode()):08x}" / name  # keeps the name: formats are told by suffixes
     notes = target.with_name(f"{name}.fetched.json")
     fetched = _read_notes(notes)
-    wanted = {"." if path == root else os.path.relpath(path, root): path for path in listed}
+    wanted = {_inside(root, path, url): path for path in listed}
+    for inside in (*wanted, *fetched):
+        _check_stays(target, inside, url)
     _remove(target, [inside for inside in fetched if inside not in wanted])
     there = {inside: state for inside, state in fetched.items() if inside in wanted}
     missing = {
@@ -90,6 +94,32 @@ def _list(system: Any, root: str) -> tuple[dict[str, int | None], dict[str, list
     return {path: facts.get("size") for path, facts in found.items()}, {
         path: _state(facts) for path, facts in found.items()
     }
+
+
+def _inside(root: str, path: str, url: str) -> str:
+    """Where a listed file lies below the root; ``.`` for the root itself."""
+    if path == root:
+        return "."
+    if ".." in PurePosixPath(path.removeprefix(root)).parts:  # told apart before they are taken out
+        raise _leaves(path, url)
+    return os.path.relpath(path, root)
+
+
+def _check_stays(target: Path, inside: str, url: str) -> None:
+    """Raise for a name that leads out of ``target``: by its parts, or by a link that lies there."""
+    name = PurePosixPath(inside)
+    if name.is_absolute() or ".." in name.parts or "\\" in inside or "\0" in inside:
+        raise _leaves(inside, url)
+    if inside != "." and not (target / inside).parent.resolve().is_relative_to(target.resolve()):
+        raise _leaves(inside, url)
+
+
+def _leaves(name: str, url: str) -> DatasetError:
+    return DatasetError(
+        f"{url} lists the file {name!r}, which would lie outside of the folder that it is fetched into. "
+        "Nothing was fetched or removed; expected names below the URL, without '..', '\\' or links: mend the "
+        "listing, or fetch the files yourself and give their folder."
+    )
 
 
 def _announce(url: str, target: Path, sizes: list[int | None]) -> None:

@@ -20,8 +20,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from vla.data.conversion import read_rotation, write_rotation
-from vla.data.source import EpisodeInfo, EpisodeSource, Frames, check_rising, episode_name
+from vla.data.frames import Encoded, encoded
+from vla.data.source import EpisodeInfo, EpisodeSource, Frames, episode_name
 from vla.data.source_view import SourceView
+from vla.data.time_stamps import check_rising, check_steady
 from vla.embodiment import Embodiment, Field
 from vla.errors import EmbodimentError
 
@@ -47,6 +49,7 @@ class Clock:
         """Even steps of ``1 / hz`` from the first time stamp to the end of the last step."""
         time_s = np.asarray(time_s, np.float64)
         check_rising(time_s, where)
+        check_steady(time_s, was_hz, where)
         old = np.append(time_s, time_s[-1] + 1 / was_hz)
         count = max(1, int(np.ceil((old[-1] - old[0]) * hz - _SLACK)))
         new = old[0] + np.arange(count + 1) / hz
@@ -61,7 +64,7 @@ class ResampledSource(SourceView):
         hz: of all its arms from here on; ranges of delta actions grow or shrink with the step.
 
     Raises:
-        DatasetError: time stamps that do not rise.
+        DatasetError: time stamps that do not rise, or leave steps out.
         EmbodimentError: deltas at a higher rate than they were given at (nobody knows what was wanted in
             between), or deltas that cannot be added.
     """
@@ -117,6 +120,9 @@ class _Retimed:
 
     def read(self, step: int, out: np.ndarray) -> None:
         self.frames.read(self.steps[step], out)
+
+    def encoded(self, steps: Sequence[int]) -> Encoded | None:
+        return encoded(self.frames, [self.steps[step] for step in steps])
 
 
 def _at_rate(arm: Embodiment, hz: float, where: str) -> Embodiment:

@@ -1,4 +1,4 @@
-"""Growing zarr v3 arrays that any zarr library can read and that are read here without one.
+"""The layout of growing zarr v3 arrays that any zarr library can read and that are read here without one.
 
 Each array grows along its first axis. Its elements lie uncompressed, in order, in *shards*
 (``sharding_indexed`` codec, index at the start), so a shard file is flat::
@@ -7,7 +7,8 @@ Each array grows along its first axis. Its elements lie uncompressed, in order, 
     byte 4096  chunk 0, chunk 1, ... chunk 254                          (whole, little endian, C order)
 
 The index fits in one page and is replaced by one ``pwrite``, so a killed writer leaves the old index
-or the new one. Rows past the last committed one are never read.
+or the new one. Rows past the last committed one are never read. Every ``zarr.json`` has a checksum of its
+own among its attributes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ import google_crc32c
 import numpy as np
 
 from vla.errors import StoreError
-from vla.files import write_json
+from vla.files import as_json, write_text
 
 if TYPE_CHECKING:
     from vla.data.remote import RemotePath
@@ -32,17 +33,54 @@ if TYPE_CHECKING:
 HEADER_BYTES = 4096
 CHUNKS_PER_SHARD = 255  # 255 * 16 + 4 bytes of index: the most that fit in one page
 INDEX_BYTES = CHUNKS_PER_SHARD * 16 + 4
-_MISSING = 2**64 - 1
+MISSING = 2**64 - 1  # offset and length of a chunk that a shard does not hold
+_CHECKSUM = "vla_crc32c"
 
 #: CRC-32C (Castagnoli) of bytes, the checksum zarr uses.
 crc32c: Callable[[bytes], int] = google_crc32c.value
 
 
-def write_group(directory: Path, attributes: dict[str, Any], *, durable: bool = False) -> None:
+def write_document(path: Path, document: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Create or replace a ``zarr.json`` and note its checksum in it, last among its attributes."""
+    blank = {**document, "attributes": {**document["attributes"], _CHECKSUM: "0" * 8}}
+    before, mark, after = as_json(blank).rpartition(f'"{_CHECKSUM}": "')
+    checksum = crc32c((before + mark + after).encode())
+    write_text(path, f"{before}{mark}{checksum:08x}{after[8:]}", durable=durable)
+
+
+def read_document(path: Path | RemotePath) -> tuple[dict[str, Any], bool | None]:
+    """A ``zarr.json`` without its checksum, and whether every byte is as it was written.
+
+    None where it has no checksum, as in stores of format version 1 and 2. One that is missing or no metadata
+    of zarr v3 raises :class:`StoreError`.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing.") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}.") from error
+    try:
+        document = json.loads(raw)
+        checksum = document["attributes"].pop(_CHECKSUM, None)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StoreError(f"{path} is damaged ({error!r}).") from error
+    if checksum is None:
+        return document, None
+    before, mark, after = raw.rpartition(b'"%s": "' % _CHECKSUM.encode())
+    found = crc32c(before + mark + b"0" * 8 + after[8:])
+    return document, after[:9] == b'%08x"' % found
+
+
+def group_document(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of a group's ``zarr.json``."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+
+
+def write_group(directory: Path, attributes: Mapping[str, Any], *, durable: bool = False) -> None:
     """Create or replace a zarr group's metadata."""
     directory.mkdir(parents=True, exist_ok=True)
-    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    write_json(directory / "zarr.json", group, durable=durable)
+    write_document(directory / "zarr.json", group_document(attributes), durable=durable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,19 +136,18 @@ class ArrayLayout:
     @classmethod
     def load(cls, directory: Path | RemotePath) -> tuple[ArrayLayout, int]:
         """Layout and number of rows of a stored array; raises :class:`StoreError` if it is not ours."""
+        data, _ = read_document(directory / "zarr.json")
         try:
-            data = json.loads((directory / "zarr.json").read_text())
-            configuration = data["codecs"][0]["configuration"]
-            chunk, shape = configuration["chunk_shape"], data["shape"]
+            chunk, shape = data["codecs"][0]["configuration"]["chunk_shape"], data["shape"]
             layout = cls(
                 dtype=data["data_type"], width=shape[1] if len(shape) == 2 else None, chunk_rows=chunk[0]
             )
             expected = layout.metadata(shape[0], data["dimension_names"])
-        except FileNotFoundError:
-            raise StoreError(f"The array {directory} is missing.") from None
+            if layout.shard_bytes < 1 or not all(isinstance(n, int) for n in (*shape, *chunk)):
+                raise ValueError(f"shape {shape} in chunks of {chunk}")
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise StoreError(f"The metadata of array {directory} are damaged ({error!r}).") from error
-        if data != expected:
+        if {**data, "attributes": {}} != expected:
             raise StoreError(
                 f"Array {directory} has another zarr layout than this package writes (rewritten by another "
                 "tool?). Read it with a zarr library and append its episodes to a new store."
@@ -133,7 +170,7 @@ def parse_index(page: bytes, path: str) -> np.ndarray:
     if not _is_whole(page):
         raise StoreError(f"The index of shard {path} is truncated or damaged.")
     entries = np.frombuffer(page[:-4], "<u8").reshape(-1, 2)
-    present = entries[:, 0] != _MISSING
+    present = entries[:, 0] != MISSING
     chunk_bytes = int(entries[present, 1].max(initial=0))
     expected = HEADER_BYTES + np.arange(CHUNKS_PER_SHARD, dtype=np.uint64) * chunk_bytes
     if (entries[present, 0] != expected[present]).any():
@@ -145,99 +182,3 @@ def parse_index(page: bytes, path: str) -> np.ndarray:
 
 def _is_whole(page: bytes) -> bool:
     return len(page) == INDEX_BYTES and crc32c(page[:-4]) == int.from_bytes(page[-4:], "little")
-
-
-class ArrayWriter:
-    """Writes rows anywhere at or past the committed end of one array; creates it when it is new."""
-
-    def __init__(self, directory: Path, layout: ArrayLayout, names: list[str]) -> None:
-        self.directory, self.layout, self.names = directory, layout, names
-        self._shape = -1
-        if (directory / "zarr.json").exists():
-            stored, self._shape = ArrayLayout.load(directory)
-            if stored != layout:
-                raise StoreError(
-                    f"Array {directory} holds {stored}, given {layout}: widths must stay the same."
-                )
-        else:
-            directory.mkdir(parents=True, exist_ok=True)
-            self.set_rows(0)
-        self._shard, self._fd = -1, -1
-        self._present = np.zeros(CHUNKS_PER_SHARD, bool)
-        self._unsynced = False
-
-    def write(self, start: int, rows: np.ndarray | bytes) -> None:
-        """Put ``rows`` at row ``start``; they count once the caller has committed them elsewhere."""
-        if isinstance(rows, np.ndarray):
-            rows = np.asarray(rows, np.dtype(self.layout.dtype).newbyteorder("<")).tobytes()
-        data = memoryview(rows)
-        position = start * self.layout.row_bytes
-        while data:
-            shard, offset = divmod(position, self.layout.shard_bytes)
-            self._select(shard)
-            size = min(len(data), self.layout.shard_bytes - offset)
-            written = os.pwrite(self._fd, data[:size], HEADER_BYTES + offset)
-            self._mark(offset, offset + written)
-            data, position = data[written:], position + written
-        self._unsynced = True
-        end = -(-position // self.layout.shard_bytes) * self.layout.chunk_rows * CHUNKS_PER_SHARD
-        if end > self._shape:
-            self.set_rows(end)
-
-    def set_rows(self, rows: int) -> None:
-        """Set the array's length in its metadata (whole shards while writing, exact when closed)."""
-        if rows != self._shape:
-            write_json(self.directory / "zarr.json", self.layout.metadata(rows, self.names))
-            self._shape = rows
-
-    def sync(self) -> None:
-        """Wait until what was written would survive a loss of power."""
-        if self._fd >= 0 and self._unsynced:
-            os.fdatasync(self._fd)
-        self._unsynced = False
-
-    def close(self) -> None:
-        self.sync()
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._shard, self._fd = -1, -1
-
-    def _select(self, shard: int) -> None:
-        if shard == self._shard:
-            return
-        self.close()
-        path = self.directory / self.layout.file(shard)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._present = np.zeros(CHUNKS_PER_SHARD, bool)
-        fresh = not path.exists()
-        if fresh:
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_bytes(self._index())
-            temporary.replace(path)
-        self._fd, self._shard = os.open(path, os.O_RDWR), shard
-        if not fresh:
-            self._present = read_index(self._fd, str(path)).copy()
-
-    def _mark(self, start: int, stop: int) -> None:
-        """List the chunks that hold bytes ``start..stop`` in the index; a listed chunk is whole."""
-        first, last = start // self.layout.chunk_bytes, (stop - 1) // self.layout.chunk_bytes
-        if self._present[first : last + 1].all():
-            return
-        before = self._present.copy()
-        self._present[first : last + 1] = True
-        end = HEADER_BYTES + (last + 1) * self.layout.chunk_bytes
-        try:
-            if os.fstat(self._fd).st_size < end:
-                os.ftruncate(self._fd, end)
-            os.pwrite(self._fd, self._index(), 0)
-        except OSError:  # the file does not list them: the next write must
-            self._present = before
-            raise
-
-    def _index(self) -> bytes:
-        entries = np.full((CHUNKS_PER_SHARD, 2), _MISSING, "<u8")
-        chunks = np.flatnonzero(self._present)
-        entries[chunks, 0] = HEADER_BYTES + chunks * self.layout.chunk_bytes
-        entries[chunks, 1] = self.layout.chunk_bytes
-        raw = entries.tobytes()
-        return raw + crc32c(raw).to_bytes(4, "little")

@@ -13,16 +13,19 @@ A description (``vla.data.description``) says what each column means. Both toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from vla.data.time_stamps import check_rising
 from vla.embodiment import Embodiment
-from vla.errors import DatasetError
+from vla.errors import UnknownNameError
 from vla.types import Episode, Observation, Step
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,17 @@ class BatchedColumns(Protocol):
     def stacked_column(self, indices: Sequence[int], name: str) -> np.ndarray:
         """The rows of these episodes, one episode after the other."""
         ...
+
+
+#: An episode's number, or None where a file of no one episode is concerned, which the text names; and why.
+Fault = tuple[int | None, str]
+
+
+@runtime_checkable
+class Faulty(Protocol):
+    """What a source may offer besides: what of its data it could not open, or left out because of damage."""
+
+    def faults(self) -> list[Fault]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +202,26 @@ class RawDataset(Protocol):
     def close(self) -> None: ...
 
 
-def read_episode(source: EpisodeSource, index: int) -> Episode:
-    """The whole episode in memory, pictures and auxiliary quantities included."""
+def chosen(cameras: Mapping[str, T], wanted: Collection[str] | None, path: Path | str) -> dict[str, T]:
+    """Those of a data set's cameras that are wanted (None: all).
+
+    Raises:
+        UnknownNameError: one that is wanted is not among them.
+    """
+    for name in wanted or ():
+        if name not in cameras:
+            raise UnknownNameError(f"camera of {path}", name, cameras)
+    return {name: camera for name, camera in cameras.items() if wanted is None or name in wanted}
+
+
+def read_episode(source: EpisodeSource, index: int, cameras: Sequence[str] | None = None) -> Episode:
+    """The whole episode in memory, with auxiliary quantities and the pictures of ``cameras`` (None: all)."""
     info, embodiment = source.episodes[index], source.embodiments[source.episodes[index].embodiment]
     columns = {name: source.column(index, name) for name in source.columns(index)}
-    frames = {name: source.frame_reader(index, name) for name in source.cameras(index)}
+    frames = {
+        name: source.frame_reader(index, name)
+        for name in (source.cameras(index) if cameras is None else cameras)
+    }
     images = {name: read_frames(reader, range(info.length)) for name, reader in frames.items()}
     states = columns.get("state", np.zeros((info.length, 0), np.float32))
     steps = []
@@ -235,27 +264,6 @@ def read_through(source: EpisodeSource, index: int) -> None:
         picture = np.empty((*frames.shape, 3), np.uint8)
         for step in range(source.episodes[index].length):
             frames.read(step, picture)
-
-
-def check_rising(time_s: np.ndarray, where: str) -> None:
-    """Raise :class:`~vla.errors.DatasetError` where time stamps [T] are not finite and rising."""
-    time_s = np.asarray(time_s, np.float64)
-    wrong = np.flatnonzero(~np.isfinite(time_s))
-    if len(wrong):
-        raise DatasetError(f"{where}: the time stamp of step {wrong[0]} is {time_s[wrong[0]]}. {_RESTAMP}")
-    wrong = np.flatnonzero(np.diff(time_s) <= 0)
-    if len(wrong):
-        step = int(wrong[0]) + 1
-        raise DatasetError(
-            f"{where}: time goes from {time_s[step - 1]:.4f} s to {time_s[step]:.4f} s at step {step}, it "
-            f"must rise. {_RESTAMP}"
-        )
-
-
-_RESTAMP = (
-    "'vla data fix --restamp' writes a store in which such episodes have even time stamps, "
-    "'--drop time_backwards' one without them."
-)
 
 
 def episode_name(source: EpisodeSource, index: int) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.damage import damaged_episodes
 from vla.data.shards import crc32c
-from vla.data.source import EpisodeInfo, EpisodeSource, Frames, stacked_column
+from vla.data.source import EpisodeInfo, EpisodeSource, Fault, Frames, stacked_column
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError
 
@@ -60,6 +61,9 @@ class SourceView:
     def index_checksum(self) -> int:
         return crc32c(json.dumps([self.source.index_checksum(), *self._facts]).encode())
 
+    def faults(self) -> list[Fault]:
+        return damaged_episodes(self.source)
+
     def close(self) -> None:
         self.source.close()
 
@@ -71,7 +75,7 @@ class AdaptedSource(SourceView):
         source: closed with this one.
         episodes: which of its episodes, in order.
         rename: arm there -> arm here.
-        damaged: what is said of those left out because they are damaged.
+        damaged: those left out because they are damaged, and why.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class AdaptedSource(SourceView):
         *,
         episodes: Sequence[int],
         rename: Mapping[str, str] | None = None,
-        damaged: Sequence[str] = (),
+        damaged: Sequence[Fault] = (),
     ) -> None:
         names = {name: (rename or {}).get(name, name) for name in source.embodiments}
         if len(set(names.values())) < len(names):
@@ -97,10 +101,13 @@ class AdaptedSource(SourceView):
             facts=[places, names],
         )
         kept = set(places)
-        self.damaged = list(damaged)
+        self._damaged = list(damaged)
         self.num_failures_left_out = sum(
             info.success is False and info.index not in kept for info in source.episodes
         )
+
+    def faults(self) -> list[Fault]:
+        return [*super().faults(), *self._damaged]
 
     def stacked_column(self, indices: Sequence[int], name: str) -> np.ndarray:
         return stacked_column(self.source, [self._places[index] for index in indices], name)

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vla.data.mixture import source_format
+from vla.data.mapped import MappedSource
+from vla.data.mixture import innermost, source_format
 from vla.data.remote import RemoteFiles, is_url
 from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.data.store import EpisodeStore
@@ -22,14 +23,15 @@ def describe(store: EpisodeSource) -> list[Row]:
     """
     episodes = store.episodes
     steps = sum(info.length for info in episodes)
-    pictures = sum(info.length * len(store.cameras(info.index)) for info in episodes)
+    pictures = _stored_pictures(store)
     rows: list[Row] = [
         ("store", str(store.path)),
         ("format", source_format(store)),
+        *_origin(store),
         ("episodes", f"{len(episodes)} ({outcomes(episodes)})"),
         ("steps", str(steps)),
-        ("pictures", str(pictures)),
-        ("size", _size(_total_bytes(store), pictures)),
+        ("pictures stored", str(pictures)),
+        ("size on disk", _size(_total_bytes(store), pictures)),
         ("instructions", f"{len({info.instruction for info in episodes})} different"),
     ]
     if isinstance(store, EpisodeStore):
@@ -48,8 +50,54 @@ def describe(store: EpisodeSource) -> list[Row]:
         rows.append((f"cameras of {name}", cameras or "none"))
         if isinstance(store, UndescribedSource):
             rows += [("column", f"{f.name} [{f.size}]") for f in (*embodiment.state, *embodiment.action)]
+    rows += left_out(store).items()
     notices = store.notices if isinstance(store, EpisodeStore) else ()
     return rows + [("note", notice) for notice in notices]
+
+
+def left_out(source: EpisodeSource) -> dict[str, str]:
+    """What of a foreign data set becomes no part of an episode: cameras, columns, steps; of a store, what its
+    import left out. Cameras that were not asked for are not looked for."""
+    if isinstance(source, EpisodeStore):
+        return {str(what): str(value) for what, value in source.provenance.get("left_out", {}).items()}
+    source = innermost(source)
+    if not isinstance(source, MappedSource):
+        return {}
+    raw, known = source.raw, source.description
+    rules = (*known.state, *known.action, *known.executed)
+    used = {*(rule.column for rule in rules), *known.aux.values(), known.time_column}
+    cameras = [name for name in raw.cameras if name not in {rule.column for rule in known.cameras}]
+    columns = [name for name in raw.columns if name not in used]
+    steps = sum(e.length for e in raw.episodes) - sum(info.length for info in source.episodes)
+    found = {"cameras left out": ", ".join(cameras), "columns left out": ", ".join(columns)}
+    if steps:
+        parts = (
+            ("at the start", known.skip_first),
+            ("at the end", known.skip_last),
+            ("lag", known.action_lag),
+        )
+        each = ", ".join(f"{count} {where}" for where, count in parts if count)
+        found["steps left out"] = f"{steps}, of each episode {each}"
+    return {what: value for what, value in found.items() if value}
+
+
+def _origin(source: EpisodeSource) -> list[Row]:
+    """Formats that the episodes come from, where that is not the one they lie in now."""
+    here = source_format(source)
+    formats = Counter(
+        str(info.provenance["format"]) for info in source.episodes if "format" in info.provenance
+    )
+    if not set(formats) - {here}:
+        return []
+    return [("came from", ", ".join(f"{name} ({count} episodes)" for name, count in sorted(formats.items())))]
+
+
+def _stored_pictures(source: EpisodeSource) -> int:
+    """All pictures that lie there, as the files' bytes count all of them."""
+    inner = innermost(source)
+    if isinstance(inner, MappedSource | UndescribedSource):
+        return len(inner.raw.cameras) * sum(episode.length for episode in inner.raw.episodes)
+    return sum(info.length * len(source.cameras(info.index)) for info in source.episodes)
 
 
 def _role(role: str) -> str:
@@ -64,7 +112,8 @@ def outcomes(episodes: Sequence[EpisodeInfo]) -> str:
 
 
 def store_bytes(path: Path) -> int:
-    """Bytes of its files; a shard's unwritten tail, which takes no room on disk, is not counted."""
+    """Bytes of its files; a shard's unwritten tail, which takes no room on disk, is not counted, a
+    copy of it that does take room is."""
     found = [file.stat() for file in path.rglob("*") if file.is_file()]
     return sum(min(size.st_size, size.st_blocks * 512) for size in found)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.data.source import EpisodeInfo, Frames, RawDataset
+from vla.data.source import EpisodeInfo, Fault, Frames, RawDataset
 from vla.embodiment import Camera, Embodiment, Field
 from vla.errors import UnknownNameError
 
@@ -130,6 +130,9 @@ class UndescribedSource:
 
     def index_checksum(self) -> int:
         return self.raw.checksum()
+
+    def faults(self) -> list[Fault]:
+        return [(None, line) for line in self.raw.damaged]
 
     def close(self) -> None:
         self.raw.close()

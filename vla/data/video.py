@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from vla.data.guard import reading
 from vla.errors import DatasetError
 
 MAX_OPEN_FILES = 16
@@ -39,13 +40,11 @@ class VideoFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        if not path.is_file():
+            raise DatasetError(f"The video {path} is missing.")
+        with reading(path, "video"):
             self._container = av.open(str(path))
             stream = self._container.streams.video[0]
-        except FileNotFoundError:
-            raise DatasetError(f"The video {path} is missing.") from None
-        except (FFmpegError, IndexError) as error:
-            raise DatasetError(f"{path} is no readable video: {error}. Fetch or record it again.") from error
         if stream.time_base is None or not stream.average_rate:
             raise DatasetError(f"{path} states no frame rate: it is truncated or no video of frames.")
         self._stream: VideoStream = stream
@@ -63,6 +62,18 @@ class VideoFile:
     def duration_s(self) -> float:
         """Length as the file states it; 0 where it does not."""
         return (self._stream.duration or 0) / self._ticks
+
+    @property
+    def last_frame_s(self) -> float:
+        """Time of the last frame that the file holds whole, by its index; infinite where it has none.
+
+        Frames are counted, at the stated rate from the first one on: none is decoded.
+        """
+        entries, size = self._stream.index_entries, self.path.stat().st_size
+        if not len(entries):
+            return np.inf
+        whole = next((k for k, e in enumerate(entries) if e.pos + e.size > size), len(entries))
+        return (self._stream.start_time or 0) / self._ticks + (whole - 1) / self.rate_hz
 
     def read(self, time_s: float, out: np.ndarray) -> None:
         """Decode the frame shown at a time (its own, within half a frame) into ``out`` uint8 [h w 3], RGB.

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vla.data.batch import Batch
 from vla.data.packing import merge_embodiments, pack_steps
 from vla.data.pictures import PictureReader
 from vla.data.sampling import MixtureSampler, WindowSampler
-from vla.data.source import EpisodeInfo, EpisodeSource
+from vla.data.source import EpisodeInfo, EpisodeSource, episode_name
 from vla.data.statistics import Mode, Normalizer, Statistics
 from vla.embodiment import Embodiment
-from vla.errors import ConfigError, StoreError
+from vla.errors import ConfigError, DatasetError, StoreError
 from vla.interfaces import AUX_KEYS
 from vla.spaces import ACTION_DIM, STATE_DIM, slot_mask
 
@@ -62,44 +63,10 @@ class WindowConfig:
             raise ConfigError(f"approach_share must be in 0..1 and perturbation positive: {self}.")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """One batch; B windows, C camera roles, H horizon, all numpy.
-
-    Args:
-        images: uint8 [B C h w 3]; image_mask: bool [B C], false where the arm has no such camera.
-        state: float32 [B STATE_DIM], normalised, in slots; state_mask: bool of the same shape.
-        actions: float32 [B H ACTION_DIM], normalised, in slots; past the episode's end it holds still.
-        action_mask: bool [B H ACTION_DIM]; false in unused slots, past the episode's end and after
-            the first perturbed step (later labels answer a state this window does not lead to).
-        aux: key -> float32 [B k], NaN where unknown.
-        other_instructions: what else the scene could be asked for, matching ``aux["other_..."]``; empty
-            where unknown.
-        things: names of what ``aux["..._things_uv"]`` shows; none where unknown.
-        tcp_position: float32 [B 3], m, world, not normalised; NaN where the arm has no such field.
-        past_state: float32 [B K STATE_DIM], past_action: float32 [B K ACTION_DIM], past_there: bool [B K]:
-            state and label of the K earlier moments, newest first; zeros where the episode had not begun.
-        index: int64 [B 2]: episode and step.
-        sources: int64 [B]: place of the source among the dataset's.
-    """
-
-    images: np.ndarray
-    image_mask: np.ndarray
-    state: np.ndarray
-    state_mask: np.ndarray
-    instructions: list[str]
-    embodiments: list[str]
-    actions: np.ndarray
-    action_mask: np.ndarray
-    aux: dict[str, np.ndarray]
-    other_instructions: list[str]
-    things: list[tuple[str, ...]]
-    tcp_position: np.ndarray
-    past_state: np.ndarray
-    past_action: np.ndarray
-    past_there: np.ndarray
-    index: np.ndarray
-    sources: np.ndarray
+_DAMAGED_WHILE_READ = (
+    "Nothing is left out in the middle of a run: 'vla data check' lists what is damaged, skip_damaged=True "
+    "of the source leaves it out when it opens, in a new run."
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -229,7 +196,7 @@ class WindowDataset:
             past_state[mine[which, None], moment[:, None], slots.state] = rows.state[then]
             past_action[mine[which, None], moment[:, None], slots.action] = rows.action[then]
             aux[mine], tcp_position[mine] = rows.aux[now], rows.tcp_position[now]
-        images, image_mask = self._pictures.read(episodes, steps)
+        images, image_mask = self._look(episodes, steps)
         bounds = np.cumsum(list(AUX_KEYS.values()))[:-1]
         quantities = dict(zip(AUX_KEYS, np.split(aux, bounds, axis=1), strict=True))
         others = quantities["other_instruction"][:, 0].tolist()
@@ -255,6 +222,21 @@ class WindowDataset:
             index=index,
             sources=self._source[episodes],
         )
+
+    def _look(self, episodes: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return self._pictures.read(episodes, steps)
+        except (DatasetError, StoreError) as error:
+            for episode, step in zip(episodes, steps, strict=True):  # which of them was it?
+                try:
+                    self._pictures.read(np.array([episode]), np.array([step]))
+                except (DatasetError, StoreError) as reason:
+                    store, info = self._members[episode]
+                    raise DatasetError(
+                        f"{episode_name(store, info.index)}: the pictures of step {step} cannot be read. "
+                        f"{reason} {_DAMAGED_WHILE_READ}"
+                    ) from error
+            raise
 
     def _build_sampler(self, weights: Sequence[float]) -> MixtureSampler:
         if len(weights) != len(self.stores):

@@ -21,6 +21,8 @@ from vla.report.video import VideoWriter
 #: Small pictures are enlarged by whole factors, so that a pixel stays a square.
 _MIN_HEIGHT, _MAX_HEIGHT = 224, 360
 _GAP, _KEYFRAME_EVERY = 6, 12
+#: Of the film: what every browser plays (H.264 ends at 16384), and cameras that one can tell apart.
+_MAX_WIDTH, _MAX_CAMERAS = 6000, 32
 
 STYLE = """
 main { max-width: 1280px; }
@@ -155,11 +157,14 @@ def write_episode_page(source: EpisodeSource, index: int, path: str | Path) -> P
 
 def _film(source: EpisodeSource, index: int, fps: float) -> tuple[str, str]:
     """All cameras side by side as one video, so that they cannot get out of step; and their names."""
-    cameras = source.cameras(index)
+    all_cameras = source.cameras(index)
+    cameras, unseen = all_cameras[:_MAX_CAMERAS], all_cameras[_MAX_CAMERAS:]
     if not cameras:
         return "", ""
     readers = [source.frame_reader(index, camera) for camera in cameras]
     height = min(_MAX_HEIGHT, max(_MIN_HEIGHT, *(reader.shape[0] for reader in readers)))
+    wide = sum(reader.shape[1] * height / reader.shape[0] for reader in readers)
+    height = max(2, min(height, int(height * _MAX_WIDTH / wide)))
     buffers = [np.empty((*reader.shape, 3), np.uint8) for reader in readers]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
@@ -179,8 +184,15 @@ def _film(source: EpisodeSource, index: int, fps: float) -> tuple[str, str]:
     )
     return (
         f'<video muted playsinline preload="auto" src="{uri}"></video>',
-        f"<div class='names'>{labels}</div>",
+        f"<div class='names'>{labels}</div>{_unseen(unseen)}",
     )
+
+
+def _unseen(cameras: list[str]) -> str:
+    if not cameras:
+        return ""
+    names = html.escape(", ".join(cameras[:5])) + (" ..." if len(cameras) > 5 else "")
+    return f"<p class='muted'>{len(cameras)} more cameras are not shown: {names}</p>"
 
 
 def _fitted(picture: np.ndarray, height: int) -> np.ndarray:

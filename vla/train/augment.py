@@ -10,7 +10,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from vla.data.windows import Batch
+from vla.data.batch import Batch
 
 #: Where what was asked for is -> where what else could have been asked for is (``vla.interfaces.AUX_KEYS``).
 _OTHERS = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from vla.data.windows import Batch
+from vla.data.batch import Batch
 from vla.interfaces import NUM_THINGS
 from vla.models.backbones import Backbone
 from vla.models.backbones.interface import KINDS

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from vla.contract import PolicyContract
+from vla.data.batch import Batch
 from vla.data.source import EpisodeSource
-from vla.data.windows import Batch
 from vla.errors import CheckpointError, ConfigError
 from vla.models.backbones.tiny import TinyVLM
 from vla.models.policy_net import PolicyNet

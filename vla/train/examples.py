@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from vla.contract import PolicyContract
+from vla.data.batch import Batch
 from vla.data.source import EpisodeInfo, EpisodeSource
-from vla.data.windows import Batch, WindowDataset
+from vla.data.windows import WindowDataset
 from vla.models.backbones.in_context import Demonstrations, InContextBackbone
 from vla.models.examples import demonstrations, example_steps
 from vla.models.policy_net import PolicyNetConfig

@@ -2,7 +2,7 @@
 
 <out>/run.json         configuration, versions, git state, what learns in each stage
       contract.json    what the policy will promise, without weights
-      metrics.jsonl    one line every ``log_every`` steps
+      metrics.jsonl    a line at the first step, every ``log_every`` steps, and at the last
       checkpoints/     everything needed to go on exactly
       policy/          the averaged weights with their contract, renewed at every checkpoint
 """
@@ -34,7 +34,7 @@ from vla.train.cotraining import build_cotraining, check_questions, describe_que
 from vla.train.examples import example_source
 from vla.train.host import auto_num_processes, pick_device, prepare_process
 from vla.train.processes import ProcessGroup, join_torchrun, run_with_helpers, under_torchrun
-from vla.train.record import MetricsLog, record_stages, start_record
+from vla.train.record import MetricsLog, describe_run, read_begun, record_stages, write_record
 from vla.train.setup import (
     batch_source,
     check_data,
@@ -87,9 +87,11 @@ def train(
 
 
 def _prepare(config: TrainConfig, out: Path, resume: bool) -> None:
-    """Write the run's record and contract, or on resuming check that its data are those it began with."""
-    described = start_record(config, out, resume=resume)
-    began = resume and (out / CONTRACT_FILE).is_file()
+    """Write the run's record and contract, or on resuming check that its data are those it began with.
+
+    Nothing is written before the data are accepted.
+    """
+    began = read_begun(config, out, resume=resume) is not None
     if not began:
         ensure_demonstrations(config.data)
     sources = open_data(config.data)
@@ -103,9 +105,11 @@ def _prepare(config: TrainConfig, out: Path, resume: bool) -> None:
         facts = {"data": describe_data(config.data, sources), "data_notes": notes}
         if config.cotrain is not None:
             facts["questions"] = describe_questions(config, sources)
+        described = describe_run(config)
         contract = draft_contract(config, sources, {**described, **facts})
         if config.init_from is not None:
             load_start(config.init_from, contract)
+        write_record(out, described)
         write_json(out / CONTRACT_FILE, contract.to_json())
     finally:
         close_data(sources)
@@ -177,6 +181,7 @@ def _lead(
     recent: deque[dict[str, float]] = deque(maxlen=config.log_every)
     bar = tqdm(total=100, unit="%", disable=None, bar_format="{percentage:3.0f}%|{bar}| {elapsed} {postfix}")
     saved_at, extra, done = trainer.minutes, {}, trainer.finished
+    first = trainer.step_index + 1
     with _ctrl_c() as interrupted:
         while not done:
             began = time.perf_counter()
@@ -185,10 +190,13 @@ def _lead(
             recent.append({**metrics, "seconds": time.perf_counter() - began})
             done = bool(metrics["done"])
             stage_ends = trainer.between_stages
-            if trainer.step_index % config.log_every == 0 or done or stage_ends:
+            begins = trainer.step_index == first
+            if trainer.step_index % config.log_every == 0 or begins or done or stage_ends:
                 row = _summary(trainer, recent)
                 log.write({**row, **extra})
                 extra = {}
+                if begins or done:
+                    tqdm.write(f"step {trainer.step_index}: loss {row['loss']:.3f}")
                 bar.update(100 * row["share"] - bar.n)
                 bar.set_postfix_str(
                     f"step {trainer.step_index}  loss {row['loss']:.3f}  "

@@ -8,6 +8,7 @@ processes must agree on.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vla.errors import ConfigError, DivergenceError
+from vla.errors import ConfigError, DivergenceError, VlaError
 
 _WAIT = timedelta(hours=2)  # an evaluation between steps may take long; a dead process is noticed at once
 
@@ -80,7 +81,11 @@ def run_with_helpers(
     try:
         _join_gloo(store, 0, size)
         return work(ProcessGroup(0, size), *args, *leader_args)
+    except VlaError:
+        raise
     except RuntimeError as error:
+        for helper in helpers:  # one that has failed is about to end
+            helper.join(timeout=2)
         dead = [helper.exitcode for helper in helpers if helper.exitcode]
         if dead:
             raise ConfigError(f"A training process ended with code {dead[0]}; its error is above.") from error
@@ -103,6 +108,13 @@ def _helper(work: Callable[..., Any], rank: int, size: int, port: int, args: tup
         work(ProcessGroup(rank, size), *args)
     except DivergenceError:  # every process raises it; rank 0 tells
         return
+    except VlaError as error:  # of this process's windows
+        print(f"vla: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except RuntimeError as error:
+        if "gloo" not in str(error):
+            raise
+        raise SystemExit(1) from None  # another process has failed and told why
     finally:
         dist.destroy_process_group()
 

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vla.data.windows import Batch
+from vla.data.batch import Batch
 from vla.errors import DatasetError
 from vla.train.batches import keypoint_labels, thing_labels
 

@@ -12,6 +12,7 @@ from typing import Any
 from vla.errors import CheckpointError, ConfigError
 from vla.files import read_json, write_json
 from vla.provenance import git_state, package_versions
+from vla.train.checkpoint import list_checkpoints
 from vla.train.config import TrainConfig
 
 RUN_FILE = "run.json"
@@ -40,16 +41,18 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def start_record(config: TrainConfig, out: Path, *, resume: bool) -> dict[str, Any]:
-    """Write ``run.json``, or on resuming check that the run there is this one; returns its content."""
+def read_begun(config: TrainConfig, out: Path, *, resume: bool) -> dict[str, Any] | None:
+    """``run.json`` of the run to go on with, whose settings are checked; None where one is to be started.
+
+    A run that took no step (its data were refused, say) is started anew, with whatever settings.
+    """
     path = out / RUN_FILE
-    if not path.is_file():
-        if resume:
-            raise CheckpointError(f"Nothing to resume in {out}: {RUN_FILE} is missing.")
-        out.mkdir(parents=True, exist_ok=True)
-        described = describe_run(config)
-        write_json(path, described)
-        return described
+    if not _took_a_step(out):
+        if resume and not path.is_file():
+            raise CheckpointError(
+                f"Nothing to resume in {out}: {RUN_FILE} is missing. Leave --resume out to start there."
+            )
+        return None
     if not resume:
         raise ConfigError(f"{out} already holds a run. Resume it, or choose another directory.")
     described = read_record(out)
@@ -62,6 +65,17 @@ def start_record(config: TrainConfig, out: Path, *, resume: bool) -> dict[str, A
             f"a resumed run may only change {', '.join(RESUMABLE)}."
         )
     return described
+
+
+def write_record(out: Path, described: dict[str, Any]) -> None:
+    """Begin a run: from here on the directory is its."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / RUN_FILE, described)
+
+
+def _took_a_step(out: Path) -> bool:
+    metrics = out / METRICS_FILE
+    return (metrics.is_file() and metrics.stat().st_size > 0) or bool(list_checkpoints(out / "checkpoints"))
 
 
 def record_stages(out: Path, stages: list[dict[str, Any]]) -> None:

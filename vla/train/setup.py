@@ -12,20 +12,21 @@ from typing import Any
 import torch
 
 from vla.contract import PolicyContract
+from vla.data.batch import Batch
 from vla.data.loader import BatchLoader
 from vla.data.mixture import (
     check_pictures,
-    mixture_notes,
     normalisation_modes,
     open_sources,
     shares,
     source_format,
     source_names,
 )
+from vla.data.mixture_notes import mixture_notes
 from vla.data.packing import merge_embodiments
 from vla.data.source import EpisodeSource
 from vla.data.statistics import Mode, Normalizer, compute_statistics
-from vla.data.windows import Batch, WindowConfig, WindowDataset
+from vla.data.windows import WindowConfig, WindowDataset
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ConfigError, IncompatibleError
 from vla.interfaces import Cell
@@ -85,9 +86,9 @@ def draft_contract(
     config: TrainConfig, sources: Sequence[EpisodeSource], provenance: dict[str, Any]
 ) -> PolicyContract:
     """The contract of the policy to be, complete but for the weights' hash."""
+    merged = merge_embodiments(sources)  # first: it says why two arms of one name are not one
     statistics = compute_statistics(sources)
     modes = _modes(config.data, sources)
-    merged = merge_embodiments(sources)
     embodiments = {name: arm for name, arm in merged.items() if name in statistics}
     normalizer = Normalizer(
         embodiments,
@@ -142,13 +143,15 @@ def describe_data(config: DataConfig, sources: Sequence[EpisodeSource]) -> list[
 
 
 def data_notes(config: TrainConfig, sources: Sequence[EpisodeSource]) -> list[str]:
-    """What training leaves out of these data or changes in them; see ``vla.data.mixture.mixture_notes``."""
+    """What training leaves out of these data or changes in them; see ``vla.data.mixture_notes``."""
     notes = mixture_notes(
         config.data.sources,
         sources,
         roles=config.data.camera_roles,
         image_size=config.data.image_size,
         state_slots=config.model.state_slots,
+        state_mode=config.data.state_mode,
+        action_mode=config.data.action_mode,
     )
     return [*notes, *vlm_notes(config)]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vla.data.batch import Batch
 from vla.data.mixture import source_names
-from vla.data.windows import Batch
 from vla.errors import CheckpointError, DivergenceError
 from vla.models.policy_net import PolicyNet
 from vla.train.batches import DM_PER_M, phase_of, prepare_batch

@@ -38,7 +38,7 @@ def test_what_is_missing_stands_marked_in_a_draft_and_no_embodiment_file_is_writ
     assert set(missing) == set(draft["_refused"])
     assert draft["control_hz"] == 10.0
     assert "wrote the draft" in capsys.readouterr().out
-    assert solve_it(folder, "--description", folder / "embodiment.draft.json") == 2
+    assert solve_it(folder, "--answers", folder / "embodiment.draft.json") == 2
     said = capsys.readouterr().err
     assert "still to be answered" in said
     assert all(question in said for question in missing)
@@ -53,10 +53,10 @@ def test_a_filled_in_draft_gives_the_embodiment_file_wherever_it_is_wanted(
     content = json.loads(draft.read_text())
     filled = {q: None if v == "?" else v for q, v in content.items() if v != "?" or not q.endswith("_unit")}
     draft.write_text(json.dumps(filled))
-    assert solve_it(folder, "--description", draft, "--out", out) == 0
+    assert solve_it(folder, "--answers", draft, "--out", out) == 0
     assert DatasetDescription.load(out).embodiment.control_hz == 10.0
     assert list(folder.iterdir()) == []
-    assert solve_it(folder, "--description", draft, "--out", out) == 2  # never written over
+    assert solve_it(folder, "--answers", draft, "--out", out) == 2  # never written over
 
 
 def test_a_place_that_cannot_be_written_is_said(folder: Path, capsys) -> None:

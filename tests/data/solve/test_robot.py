@@ -42,6 +42,6 @@ def test_a_wrong_site_lists_those_that_exist():
 
 
 def test_a_suite_without_an_arm_raises(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla.data.readers.open_raw", lambda path: None)
+    monkeypatch.setattr("vla.data.readers.open_raw", lambda path, **_: None)
     with pytest.raises(ConfigError, match="--arm"):
         run_solve([str(tmp_path), "--suite", "tabletop"])

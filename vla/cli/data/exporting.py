@@ -29,9 +29,10 @@ class Export(Demonstrations):
 
 
 def run_export(argv: Sequence[str]) -> int:
-    from vla.data.exporting import export_lerobot
+    from vla.data.exporting import check_fps, export_lerobot
 
     flags = parse(Export, "data export", argv)
+    check_fps(flags.fps)
     source = flags.open()
     try:
         done = export_lerobot(

@@ -18,14 +18,20 @@ _SHOWN = 20
 class Fix(Demonstrations):
     """Write repaired demonstrations into a new store; PATH is only read.
 
+    Exit code 1 where something of PATH could not be opened at all: it is listed, and not in the new store.
+    Pictures of our own stores are copied as they are stored; others, and video that is cut or re-timed, are
+    encoded anew, and that is said.
+
     Args:
         out: the new store, a directory that does not exist.
         trim_idle: leave idle stretches at start and end out.
         drop: leave episodes with these kinds of findings out: kinds as 'vla data check' prints them, or
             damaged, frames, duplicates; separated by commas.
-        cut: cut episodes to their longest stretch without these kinds (frames: all faults of pictures).
+        cut: cut episodes to their longest stretch without these kinds (frames: all faults of pictures); only
+            kinds that name steps.
         retime: bring all episodes to this rate, Hz.
         restamp: give episodes whose time stamps do not rise even ones, at the control rate.
+        jpeg_quality: of pictures that are encoded anew, 1..100.
         frames: look for faults in a few pictures of each camera and episode, or in all.
     """
 
@@ -35,6 +41,7 @@ class Fix(Demonstrations):
     cut: str = ""
     retime: float | None = None
     restamp: bool = False
+    jpeg_quality: int = 95
     frames: Literal["sampled", "all"] = "all"
 
 
@@ -49,19 +56,33 @@ def run_fix(argv: Sequence[str]) -> int:
         cut=_names(flags.cut),
         retime_hz=flags.retime,
         restamp=flags.restamp,
+        jpeg_quality=flags.jpeg_quality,
         check=CheckConfig(frames=flags.frames),
     )
     source = flags.open(tolerate_damage=True)
-    count, steps = len(source), sum(info.length for info in source.episodes)
-    fixed = fix(source, flags.out, config, progress=sys.stderr.isatty())
-    source.close()
-    for change in fixed.changes[:_SHOWN]:
-        print(change)
-    if len(fixed.changes) > _SHOWN:
-        print(f"... and {len(fixed.changes) - _SHOWN} more; the provenance of {flags.out} lists all")
-    print(f"{flags.path}: {count} episodes, {steps} steps; {len(fixed.changes)} episodes changed or left out")
+    try:
+        fixed = fix(source, flags.out, config, progress=sys.stderr.isatty())
+    finally:
+        source.close()
+    for line in (*map("not opened: {}".format, fixed.lost[:_SHOWN]), *map(str, fixed.changes[:_SHOWN])):
+        print(line)
+    more = max(len(fixed.lost) - _SHOWN, 0) + max(len(fixed.changes) - _SHOWN, 0)
+    if more:
+        print(f"... and {more} more; the provenance of {flags.out} lists all")
+    print(
+        f"{flags.path}: {fixed.num_episodes_before} episodes, {fixed.num_steps_before} steps"
+        + (f" could be opened; NOT OPENED: {len(fixed.lost)} (above)" if fixed.lost else "")
+        + f"; {len(fixed.changes)} episodes changed or left out"
+    )
+    if fixed.retimed:
+        before = ", ".join(f"{name!r} from {hz:g}" for name, hz in fixed.retimed.items())
+        print(f"all {fixed.num_episodes} kept episodes re-timed to {config.retime_hz:g} Hz: {before}")
+    if fixed.num_copied:
+        print(f"{fixed.num_copied} pictures copied as they were stored")
+    if fixed.num_encoded:
+        print(f"{fixed.num_encoded} pictures encoded anew ({fixed.codec})")
     print(f"{flags.out}: {fixed.num_episodes} episodes, {fixed.num_steps} steps")
-    return 0
+    return int(bool(fixed.lost))
 
 
 def _names(text: str) -> tuple[str, ...]:

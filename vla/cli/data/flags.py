@@ -18,10 +18,13 @@ class Demonstrations:
     Args:
         path: directory, file or URL: LeRobotDataset, RLDS, HDF5, diffusion-policy zarr, or our own store.
         description: embodiment file that says what the columns mean (default: the one beside the data).
+        cameras: read only these of a foreign format, by their stored names, separated by commas ('' for
+            none); pictures of the others need not be there (default: those of the embodiment file, or all).
     """
 
     path: tyro.conf.Positional[str]
     description: str | None = None
+    cameras: str | None = None
 
     def open(
         self, *, instruction: str = "", skip_damaged: bool = False, tolerate_damage: bool = False
@@ -35,6 +38,7 @@ class Demonstrations:
             instruction=instruction,
             skip_damaged=skip_damaged,
             tolerate_damage=tolerate_damage,
+            cameras=self._cameras(),
         )
 
     def open_to_look(self, *, tolerate_damage: bool = False) -> EpisodeSource:
@@ -44,7 +48,9 @@ class Demonstrations:
         from vla.data.readers import open_to_look
         from vla.data.undescribed import UndescribedSource
 
-        source = open_to_look(self.path, self.description, tolerate_damage=tolerate_damage)
+        source = open_to_look(
+            self.path, self.description, tolerate_damage=tolerate_damage, cameras=self._cameras()
+        )
         if isinstance(source, UndescribedSource):
             print(
                 f"{self.path}: nobody says what the columns mean; they are shown as they are stored. "
@@ -52,3 +58,8 @@ class Demonstrations:
                 file=sys.stderr,
             )
         return source
+
+    def _cameras(self) -> list[str] | None:
+        if self.cameras is None:
+            return None
+        return [name.strip() for name in self.cameras.split(",") if name.strip()]

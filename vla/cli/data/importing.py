@@ -18,8 +18,8 @@ class Import(Demonstrations):
     Args:
         out: store to make or to complete.
         instruction: said of every episode that has none of its own.
-        image_size: area-resize pictures to this many pixels a side.
-        jpeg_quality: of the pictures, 1..100.
+        image_size: area-resize pictures to this many pixels a side, 1..4096.
+        jpeg_quality: of the pictures, 1..100; colour at half resolution from 192 pixels on.
         skip_damaged: leave out what cannot be read, list it, exit code 1.
     """
 
@@ -32,10 +32,14 @@ class Import(Demonstrations):
 
 def run_import(argv: Sequence[str]) -> int:
     flags = parse(Import, "data import", argv)
-    from vla.data.importing import import_dataset
-    from vla.data.mixture import damaged_episodes
+    from vla.data.damage import damage_lines, damaged_episodes
+    from vla.data.importing import check_settings, import_dataset
+    from vla.data.summary import left_out
 
+    check_settings(jpeg_quality=flags.jpeg_quality, image_size=flags.image_size)
     source = flags.open(instruction=flags.instruction, skip_damaged=flags.skip_damaged)
+    for what, value in left_out(source).items():
+        print(f"{what}: {value}")
     try:
         done = import_dataset(
             source,
@@ -45,10 +49,23 @@ def run_import(argv: Sequence[str]) -> int:
             skip_damaged=flags.skip_damaged,
             progress=sys.stderr.isatty(),
         )
-        skipped = (*damaged_episodes(source), *done.skipped)
+        skipped = (*damage_lines(damaged_episodes(source)), *done.skipped)
+    except KeyboardInterrupt:
+        print(f"\nvla: interrupted. {_standing(flags.out)}", file=sys.stderr)
+        return 130
     finally:
         source.close()
     for reason in skipped:
         print(f"skipped: {reason}")
     print(f"{done.path}: {done.num_episodes} episodes, {done.num_steps} steps, {len(skipped)} skipped")
     return int(bool(skipped))
+
+
+def _standing(out: Path) -> str:
+    """What an import that was interrupted has left, and how it goes on."""
+    from vla.data.store import EpisodeStore
+
+    if not (out / "zarr.json").exists():
+        return "Nothing was written."
+    with EpisodeStore.open(out) as store:
+        return f"{out} holds {len(store)} whole episodes; the same command goes on from there."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
@@ -24,13 +23,13 @@ class Stats(Demonstrations):
 
 @dataclass(frozen=True)
 class Verify:
-    """Read an episode store against its checksums; exit code 1 on damage.
+    """Read every byte of the episodes and metadata of a store against its checksums; exit code 1 on damage.
 
     Args:
-        path: directory of the store.
+        path: directory or URL of the store.
     """
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[str]
 
 
 def run_info(argv: Sequence[str]) -> int:
@@ -51,12 +50,14 @@ def run_verify(argv: Sequence[str]) -> int:
 
     path = parse(Verify, "data verify", argv).path
     with EpisodeStore.open(path, tolerate_damage=True) as store:
-        damages, count = store.verify(), len(store)
+        damages, count, checksummed = store.verify(), len(store), store.checksummed
     for line in damage_lines((damage.episode, f"{damage.column}: {damage.reason}") for damage in damages):
         print(line)
     hurt = len({damage.episode for damage in damages} - {None})
     faults = f"{len(damages)} faults, {hurt} episodes damaged"
     print(f"{path}: {count} episodes, {faults if damages else 'all whole'}")
+    if not checksummed:
+        print("Metadata of this older format have no checksums: they were compared with the episodes.")
     return int(bool(damages))
 
 

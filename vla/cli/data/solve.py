@@ -20,21 +20,24 @@ class Solve:
     """Infer the conventions of a data set; nothing is guessed: what the data do not show is refused.
 
     Args:
-        path: directory or file in any format that 'vla data import' reads.
+        path: directory, file or URL in any format that 'vla data import' reads.
         write: save the embodiment file beside the data; where answers that it needs were refused, a draft
-            (embodiment.draft.json) with "?" in their places, to be filled in and given as --description.
+            (embodiment.draft.json) with "?" in their places, to be filled in and given as --answers.
         out: save it here instead, for data that one may not write beside.
-        description: JSON file {question: answer} with what you know; null: the data have no such thing.
+        answers: JSON file {question: answer} with what you know; null: the data have no such thing.
+        cameras: look only at these, by their stored names, separated by commas ('' for none); pictures of the
+            others need not be there.
         suite: simulated suite that has the arm, for kinematics and pictures; with --arm.
         arm: name of the arm in the suite.
         mjcf: robot model (MJCF) of the arm, for kinematics.
         site: name of the tool site in --mjcf, where it is not called tcp.
     """
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[str]
     write: bool = False
     out: Path | None = None
-    description: Path | None = None
+    answers: Path | None = None
+    cameras: str | None = None
     suite: str | None = None
     arm: str | None = None
     mjcf: Path | None = None
@@ -49,20 +52,24 @@ def solve_path(flags: Solve) -> int:
     """Print the table; 0 when the embodiment file could be written (or was), else 1."""
     from vla.data.description import description_path
     from vla.data.readers import is_store, open_raw
+    from vla.data.remote import is_url
+    from vla.data.remote_copy import local_copy
     from vla.data.solve import solve
     from vla.data.solve.draft import read_given, write_draft
     from vla.errors import DatasetError
 
     if is_store(flags.path):
         raise DatasetError(f"{flags.path} is our own store and carries its embodiments: nothing to solve.")
-    beside = description_path(flags.path)
+    path = local_copy(flags.path) if is_url(flags.path) else Path(flags.path)
+    beside = description_path(path)
     target = flags.out or (beside if flags.write else None)
     if target is not None and target.exists():
         raise DatasetError(f"{target} is there already: move it away to have it written anew.")
     if beside.exists():
         print(f"{beside} already says what the columns mean; this is what the data say.")
-    given = {} if flags.description is None else read_given(flags.description)
-    raw = open_raw(flags.path)
+    given = {} if flags.answers is None else read_given(flags.answers)
+    cameras = None if flags.cameras is None else [name for name in flags.cameras.split(",") if name]
+    raw = open_raw(path, cameras=cameras)
     solution = solve(raw, model=_model(flags), given=given)
     print(f"{flags.path}: {raw.format}, {len(raw.episodes)} episodes\n{solution.table()}\n")
     try:
@@ -72,7 +79,7 @@ def solve_path(flags: Solve) -> int:
         if target is not None:
             draft = target.with_name(f"{target.name.removesuffix('.json')}.draft.json")
             _write(lambda: write_draft(solution, draft), draft)
-            print(f'wrote the draft {draft}: fill in what is "?" there and run this again with --description')
+            print(f'wrote the draft {draft}: fill in what is "?" there and run this again with --answers')
         return 1
     finally:
         raw.close()

@@ -25,7 +25,7 @@ from vla.data.check.pictures import check_pictures
 from vla.data.check.sentences import Sentences
 from vla.data.check.signals import Signals, Typical, learn_typical, read_signals
 from vla.data.check.whole import Population
-from vla.data.mixture import damaged_episodes
+from vla.data.damage import damage_lines, damaged_episodes
 from vla.data.source import EpisodeSource
 from vla.data.undescribed import NEEDS_MEANING, UndescribedSource
 
@@ -61,7 +61,7 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
     edges = {name: Edges(arm=source.embodiments[name], config=config) for name in usual}
     sentences, num_frames = Sentences(), 0
     left_out = NEEDS_MEANING if isinstance(source, UndescribedSource) else {}
-    found = [Finding(kind="missing", message=line) for line in damaged_episodes(source)]
+    found = [Finding(kind="missing", message=line) for line in damage_lines(damaged_episodes(source))]
     for info in tqdm(source.episodes, desc="checking", unit="episode", disable=not progress):
         found += sentences.check(info.index, info.instruction)
         signals, damage = read_signals(source, info.index)

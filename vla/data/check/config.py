@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vla.data.time_stamps import GAP_FACTOR
 from vla.errors import ConfigError
 
 
@@ -64,7 +65,7 @@ class CheckConfig:
     idle_edge_s: float = 1.0
     idle_middle_s: float = 2.0
     idle_steps: int = 5
-    gap_factor: float = 1.6
+    gap_factor: float = GAP_FACTOR
     rate_tolerance: float = 0.05
     range_tolerance: float = 0.01
     saturated_share: float = 0.6

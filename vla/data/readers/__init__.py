@@ -7,26 +7,30 @@ h5py) when it is used: the ``formats`` extra.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from vla.data.description import DatasetDescription, description_path
+from vla.data.guard import GuardedDataset, reading
 from vla.data.mapped import MappedSource
 from vla.data.readers.known import known_description
-from vla.data.remote import RemoteFiles, is_url
+from vla.data.remote import is_url
 from vla.data.remote_copy import local_copy
 from vla.data.source import EpisodeSource, RawDataset
 from vla.data.store import EpisodeStore
+from vla.data.store_header import is_store
 from vla.errors import DatasetError, UndescribedError
 
 #: Modules with ``recognise(path) -> bool`` (cheap, looks at files, never raises on foreign data) and
-#: ``open_raw(path, *, skip_damaged) -> RawDataset``; the first that recognises a path reads it.
+#: ``open_raw(path, *, skip_damaged, cameras) -> RawDataset``; the first that recognises a path reads it.
 READERS = ("lerobot", "rlds", "hdf5", "diffusion_policy")
 
 
-def open_raw(path: str | Path, *, skip_damaged: bool = False) -> RawDataset:
+def open_raw(
+    path: str | Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+) -> RawDataset:
     """A data set in its own format.
 
     Args:
@@ -36,9 +40,13 @@ def open_raw(path: str | Path, *, skip_damaged: bool = False) -> RawDataset:
             them.
             What only shows when numbers and pictures are read is found by
             :func:`~vla.data.mixture.open_sources` and :func:`~vla.data.importing.import_dataset`.
+        cameras: that are going to be read, by their stored names (None: all); pictures of the others need not
+            be there.
 
     Raises:
-        DatasetError: nothing there, or no reader knows it.
+        DatasetError: nothing there, no reader knows it, or whatever is wrong with the files; so does
+            everything that is read of it later (``vla.data.guard``).
+        UnknownNameError: a camera that the data set does not have.
         MissingExtraError: the library that reads this format is not installed.
     """
     path = Path(path)
@@ -46,8 +54,10 @@ def open_raw(path: str | Path, *, skip_damaged: bool = False) -> RawDataset:
         raise DatasetError(f"There is nothing at {path}.")
     for name in READERS:
         module = importlib.import_module(f"vla.data.readers.{name}")
-        if module.recognise(path):
-            return cast(Callable[..., RawDataset], module.open_raw)(path, skip_damaged=skip_damaged)
+        with reading(path):
+            if module.recognise(path):
+                opened = cast(Callable[..., RawDataset], module.open_raw)
+                return GuardedDataset(opened(path, skip_damaged=skip_damaged, cameras=cameras))
     raise DatasetError(
         f"{path} is none of the known formats: our zarr (zarr.json), LeRobotDataset v2.1 or v3.0 "
         "(meta/info.json), RLDS (*.tfrecord* and features.json), HDF5 of robomimic, LIBERO or ALOHA "
@@ -62,6 +72,8 @@ def open_source(
     tolerate_damage: bool = False,
     instruction: str = "",
     skip_damaged: bool = False,
+    cameras: Collection[str] | None = None,
+    to_look: bool = False,
 ) -> EpisodeSource:
     """Demonstrations at ``path``, in our zarr or any format that a reader knows.
 
@@ -71,24 +83,34 @@ def open_source(
         description: what its columns mean; None: the file beside the data
             (``vla.data.description.description_path``), else what is known of this layout.
         tolerate_damage: open what can be read, for checks and repairs: what is damaged or missing is left
-            out and named (``vla.data.mixture.damaged_episodes``), instructions may be empty and numbers may
+            out and named (``vla.data.damage.damaged_episodes``), instructions may be empty and numbers may
             not be finite.
         instruction: said of every episode of a foreign format that has none of its own.
         skip_damaged: leave damaged episodes out; see :func:`open_raw` and :meth:`EpisodeStore.open`.
+        cameras: of a foreign format that are read, by their stored names (None: those that the description
+            names, all where there is none); files of the others need not be there.
+        to_look: for people who look at them, instructions may be empty and time stamps need not rise.
 
     Raises:
         DatasetError: the data cannot be read, or nobody says what the columns mean.
     """
     if is_store(path):
-        if description is not None:
-            raise DatasetError(f"{path} is our own store and carries its embodiments: give no description.")
+        if description is not None or cameras is not None:
+            raise DatasetError(
+                f"{path} is our own store, which carries its embodiments and cameras: give neither "
+                "--description nor --cameras."
+            )
         return EpisodeStore.open(path, tolerate_damage=tolerate_damage, skip_damaged=skip_damaged)
     path = local_copy(str(path)) if is_url(path) else Path(path)
-    raw = open_raw(path, skip_damaged=skip_damaged or tolerate_damage)
-    meaning = _description(raw, path, description)
+    given = _given(path, description)
+    wanted = [rule.column for rule in given.cameras] if given is not None and cameras is None else cameras
+    raw = open_raw(path, skip_damaged=skip_damaged or tolerate_damage, cameras=wanted)
+    meaning = given or _known(raw, path)
+    if cameras is not None:
+        meaning = meaning.with_cameras(cameras)
     if instruction:
         meaning = replace(meaning, instruction=instruction)
-    return MappedSource(raw, meaning, tolerate_damage=tolerate_damage)
+    return MappedSource(raw, meaning, tolerate_damage=tolerate_damage, to_look=to_look)
 
 
 def open_to_look(
@@ -96,38 +118,34 @@ def open_to_look(
     description: str | Path | DatasetDescription | None = None,
     *,
     tolerate_damage: bool = False,
+    cameras: Collection[str] | None = None,
 ) -> EpisodeSource:
-    """As :func:`open_source`; where nobody says what the columns mean, they are shown as they are stored
-    (:class:`~vla.data.undescribed.UndescribedSource`)."""
+    """As :func:`open_source`, also without instructions; where nobody says what the columns mean, they are
+    shown as they are stored (:class:`~vla.data.undescribed.UndescribedSource`)."""
     try:
-        return open_source(path, description, tolerate_damage=tolerate_damage)
+        return open_source(path, description, tolerate_damage=tolerate_damage, cameras=cameras, to_look=True)
     except UndescribedError:
         from vla.data.undescribed import UndescribedSource
 
         path = local_copy(str(path)) if is_url(path) else Path(path)
-        return UndescribedSource(open_raw(path, skip_damaged=tolerate_damage))
+        return UndescribedSource(open_raw(path, skip_damaged=tolerate_damage, cameras=cameras))
 
 
-def _description(
-    raw: RawDataset, path: Path, given: str | Path | DatasetDescription | None
-) -> DatasetDescription:
-    if isinstance(given, DatasetDescription):
-        return given
-    beside = Path(given) if given is not None else description_path(path)
-    if given is not None or beside.exists():
-        return DatasetDescription.load(beside)
+def _given(path: Path, description: str | Path | DatasetDescription | None) -> DatasetDescription | None:
+    """What somebody said of the columns, here or in the file beside the data."""
+    if isinstance(description, DatasetDescription):
+        return description
+    file = Path(description) if description is not None else description_path(path)
+    return DatasetDescription.load(file) if description is not None or file.exists() else None
+
+
+def _known(raw: RawDataset, path: Path) -> DatasetDescription:
     known = known_description(raw)
     if known is None:
         columns = ", ".join(f"{c.name} [{c.size}]" for c in raw.columns.values())
         raise UndescribedError(
             f"{path} ({raw.format}) has the columns {columns}, and nothing says what they mean. "
-            f"'vla data solve {path} --write' finds out what it can: it writes {beside}, or a draft of what "
-            "you would have to say; or write that file yourself."
+            f"'vla data solve {path} --write' finds out what it can: it writes {description_path(path)}, or "
+            "a draft of what you would have to say; or write that file yourself."
         )
     return known
-
-
-def is_store(path: str | Path) -> bool:
-    """Whether an episode store of this package lies at ``path``, a directory or URL."""
-    header = (RemoteFiles(str(path)).root if is_url(path) else Path(path)) / "zarr.json"
-    return header.exists() and '"vla"' in header.read_text()

@@ -11,21 +11,24 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vla.data.damage import damage_lines
+from vla.data.guard import reading
 from vla.data.readers.fingerprint import fingerprint
 from vla.data.readers.stills import StillFrames
 from vla.data.shards import crc32c
-from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode
+from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, chosen
 from vla.errors import DatasetError, StoreError, UnknownNameError
 
 _ENDS = "meta/episode_ends"
+_ZIPPED = ".zarr.zip"
 _KEPT = 4  # decompressed chunks of pictures
 
 
@@ -34,13 +37,18 @@ def recognise(path: Path) -> bool:
     if path.is_dir():
         return (path / _ENDS / ".zarray").is_file()
     if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as file:
-        return f"{_ENDS}/.zarray" in file.namelist()
+        return path.name.endswith(_ZIPPED)  # damaged: opening says so
+    try:
+        with zipfile.ZipFile(path) as file:
+            return f"{_ENDS}/.zarray" in file.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return path.name.endswith(_ZIPPED)
 
 
-def open_raw(path: Path, *, skip_damaged: bool = False) -> ReplayBuffer:
-    return ReplayBuffer(path, skip_damaged=skip_damaged)
+def open_raw(
+    path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+) -> ReplayBuffer:
+    return ReplayBuffer(path, skip_damaged=skip_damaged, cameras=cameras)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +68,7 @@ class ReplayBuffer:
         path: directory or ZIP file.
         skip_damaged: where arrays end before the episodes do, leave out the episodes that they do not hold
             and name them in ``damaged``.
+        cameras: that are read; None: all.
 
     Raises:
         DatasetError: no ``data``, episode ends that do not rise or do not fit, unknown compression.
@@ -69,10 +78,16 @@ class ReplayBuffer:
     control_hz = None
     robot = None
 
-    def __init__(self, path: Path, *, skip_damaged: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    ) -> None:
         self.path = path
         self._opened: _Opened | None = None
         self._chunks: dict[tuple[str, int], np.ndarray] = {}
+        self._holes = {f"data/{name}": self._missing(name) for name in self._arrays}
+        if not skip_damaged:
+            for name in self._holes:
+                self._check_there(name, 0, self._arrays[name.removeprefix("data/")].shape[0])
         ends, damaged = self._ends(skip_damaged=skip_damaged)
         self.damaged: tuple[str, ...] = tuple(damaged)
         self._starts = np.concatenate([[0], ends[:-1]])
@@ -81,10 +96,10 @@ class ReplayBuffer:
             for n, a in self._arrays.items()
             if not _is_pictures(a)
         }
+        pictures = {n: a for n, a in self._arrays.items() if _is_pictures(a)}
         self.cameras: Mapping[str, RawCamera] = {
             n: RawCamera(name=n, height=a.shape[1], width=a.shape[2])
-            for n, a in self._arrays.items()
-            if _is_pictures(a)
+            for n, a in chosen(pictures, cameras, path).items()
         }
         self.episodes = [
             RawEpisode(index=i, length=int(end - start), instruction="", provenance={"episode": i})
@@ -141,15 +156,11 @@ class ReplayBuffer:
         import zarr.storage
 
         if self._opened is None or self._opened.pid != os.getpid():
-            store = zarr.storage.ZipStore(self.path, mode="r") if self.path.is_file() else None
-            try:
+            with reading(self.path, "zarr v2 group with data/ and meta/episode_ends"):
+                store = zarr.storage.ZipStore(self.path, mode="r") if self.path.is_file() else None
                 root = zarr.open_group(store or str(self.path), mode="r", zarr_format=2)
                 ends = root[_ENDS]
                 arrays = self._open_arrays(root)
-            except (ValueError, KeyError, OSError) as error:
-                if isinstance(error, DatasetError):
-                    raise
-                raise DatasetError(f"{self.path}: metadata are damaged ({error}). Fetch it again.") from error
             self._opened = _Opened(pid=os.getpid(), store=store, ends=ends, arrays=arrays)
         return self._opened
 
@@ -157,16 +168,16 @@ class ReplayBuffer:
         if "data" not in root:
             raise DatasetError(f"{self.path} has meta/episode_ends but no 'data' group: fetch it again.")
         arrays = {}
-        try:
+        known = "group of arrays compressed by Blosc, zlib or nothing (imagecodecs_jpeg2k is not read)"
+        with reading(f"{self.path}, data", known):
             for name, array in root["data"].arrays():
                 if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
                     raise DatasetError(f"{self.path}: data/{name} is {array.dtype}, expected numbers.")
+                if not array.ndim or 0 in array.chunks:
+                    raise DatasetError(
+                        f"{self.path}: data/{name} has the shape {array.shape}: it has no rows."
+                    )
                 arrays[name] = array
-        except (ValueError, KeyError) as error:
-            raise DatasetError(
-                f"{self.path}: an array cannot be opened ({error}). If that is a codec (imagecodecs_jpeg2k), "
-                "rewrite the arrays with Blosc or zlib."
-            ) from error
         if not arrays:
             raise DatasetError(f"{self.path}: the 'data' group is empty.")
         return dict(sorted(arrays.items()))
@@ -212,13 +223,33 @@ class ReplayBuffer:
             )
         return np.rint(picture).astype(np.uint8)
 
+    def _missing(self, name: str) -> dict[int, str]:
+        """Chunks of an array that are not there, by their first row; zarr would read them as zeros."""
+        array, folder = self._arrays[name], f"data/{name}/"
+        if self.path.is_file():
+            with zipfile.ZipFile(self.path) as file:
+                there = set(file.namelist())
+        else:
+            there = {p.relative_to(self.path).as_posix() for p in (self.path / folder).rglob("*")}
+        counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
+        mark = array.metadata.dimension_separator
+        names = ((key[0], folder + mark.join(map(str, key))) for key in product(*map(range, counts)))
+        return {number * array.chunks[0]: file for number, file in names if file not in there}
+
+    def _check_there(self, name: str, start: int, stop: int) -> None:
+        size = self._arrays[name.removeprefix("data/")].chunks[0]
+        for row, file in self._holes[name].items():
+            if start < row + size and row < stop:
+                raise DatasetError(
+                    f"{self.path}: the chunk {file} (from row {row} on) is missing: it was not copied, or "
+                    "zarr left it out as all zeros (write_empty_chunks=False: write it anew with True)."
+                )
+
     def _read(self, array: Any, rows: slice, name: str) -> np.ndarray:
-        try:
+        if name in self._holes:
+            self._check_there(name, rows.start, rows.stop)
+        with reading(f"{self.path}: {name}, rows {rows.start or 0}..{rows.stop}"):
             return np.asarray(array[rows])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise DatasetError(
-                f"{self.path}: {name}, rows {rows.start or 0}..{rows.stop}: a chunk is damaged ({error})."
-            ) from error
 
 
 def _is_pictures(array: Any) -> bool:

@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from vla.data.guard import reading
 from vla.data.readers.fingerprint import fingerprint
 from vla.data.readers.hdf5_files import Hdf5Files
 from vla.data.readers.hdf5_layouts import Demonstration, FileFacts, demonstrations, file_facts, natural
 from vla.data.readers.stills import StillFrames, decode_still
 from vla.data.shards import crc32c
-from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode
+from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, chosen
 from vla.errors import DatasetError, StoreError, UnknownNameError
 
 _SUFFIXES = (".hdf5", ".h5")
 _LEFT_OUT = ("next_obs", "compress_len")
 _ACTIONS = {"robomimic": "actions", "libero": "actions", "aloha": "action"}
+_CUT = "Was it cut while recorded? Fetch it again, or leave it out (vla data import --skip-damaged)."
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -36,8 +38,10 @@ def recognise(path: Path) -> bool:
     return path.suffix in _SUFFIXES if path.is_file() else bool(_files(path))
 
 
-def open_raw(path: Path, *, skip_damaged: bool = False) -> Hdf5Dataset:
-    return Hdf5Dataset(path, skip_damaged=skip_damaged)
+def open_raw(
+    path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+) -> Hdf5Dataset:
+    return Hdf5Dataset(path, skip_damaged=skip_damaged, cameras=cameras)
 
 
 class Hdf5Dataset:
@@ -47,14 +51,17 @@ class Hdf5Dataset:
         path: file or folder.
         skip_damaged: leave unreadable files and episodes that do not fit the first one out; list them in
             ``damaged``.
+        cameras: that are read; None: all.
 
     Raises:
         DatasetError: unreadable or unlike files, missing or ragged data.
         MissingExtraError: h5py is not installed.
     """
 
-    def __init__(self, path: Path, *, skip_damaged: bool = False) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    ) -> None:
+        self.path, self._wanted = path, cameras
         self.columns: Mapping[str, RawColumn] = {}
         self.cameras: Mapping[str, RawCamera] = {}
         self.episodes: list[RawEpisode] = []
@@ -64,7 +71,8 @@ class Hdf5Dataset:
         damaged: list[str] = []
         for file in [path] if path.is_file() else _files(path):
             for opened in self._demonstrations(file, damaged if skip_damaged else None):
-                _guard(lambda item=opened: self._add(item), damaged if skip_damaged else None)
+                place = f"{file}, {opened.name}"
+                _guard(lambda item=opened: self._add(item), place, damaged if skip_damaged else None)
         self.damaged: tuple[str, ...] = tuple(damaged)
         if self._facts is None or not self.episodes:
             raise DatasetError(f"{path} has no whole episode; damaged: {damaged or 'none'}.")
@@ -119,10 +127,8 @@ class Hdf5Dataset:
 
     def _demonstrations(self, path: Path, damaged: list[str] | None) -> Iterator[Demonstration]:
         """Episodes of a file; nothing where it is damaged and that is noted."""
-        file = _guard(lambda: self._files.get(path), damaged)
-        if file is None:
-            return
-        facts = _guard(lambda: file_facts(file, path), damaged)
+        file = _guard(lambda: self._files.get(path), path, damaged)
+        facts = None if file is None else _guard(lambda: file_facts(file, path), path, damaged)
         if facts is None:
             return
         if self._facts is not None and facts.layout != self._facts.layout:
@@ -137,29 +143,27 @@ class Hdf5Dataset:
                 raise DatasetError(
                     f"{path}: {key} is {here}, in the files before it {first}: put each in its own folder."
                 )
-        yield from _guard(lambda: list(demonstrations(file, facts, path)), damaged) or []
+        yield from _guard(lambda: list(demonstrations(file, facts, path)), path, damaged) or []
 
     def _add(self, demo: Demonstration) -> None:
         assert self._facts is not None
-        group, where = demo.group, f"{demo.group.file.filename}, {demo.group.name}"
+        group = demo.group()
+        where = f"{group.file.filename}, {group.name}"
         actions = _ACTIONS[self._facts.layout]
         if actions not in group:
-            raise DatasetError(
-                f"{where} has no {actions!r}; it has {sorted(group)}. Was it cut while recorded?"
-            )
+            raise DatasetError(f"{where} has no {actions!r}; it has {sorted(group)}. {_CUT}")
         length, members = len(group[actions]), _datasets(group)
         members = {name: values for name, values in members.items() if _is_of_steps(name)}
         ragged = {name: len(values) for name, values in members.items() if len(values) != length}
         if ragged or not length:
-            raise DatasetError(
-                f"{where} is ragged: {actions} has {length} steps, but {ragged}. Was it cut while recorded?"
-            )
+            raise DatasetError(f"{where} is ragged: {actions} has {length} steps, but {ragged}. {_CUT}")
         stated = group.attrs.get("num_samples", length)
         if int(stated) != length:
             raise DatasetError(f"{where}: num_samples says {stated} steps, {actions} has {length}.")
-        cameras = {n: _camera(n, v, where) for n, v in members.items() if _is_pictures(v)}
+        pictures = {n: v for n, v in members.items() if _is_pictures(v)}
+        cameras = {n: _camera(n, v, where) for n, v in chosen(pictures, self._wanted, where).items()}
         columns = {n: self._column(n, v) for n, v in members.items() if _is_numbers(v)}
-        if left_out := sorted(set(members) - set(cameras) - set(columns)):
+        if left_out := sorted(set(members) - set(pictures) - set(columns)):
             _log.debug("%s: neither numbers nor colour pictures, not read: %s", where, ", ".join(left_out))
         if not self.episodes:
             self.columns, self.cameras = columns, cameras
@@ -172,7 +176,7 @@ class Hdf5Dataset:
                 index=len(self.episodes),
                 length=length,
                 instruction=demo.instruction,
-                success=demo.success,
+                success=bool(group.attrs["success"]) if "success" in group.attrs else None,
                 provenance=demo.facts,
             )
         )
@@ -186,22 +190,19 @@ class Hdf5Dataset:
     def _read(self, index: int, name: str, rows: slice | int) -> np.ndarray:
         if not 0 <= index < len(self._groups):
             raise StoreError(f"Episode {index} of {self.path}, which has {len(self._groups)} episodes.")
-        try:
+        with reading(f"{self._where(index)}: {name!r}"):
             return self._files.read(*self._groups[index], name, rows)
-        except (OSError, ValueError, KeyError) as error:
-            raise DatasetError(
-                f"{self._where(index)}: {name!r} cannot be read ({error}). Damaged: fetch it again."
-            ) from error
 
     def _where(self, index: int) -> str:
         file, group = self._groups[index]
         return f"{file}, {group}"
 
 
-def _guard(act: Callable[[], T], damaged: list[str] | None) -> T | None:
-    """What ``act`` gives; where ``damaged`` is given, a :class:`DatasetError` is noted there instead."""
+def _guard(act: Callable[[], T], what: object, damaged: list[str] | None) -> T | None:
+    """What ``act`` gives; where ``damaged`` is given, what is wrong with ``what`` is noted there instead."""
     try:
-        return act()
+        with reading(what):
+            return act()
     except DatasetError as error:
         if damaged is None:
             raise
@@ -217,7 +218,9 @@ def _datasets(group: Any) -> dict[str, Any]:
             continue
         if hasattr(member, "items"):
             found |= {f"{name}/{below}": values for below, values in _datasets(member).items()}
-        elif member.shape:
+        elif member is None:
+            raise DatasetError(f"{group.file.filename}, {group.name}: {name!r} cannot be opened: damaged.")
+        elif getattr(member, "shape", None):
             found[name] = member
     return found
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -28,11 +29,11 @@ _CONTROLLER_KEYS = ("type", "control_delta", "output_max", "output_min", "input_
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """One episode: the group that holds it and what the file says of it."""
+    """One episode: its name, what opens the group that holds it, and what the file says of it."""
 
-    group: Any
+    name: str
+    group: Callable[[], Any]
     instruction: str = ""
-    success: bool | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -56,7 +57,10 @@ def file_facts(file: Any, path: Path) -> FileFacts:
     if "action" in file and "observations/qpos" in file:
         facts = {key: _plain(file.attrs[key]) for key in ("sim", "compress") if key in file.attrs}
         return FileFacts(layout="aloha", facts=facts)
-    if "data" not in file or not any("actions" in demo for demo in file["data"].values()):
+    if "data" not in file or not demo_names(file["data"]):
+        raise DatasetError(f"{path} has {sorted(file)[:8]} at its top: {_EXPECTED}.")
+    whole = [name for name in demo_names(file["data"]) if _has_actions(file["data"], name)]
+    if not whole:
         raise DatasetError(f"{path} has {sorted(file)[:8]} at its top: {_EXPECTED}.")
     attributes = file["data"].attrs
     settings = _json(attributes, "env_args", path).get("env_kwargs") or _json(attributes, "env_info", path)
@@ -70,7 +74,7 @@ def file_facts(file: Any, path: Path) -> FileFacts:
     if "macros_image_convention" in attributes:
         facts["image_convention"] = _plain(attributes["macros_image_convention"])
     rate = settings.get("control_freq")
-    first = file["data"][demo_names(file["data"])[0]]
+    first = file["data"][whole[0]]
     return FileFacts(
         layout="libero" if "problem_info" in attributes else "robomimic",
         control_hz=float(rate) if rate else None,
@@ -83,7 +87,7 @@ def file_facts(file: Any, path: Path) -> FileFacts:
 def demonstrations(file: Any, facts: FileFacts, path: Path) -> Iterator[Demonstration]:
     """The episodes of a file in the order of their numbers."""
     if facts.layout == "aloha":
-        yield Demonstration(group=file, facts={**facts.facts, "file": path.name})
+        yield Demonstration(name="/", group=lambda: file, facts={**facts.facts, "file": path.name})
         return
     instruction = ""
     if facts.layout == "libero":
@@ -93,12 +97,11 @@ def demonstrations(file: Any, facts: FileFacts, path: Path) -> Iterator[Demonstr
             raise DatasetError(f"{path}: data.attrs['problem_info'] has no 'language_instruction'; it must.")
     masks = {name: {_plain(v) for v in values[()]} for name, values in file.get("mask", {}).items()}
     for name in demo_names(file["data"]):
-        group = file["data"][name]
         filters = sorted(mask for mask, members in masks.items() if name in members)
         yield Demonstration(
-            group=group,
+            name=f"/data/{name}",
+            group=partial(file["data"].__getitem__, name),
             instruction=instruction,
-            success=bool(group.attrs["success"]) if "success" in group.attrs else None,
             facts={
                 **facts.facts,
                 "file": path.name,
@@ -116,6 +119,13 @@ def demo_names(group: Any) -> list[str]:
 def natural(text: str) -> list[Any]:
     """A key that sorts names by the numbers in them."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+
+
+def _has_actions(group: Any, name: str) -> bool:
+    try:
+        return "actions" in group[name]
+    except (KeyError, OSError, RuntimeError, TypeError):  # this one is damaged: opening it says so
+        return False
 
 
 def flat_state_names(model: str) -> tuple[str, ...]:

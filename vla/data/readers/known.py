@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import pi
-from typing import Any
 
-from vla.data.description import CameraRule, ColumnRule, DatasetDescription, Flip, SourceRotation
+from vla.data.description import CameraRule, ColumnRule, DatasetDescription, SourceRotation
+from vla.data.readers.known_fields import (
+    arm_prefix,
+    cameras_by_role,
+    column_size,
+    field_of,
+    gripper_field,
+    joints_field,
+    opening_field,
+    pose_change_fields,
+    rotation_field,
+)
 from vla.data.source import RawDataset
 from vla.embodiment import Camera, CameraRole, Embodiment, Field
 
@@ -59,16 +68,19 @@ def _bridge(raw: RawDataset) -> DatasetDescription | None:
     facts = raw.episodes[0].provenance
     if (
         sizes != {"action": 7, "observation/state": 7}
-        or set(raw.cameras) != pictures
+        or not {"observation/image_0"} <= set(raw.cameras) <= pictures
         or not marks <= set(facts)
     ):
         return None
     state = (
-        _field("tcp_position", 3, "tcp_position", 1.0, unit="m", frame="base"),
-        _rotation_6d(),
-        _opening("gripper_opening", "arm0"),
+        field_of("tcp_position", 3, "tcp_position", 1.0, unit="m", frame="base"),
+        rotation_field(),
+        opening_field("gripper_opening", "arm0"),
     )
-    action = (*_pose_delta("arm0", (0.05,) * 3, (0.25,) * 3, frame="base"), _gripper("gripper", "arm0"))
+    action = (
+        *pose_change_fields("arm0", (0.05,) * 3, (0.25,) * 3, frame="base"),
+        gripper_field("gripper", "arm0"),
+    )
     stored = raw.cameras["observation/image_0"]
     return DatasetDescription(
         embodiment=Embodiment(
@@ -130,20 +142,20 @@ def _osc_pose(raw: RawDataset) -> DatasetDescription | None:
     rules: list[ColumnRule] = []
     for number in range(len(arms)):
         arm, start = f"arm{number}", number * stored // len(arms)
-        names = _names(len(arms), number)
-        members = [*_pose_delta(arm, largest[:3], largest[3:], prefix=names)]
+        names = arm_prefix(len(arms), number)
+        members = [*pose_change_fields(arm, largest[:3], largest[3:], prefix=names)]
         rules += [
             ColumnRule(field=m.name, column="actions", start=start + 3 * i, scale=largest[3 * i])
             for i, m in enumerate(members)
         ]
         if stored == 7 * len(arms):
-            members.append(_gripper(f"{names}gripper", arm))
+            members.append(gripper_field(f"{names}gripper", arm))
             rules.append(ColumnRule(field=f"{names}gripper", column="actions", start=start + 6))
         fields += members
     state, state_rules = _robosuite_state(raw, arms)
     convention = raw.episodes[0].provenance.get("image_convention", "opengl")
     bottom_first = raw.format == "libero" and convention == "opengl"
-    cameras, camera_rules = _cameras(raw, _ROBOSUITE_ROLES, "vertical" if bottom_first else "none")
+    cameras, camera_rules = cameras_by_role(raw, _ROBOSUITE_ROLES, "vertical" if bottom_first else "none")
     robots = "_".join(arms).lower()
     return DatasetDescription(
         embodiment=Embodiment(
@@ -176,28 +188,30 @@ def _robosuite_state(raw: RawDataset, arms: list[str]) -> tuple[tuple[Field, ...
 
     libero = raw.format == "libero"
     for number, robot in enumerate(arms):
-        arm, names, obs = f"arm{number}", _names(len(arms), number), f"obs/robot{number}_"
+        arm, names, obs = f"arm{number}", arm_prefix(len(arms), number), f"obs/robot{number}_"
         position = "obs/ee_pos" if libero else f"{obs}eef_pos"
-        if _size(raw, position) == 3:
-            add(_field(f"{names}tcp_position", 3, "tcp_position", 2.0, unit="m", arm=arm), position)
+        if column_size(raw, position) == 3:
+            add(field_of(f"{names}tcp_position", 3, "tcp_position", 2.0, unit="m", arm=arm), position)
         rotation, written, size = (
             ("obs/ee_ori", "rotvec", 3) if libero else (f"{obs}eef_quat", "quat_xyzw", 4)
         )
-        if _size(raw, rotation) == size:
-            add(_rotation_6d(arm, names), rotation, rotation=written)  # type: ignore[arg-type]
+        if column_size(raw, rotation) == size:
+            add(rotation_field(arm, names), rotation, rotation=written)  # type: ignore[arg-type]
         joints = "obs/joint_states" if libero else f"{obs}joint_pos"
-        member = _joints(f"{names}joint_position", 7, arm)
+        member = joints_field(f"{names}joint_position", 7, arm)
         wanted = [f"robot{number}_joint{i + 1}" for i in range(7)]
         state_names = raw.columns["states"].names if "states" in raw.columns else ()
-        if _size(raw, joints) == 7:
+        if column_size(raw, joints) == 7:
             add(member, joints)
         elif wanted[0] in state_names:
             start = state_names.index(wanted[0])
             if list(state_names[start : start + 7]) == wanted:
                 add(member, "states", start)
         grip = "obs/gripper_states" if libero else f"{obs}gripper_qpos"
-        if robot == "Panda" and _size(raw, grip) == 2:  # each finger travels 0..0.04 m (panda_gripper.xml)
-            add(_opening(f"{names}gripper_opening", arm), grip, scale=25.0)
+        if (
+            robot == "Panda" and column_size(raw, grip) == 2
+        ):  # each finger travels 0..0.04 m (panda_gripper.xml)
+            add(opening_field(f"{names}gripper_opening", arm), grip, scale=25.0)
     return tuple(fields), tuple(rules)
 
 
@@ -208,15 +222,22 @@ def _aloha(raw: RawDataset) -> DatasetDescription | None:
     Compressed pictures are left to a description: writers disagree about the order of colours.
     """
     facts = raw.episodes[0].provenance
-    if _size(raw, "action") != 14 or _size(raw, "observations/qpos") != 14 or facts.get("compress"):
+    if (
+        column_size(raw, "action") != 14
+        or column_size(raw, "observations/qpos") != 14
+        or facts.get("compress")
+    ):
         return None
     state: list[Field] = []
     action: list[Field] = []
     seen: list[ColumnRule] = []
     sent: list[ColumnRule] = []
     for arm, side, start in _ALOHA_SIDES:
-        state += [_joints(f"{side}_joint_position", 6, arm), _opening(f"{side}_gripper_opening", arm)]
-        action += [_joints(f"{side}_joint_position", 6, arm), _gripper(f"{side}_gripper", arm)]
+        state += [
+            joints_field(f"{side}_joint_position", 6, arm),
+            opening_field(f"{side}_gripper_opening", arm),
+        ]
+        action += [joints_field(f"{side}_joint_position", 6, arm), gripper_field(f"{side}_gripper", arm)]
         seen += [
             ColumnRule(field=f"{side}_joint_position", column="observations/qpos", start=start),
             ColumnRule(field=f"{side}_gripper_opening", column="observations/qpos", start=start + 6),
@@ -225,7 +246,7 @@ def _aloha(raw: RawDataset) -> DatasetDescription | None:
             ColumnRule(field=f"{side}_joint_position", column="action", start=start),
             ColumnRule(field=f"{side}_gripper", column="action", start=start + 6, scale=-2.0, offset=1.0),
         ]
-    cameras, rules = _cameras(raw, _ALOHA_ROLES, "none")
+    cameras, rules = cameras_by_role(raw, _ALOHA_ROLES, "none")
     arms = Embodiment(
         name="aloha", cameras=cameras, state=tuple(state), action=tuple(action), control_hz=50.0
     )
@@ -237,71 +258,3 @@ def _aloha(raw: RawDataset) -> DatasetDescription | None:
         ranges="assumed",
         evidence={"known": "ALOHA, 14 joints"},
     )
-
-
-def _cameras(
-    raw: RawDataset, roles: Mapping[str, CameraRole], flip: Flip
-) -> tuple[tuple[Camera, ...], tuple[CameraRule, ...]]:
-    """Cameras whose role the name tells, one for each role; the others are left out."""
-    cameras: list[Camera] = []
-    rules: list[CameraRule] = []
-    for column, stored in raw.cameras.items():
-        name = column.rpartition("/")[2]
-        if name in roles and roles[name] not in {camera.role for camera in cameras}:
-            cameras.append(Camera(name=name, role=roles[name], height=stored.height, width=stored.width))
-            rules.append(CameraRule(camera=name, column=column, flip=flip))
-    return tuple(cameras), tuple(rules)
-
-
-def _size(raw: RawDataset, column: str) -> int:
-    return raw.columns[column].size if column in raw.columns else 0
-
-
-def _names(num_arms: int, number: int) -> str:
-    return f"arm{number}_" if num_arms > 1 else ""
-
-
-def _field(name: str, size: int, slot: str, limit: float, *, arm: str = "arm0", **more: Any) -> Field:
-    given = {"frame": "world", "mode": "absolute", **more}
-    return Field(
-        name=name, size=size, low=(-limit,) * size, high=(limit,) * size, slot=f"{arm}.{slot}", **given
-    )
-
-
-def _rotation_6d(arm: str = "arm0", names: str = "") -> Field:
-    return _field(
-        f"{names}tcp_rotation", 6, "tcp_rotation", 1.0, arm=arm, unit="1", rotation_format="matrix_6d"
-    )
-
-
-def _joints(name: str, size: int, arm: str) -> Field:
-    return _field(name, size, "joint_position", pi, arm=arm, unit="rad", frame="joint")
-
-
-def _opening(name: str, arm: str) -> Field:
-    return Field(
-        name=name, size=1, unit="1", frame="none", mode="absolute", low=(0.0,), high=(1.0,),
-        slot=f"{arm}.gripper_opening",
-    )  # fmt: skip
-
-
-def _gripper(name: str, arm: str) -> Field:
-    more = {"unit": "1", "frame": "none", "gripper_sign": "positive_closes"}
-    return _field(name, 1, "gripper", 1.0, arm=arm, **more)
-
-
-def _pose_delta(
-    arm: str, shift: Any, turn: Any, *, frame: str = "world", prefix: str = ""
-) -> tuple[Field, Field]:
-    """Change of the tool's pose a step: metres and a rotation vector."""
-    common: dict[str, Any] = {"size": 3, "frame": frame, "mode": "delta"}
-    return (
-        Field(
-            name=f"{prefix}tcp_position_delta", unit="m/step", slot=f"{arm}.tcp_position_delta",
-            low=tuple(-x for x in shift), high=tuple(shift), **common,
-        ),
-        Field(
-            name=f"{prefix}tcp_rotation_delta", unit="rad/step", slot=f"{arm}.tcp_rotation_delta",
-            rotation_format="rotvec", low=tuple(-x for x in turn), high=tuple(turn), **common,
-        ),
-    )  # fmt: skip

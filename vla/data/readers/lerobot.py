@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,20 @@ import numpy as np
 
 from vla.data.lerobot_files import BOOKKEEPING, checksum
 from vla.data.readers.fingerprint import fingerprint
-from vla.data.readers.lerobot_faults import check_tables, file_faults, row_faults
+from vla.data.readers.lerobot_faults import (
+    Fault,
+    check_columns,
+    check_tables,
+    check_videos,
+    file_faults,
+    row_faults,
+)
 from vla.data.readers.lerobot_layout import NUMERIC, leave_out, read_layout
 from vla.data.readers.lerobot_meta import EpisodeEntry, Feature, VideoSpan
 from vla.data.readers.lerobot_tables import AGAIN, Tables
 from vla.data.readers.stills import StillFrames
 from vla.data.shards import crc32c
-from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode
+from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, chosen
 from vla.data.video import VideoFiles
 from vla.errors import DatasetError, StoreError, UnknownNameError
 
@@ -42,8 +49,10 @@ def recognise(path: Path) -> bool:
     return (path / "meta/info.json").is_file()
 
 
-def open_raw(path: Path, *, skip_damaged: bool = False) -> LeRobotDataset:
-    return LeRobotDataset(path, skip_damaged=skip_damaged)
+def open_raw(
+    path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+) -> LeRobotDataset:
+    return LeRobotDataset(path, skip_damaged=skip_damaged, cameras=cameras)
 
 
 class LeRobotDataset:
@@ -53,30 +62,39 @@ class LeRobotDataset:
         path: the folder with ``meta``, ``data`` and ``videos``.
         skip_damaged: leave episodes out whose files are missing or unreadable or whose rows are not theirs,
             and name them in ``damaged``. Single numbers and pictures are not read for that.
+        cameras: that are read (None: all); videos of the others need not be there.
 
     Raises:
         DatasetError: another version, two versions mixed, missing files, tables that do not have the rows or
             columns that ``meta`` states.
     """
 
-    def __init__(self, path: Path, *, skip_damaged: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    ) -> None:
         self.path = path
         damaged: list[str] | None = [] if skip_damaged else None
-        self.layout = read_layout(path, damaged)
+        self.layout = read_layout(path, damaged, cameras)
         self._tables, self._videos = Tables(), VideoFiles()
         features = self.layout.features.values()
         self.columns: Mapping[str, RawColumn] = {
             f.name: _column(f) for f in features if f.dtype in NUMERIC and f.name not in BOOKKEEPING
         }
-        self.cameras: Mapping[str, RawCamera] = {f.name: _camera(f, path) for f in features if f.is_camera}
+        pictures = {f.name: f for f in features if f.is_camera}
+        self.cameras: Mapping[str, RawCamera] = {
+            name: _camera(f, path) for name, f in chosen(pictures, cameras, path).items()
+        }
         if depth := [f.name for f in features if f.depth]:
             _log.warning("%s: depth maps are not read: %s", path, ", ".join(depth))
         if damaged is None:
             check_tables(self.layout, self._tables)
+            check_videos(self.layout)
         else:
             self.layout = leave_out(self.layout, file_faults(self.layout, self._tables), damaged)
         known = self.layout.episodes if self.layout.is_v3 or skip_damaged else ()
         self._sound = {entry.number for entry in known}  # episodes whose rows are known to be theirs
+        if damaged is not None:
+            self.layout = leave_out(self.layout, self._unsaid(), damaged)
         self.damaged: tuple[str, ...] = tuple(damaged or ())
         self.episodes: Sequence[RawEpisode] = [
             self._episode(index, entry) for index, entry in enumerate(self.layout.episodes)
@@ -144,6 +162,7 @@ class LeRobotDataset:
 
     def _values(self, entry: EpisodeEntry, name: str, size: int) -> np.ndarray:
         if entry.number not in self._sound:
+            check_columns(self.layout, entry.table, self._tables.names(entry.table))
             for _, message in row_faults(self.layout, self._tables, entry.table, [entry]):
                 raise DatasetError(message)
             self._sound.add(entry.number)
@@ -170,6 +189,14 @@ class LeRobotDataset:
         if cell.get("path") is None or not file.is_file():
             raise DatasetError(f"{origin}, step {step}: there is no picture in {entry.table} nor at {file}.")
         return file.read_bytes()
+
+    def _unsaid(self) -> Iterator[Fault]:
+        """Episodes whose instruction or success cannot be read."""
+        for index, entry in enumerate(self.layout.episodes):
+            try:
+                self._episode(index, entry)
+            except DatasetError as error:
+                yield entry, str(error)
 
     def _episode(self, index: int, entry: EpisodeEntry) -> RawEpisode:
         facts = {key: value for key, value in entry.facts.items() if key != "success"}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.data.readers.lerobot_layout import Layout
-from vla.data.readers.lerobot_meta import EpisodeEntry
+from vla.data.damage import damage_lines
+from vla.data.readers.lerobot_layout import REMEDY, Layout
+from vla.data.readers.lerobot_meta import EpisodeEntry, VideoSpan
 from vla.data.readers.lerobot_tables import AGAIN, Tables
 from vla.data.video import VideoFile
 from vla.errors import DatasetError
@@ -23,7 +24,7 @@ def check_tables(layout: Layout, tables: Tables) -> None:
     Tables of v2.1 are one an episode: only the first is looked at.
     """
     for table, entries in _by_table(layout).items():
-        _check_columns(layout, table, tables.names(table))
+        check_columns(layout, table, tables.names(table))
         if not layout.is_v3:
             return
         for _, message in row_faults(layout, tables, table, entries):
@@ -37,19 +38,48 @@ def file_faults(layout: Layout, tables: Tables) -> Iterator[Fault]:
     """Episodes in tables and videos that cannot be opened, or whose rows are not theirs."""
     for table, entries in _by_table(layout).items():
         try:
-            _check_columns(layout, table, tables.names(table))
+            check_columns(layout, table, tables.names(table))
             found = list(row_faults(layout, tables, table, entries))
         except DatasetError:
             found = [fault for entry in entries for fault in _alone(layout, tables, entry)]
         yield from found
-    unreadable: dict[Path, str] = {}
-    for path in sorted({video.path for entry in layout.episodes for video in entry.videos.values()}):
-        try:
-            VideoFile(path).close()
-        except DatasetError as error:
-            unreadable[path] = str(error)
+    yield from video_faults(layout)
+
+
+def check_videos(layout: Layout) -> None:
+    """Raise :class:`DatasetError` where videos cannot be opened or end before their episodes do."""
+    faults = [(entry.number, message) for entry, message in video_faults(layout)]
+    if faults:
+        lines = damage_lines(faults)
+        more = f"\n  and {len(lines) - 10} more" if len(lines) > 10 else ""
+        raise DatasetError(
+            f"Videos of {layout.root} do not hold the pictures of their episodes:\n  "
+            + "\n  ".join(lines[:10])
+            + f"{more}\n{REMEDY}"
+        )
+
+
+def video_faults(layout: Layout) -> Iterator[Fault]:
+    """Episodes whose video cannot be opened or ends before they do, by its own index: nothing is decoded."""
+    users: dict[Path, list[tuple[EpisodeEntry, VideoSpan]]] = {}
     for entry in layout.episodes:
-        yield from ((entry, unreadable[path]) for path in entry.files if path in unreadable)
+        for span in entry.videos.values():
+            users.setdefault(span.path, []).append((entry, span))
+    for path in sorted(users):
+        try:
+            file = VideoFile(path)
+            last_s = file.last_frame_s
+            file.close()
+        except DatasetError as error:
+            yield from ((entry, str(error)) for entry, _ in users[path])
+            continue
+        message = (
+            f"{path} has no whole frame after {max(last_s, 0):.3f} s, earlier than meta says: it is cut "
+            "short, or another video."
+        )
+        for entry, span in users[path]:
+            if last_s < span.start_s + (entry.length - 1.5) / layout.fps:
+                yield entry, message
 
 
 def row_faults(
@@ -104,7 +134,7 @@ def _alone(layout: Layout, tables: Tables, entry: EpisodeEntry) -> Iterator[Faul
     """What is wrong with one episode of a table in which something cannot be read."""
     table, last = entry.table, entry.row + entry.length
     try:
-        _check_columns(layout, table, tables.names(table))
+        check_columns(layout, table, tables.names(table))
         yield from list(row_faults(layout, tables, table, [entry], first=entry.row, last=last))
     except DatasetError as error:
         yield entry, str(error)
@@ -125,7 +155,8 @@ def _ragged(table: Path, rows: int, expected: int, entries: Sequence[EpisodeEntr
     )
 
 
-def _check_columns(layout: Layout, table: Path, there: list[str]) -> None:
+def check_columns(layout: Layout, table: Path, there: list[str]) -> None:
+    """Raise :class:`DatasetError` where a table's columns (``there``) are not those of ``meta/info.json``."""
     stated = {name for name, feature in layout.features.items() if feature.dtype != "video"}
     for kind, names in (("lacks", stated - set(there)), ("has unknown columns", set(there) - stated)):
         if names:

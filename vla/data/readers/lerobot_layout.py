@@ -12,12 +12,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vla.data.damage import damage_lines
+from vla.data.guard import reading
 from vla.data.readers.lerobot_meta import (
     FETCH,
     EpisodeEntry,
@@ -32,6 +33,11 @@ from vla.errors import DatasetError
 from vla.files import read_json
 
 V2, V3 = ("v2.0", "v2.1"), ("v3.0",)
+REMEDY = (
+    "Fetch them (Git LFS?), leave their episodes out (vla data import --skip-damaged, skip_damaged of a "
+    "recipe's source), or read without a camera whose videos are not whole: --cameras with the names of the "
+    "others ('' for none), or a description whose 'cameras' do not name it."
+)
 NUMERIC = (
     "float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
 )  # fmt: skip
@@ -54,12 +60,15 @@ class Layout:
         return self.version in V3
 
 
-def read_layout(root: Path, damaged: list[str] | None = None) -> Layout:
+def read_layout(
+    root: Path, damaged: list[str] | None = None, wanted: Collection[str] | None = None
+) -> Layout:
     """Read ``meta``.
 
     Args:
         root: of the data set.
         damaged: where given, episodes that lack files or contradict themselves are left out and named there.
+        wanted: cameras whose videos must be there; None: all.
 
     Raises:
         DatasetError: another version, mixed layouts, missing files.
@@ -81,16 +90,16 @@ def read_layout(root: Path, damaged: list[str] | None = None) -> Layout:
             raise ValueError(f"fps {fps}, chunks_size {chunks}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(f"{file} is damaged or incomplete: {error!r}. {FETCH}") from error
-    cameras = [name for name, feature in features.items() if feature.dtype == "video" and feature.is_camera]
-    try:
+    cameras = [
+        name
+        for name, feature in features.items()
+        if feature.dtype == "video" and feature.is_camera and (wanted is None or name in wanted)
+    ]
+    with reading(root / "meta", f"list of episodes and tasks of {version}"):
         if version in V3:
             tasks, episodes = tasks_v3(root), episodes_v3(root, templates, cameras)
         else:
             tasks, episodes = tasks_v2(root), episodes_v2(root, templates, cameras, chunks)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"The episodes in {root / 'meta'} are damaged: {error!r}. {FETCH}") from error
     layout = Layout(
         root=root,
         version=version,
@@ -114,7 +123,9 @@ def leave_out(layout: Layout, faults: Iterator[tuple[EpisodeEntry, str]], damage
     gone = {number for number, _ in found}
     kept = [entry for entry in layout.episodes if entry.number not in gone]
     if not kept:
-        raise DatasetError(f"Every episode of {layout.root} is damaged:\n  " + "\n  ".join(damaged[:5]))
+        raise DatasetError(
+            f"Every episode of {layout.root} is damaged:\n  " + "\n  ".join(damaged[:5]) + f"\n{REMEDY}"
+        )
     return replace(layout, episodes=kept)
 
 
@@ -165,8 +176,7 @@ def _check_entries(layout: Layout) -> None:
         more = f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
         raise DatasetError(
             f"{len(missing)} of {len(files)} files of {layout.root} are missing (of {layout.version}, as "
-            f"meta/info.json says):{shown}{more}\nFetch them (Git LFS?), or leave their episodes out "
-            "(vla data import --skip-damaged, skip_damaged of a recipe's source)."
+            f"meta/info.json says):{shown}{more}\n{REMEDY}"
         )
 
 

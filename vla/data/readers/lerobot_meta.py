@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vla.data.guard import reading
 from vla.data.lerobot_files import CHECKSUMS
 from vla.errors import DatasetError, MissingExtraError
 
@@ -99,25 +100,22 @@ def _flat_names(names: Any) -> list[Any]:
 
 def _parquet(path: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtraError("pyarrow", "formats", PURPOSE) from None
-    try:
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing. {FETCH}")
+    with reading(path, "parquet file"):
         file = pq.ParquetFile(path, page_checksum_verification=True)
         names = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
         return file.read(columns=names if columns is None else list(columns)).to_pydict()
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing. {FETCH}") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is damaged: {error}. {FETCH}") from error
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing. {FETCH}")
+    with reading(path, "JSON of a line each"):
         lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing. {FETCH}") from None
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:

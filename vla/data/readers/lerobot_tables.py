@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.guard import reading
 from vla.data.readers.lerobot_meta import PURPOSE
 from vla.errors import DatasetError, MissingExtraError
 
@@ -53,7 +54,8 @@ class Tables:
         except DatasetError:  # perhaps in a row group that was not asked for
             found = self._parts(path, column, start, stop, np.arange(len(offsets) - 1))
         where = f"{path}, column {column!r}"
-        parts = [_numbers(chunk, where, size)[low:high] for chunk, low, high in found]
+        with reading(where):
+            parts = [_numbers(chunk, where, size)[low:high] for chunk, low, high in found]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def cell(self, path: Path, column: str, row: int) -> Any:
@@ -93,10 +95,8 @@ class Tables:
                 return self._kept[key]
             if column not in file.schema_arrow.names:
                 raise DatasetError(f"{path} has no column {column!r}; it has {file.schema_arrow.names}.")
-            try:
+            with reading(f"{path}, column {column!r}"):
                 table = file.read_row_groups(list(groups), columns=[column], use_threads=False)
-            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                raise DatasetError(f"{path} is damaged in column {column!r}: {error}. {AGAIN}") from error
             chunk = table.column(0).combine_chunks()
             values = self._kept[key] = chunk.chunk(0) if isinstance(chunk, pa.ChunkedArray) else chunk
             self._bytes += values.nbytes
@@ -105,20 +105,17 @@ class Tables:
             return values
 
     def _file(self, path: Path) -> tuple[Any, np.ndarray]:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if self._pid != os.getpid():
             self._reset()
         with self._lock:
             if path not in self._files:
-                try:
+                if not path.is_file():
+                    raise DatasetError(f"{path} is missing.")
+                with reading(path, "parquet file"):
                     file = pq.ParquetFile(path, page_checksum_verification=True)
-                except FileNotFoundError:
-                    raise DatasetError(f"{path} is missing.") from None
-                except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                    raise DatasetError(f"{path} is no readable parquet file: {error}. {AGAIN}") from error
-                rows = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+                    rows = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
                 self._files[path] = (file, np.cumsum([0, *rows]))
                 if len(self._files) > _MAX_OPEN_FILES:
                     self._files.popitem(last=False)[1][0].close()

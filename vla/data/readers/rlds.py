@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vla.data.guard import reading
 from vla.data.readers.stills import StillFrames, decode_still
 from vla.data.readers.tfrecord import Record, Values, parse_example, read_record, scan_records
 from vla.data.shards import crc32c
-from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode
+from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, chosen
 from vla.errors import DatasetError, StoreError, UnknownNameError
 from vla.files import read_json
 
@@ -48,8 +49,10 @@ def recognise(path: Path) -> bool:
     return ".tfrecord" in path.name if path.is_file() else any(path.glob("*.tfrecord*"))
 
 
-def open_raw(path: Path, *, skip_damaged: bool = False) -> RldsDataset:
-    return RldsDataset(path, skip_damaged=skip_damaged)
+def open_raw(
+    path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+) -> RldsDataset:
+    return RldsDataset(path, skip_damaged=skip_damaged, cameras=cameras)
 
 
 class RldsDataset:
@@ -58,6 +61,7 @@ class RldsDataset:
     Args:
         path: the folder with ``features.json`` and all shards, or one of its shards.
         skip_damaged: leave damaged records out and list them in ``damaged``.
+        cameras: that are read; None: all.
 
     Raises:
         DatasetError: missing files, damaged records, records that lack what ``features.json`` names.
@@ -66,9 +70,12 @@ class RldsDataset:
     format = "rlds"
     control_hz = None
 
-    def __init__(self, path: Path, *, skip_damaged: bool = False) -> None:
-        self.path, self.damaged = path, ()
-        self._files = _shards(path)
+    def __init__(
+        self, path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    ) -> None:
+        self.path = path
+        damaged: list[str] | None = [] if skip_damaged else None
+        self._files = _shards(path, damaged)
         self._description = (path.parent if path.is_file() else path) / "features.json"
         self._features = read_features(self._description)
         self._steps = {
@@ -84,14 +91,14 @@ class RldsDataset:
         self._kept: dict[int, dict[str, Values]] = {}
         self._records: list[Record] = []
         self.episodes: list[RawEpisode] = []
-        damaged: list[str] = []
         for file in self._files:
-            self._index(file, damaged if skip_damaged else None)
-        self.damaged: tuple[str, ...] = tuple(damaged)
+            self._index(file, damaged)
+        self.damaged: tuple[str, ...] = tuple(damaged or ())
         if not self.episodes:
-            raise DatasetError(f"{path} has no whole episode; damaged: {list(damaged) or 'none'}.")
+            raise DatasetError(f"{path} has no whole episode; damaged: {damaged or 'none'}.")
+        images = {name: f for name, f in self._steps.items() if f.kind == "image"}
         self.cameras: Mapping[str, RawCamera] = {
-            name: self._camera(name, f) for name, f in self._steps.items() if f.kind == "image"
+            name: self._camera(name, f) for name, f in chosen(images, cameras, path).items()
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,7 +149,8 @@ class RldsDataset:
                     record = next(records, None)
                     if record is None:
                         return
-                    episode = self._episode(record, self._parse(read_record(file, record), record))
+                    with reading(record):
+                        episode = self._episode(record, self._parse(read_record(file, record), record))
                 except DatasetError as error:
                     if damaged is None:
                         raise
@@ -162,6 +170,8 @@ class RldsDataset:
             counts[name] = len(example[feature.name]) / max(size, 1)
         if len(set(counts.values())) != 1 or not next(iter(counts.values())).is_integer():
             raise DatasetError(f"{record} is ragged: steps by feature {counts}, expected the same for all.")
+        if not next(iter(counts.values())):
+            raise DatasetError(f"{record} has no steps.")
         provenance: dict[str, Any] = {"file": record.path.name, "record": record.number}
         if match := _SHARD.fullmatch(record.path.name):
             provenance["split"] = match["split"]
@@ -197,10 +207,8 @@ class RldsDataset:
         return self._kept[index]
 
     def _parse(self, data: bytes, record: Record) -> dict[str, Values]:
-        try:
+        with reading(record, "tf.train.Example"):
             return parse_example(data)
-        except (ValueError, KeyError) as error:
-            raise DatasetError(f"{record} is no tf.train.Example ({error}).") from error
 
     def _camera(self, name: str, feature: Feature) -> RawCamera:
         height, width = feature.shape[:2] if len(feature.shape) == 3 else (0, 0)
@@ -213,7 +221,8 @@ class RldsDataset:
 def read_features(path: Path) -> dict[str, Feature]:
     """The leaves of a ``features.json`` by name."""
     tree = read_json(path, DatasetError, "It lies beside the shards: fetch it with them.")
-    features = {f.name: f for f in _leaves(tree, "", path)}
+    with reading(path, "list of features as tensorflow-datasets writes it"):
+        features = {f.name: f for f in _leaves(tree, "", path)}
     if not any(name.startswith("steps/") for name in features):
         raise DatasetError(f"{path} has no 'steps': expected RLDS episodes, found {sorted(features)}.")
     return features
@@ -246,8 +255,8 @@ def _shape(node: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(max(size, 0) for size in sizes)  # -1: unknown
 
 
-def _shards(path: Path) -> list[Path]:
-    """Shards in order; raises where one of a set is missing."""
+def _shards(path: Path, damaged: list[str] | None) -> list[Path]:
+    """Shards in order; raises where one of a set is missing, or notes it in ``damaged``."""
     files = [path] if path.is_file() else sorted(p for p in path.glob("*.tfrecord*") if p.is_file())
     sets: dict[tuple[str, str, int], set[int]] = {}
     for file in files:
@@ -257,10 +266,13 @@ def _shards(path: Path) -> list[Path]:
     for (stem, split, total), numbers in sets.items():
         missing = sorted(set(range(total)) - numbers)
         if missing and path.is_dir():
-            raise DatasetError(
+            what = (
                 f"{path} lacks {len(missing)} of the {total} shards of {stem}-{split}, the first is number "
                 f"{missing[0]:05d}. Fetch them, or give one shard in place of the folder."
             )
+            if damaged is None:
+                raise DatasetError(what)
+            damaged.append(what)
     return files
 
 

@@ -99,7 +99,7 @@ def _require(solution: Solution) -> None:
         reasons = (f"\n  - {q}: {answers[q].refused if q in answers else 'not asked'}" for q in missing)
         raise DatasetError(
             f"No embodiment file for {solution.raw.path}: these answers were refused.{''.join(reasons)}\n"
-            "Give them in a JSON file {question: answer} with --description; null says that the data set has "
+            "Give them in a JSON file {question: answer} with --answers; null says that the data set has "
             "no such thing."
         )
 

@@ -18,7 +18,7 @@ _REFUSED = "_refused"  # keys that begin so are for people
 def write_draft(solution: Solution, path: Path) -> list[str]:
     """Write ``{question: answer}`` with ``"?"`` where an answer is needed and was refused; returns these.
 
-    The reasons of the refusals stand beside them. Filled in, it is given as ``vla data solve --description``.
+    The reasons of the refusals stand beside them. Filled in, it is given as ``vla data solve --answers``.
     """
     answers = solution.answers
     missing = [q for q in needed(answers) if q not in answers or answers[q].value is None]

@@ -1,0 +1,136 @@
+"""What a person should know of a mixture: what is left out, masked, resized, resampled, held in range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from vla.data.damage import damage_lines, damaged_episodes
+from vla.data.mapped import MappedSource
+from vla.data.mixture import SourceConfig, innermost, source_names, stated_ranges, usual_mode
+from vla.data.resample import ResampledSource
+from vla.data.source import EpisodeSource
+from vla.data.source_view import AdaptedSource
+from vla.data.statistics import Mode
+from vla.embodiment import Embodiment
+from vla.interfaces import TRAIN_SEED
+from vla.spaces import STATE_SLOTS
+
+_MODE_WORDS: dict[Mode, str] = {
+    "mean_std": "mean and deviation",
+    "quantile": "quantiles",
+    "range": "these ranges",
+}
+
+
+def mixture_notes(
+    configs: Sequence[SourceConfig],
+    sources: Sequence[EpisodeSource],
+    *,
+    roles: Sequence[str],
+    image_size: int,
+    state_slots: Sequence[str],
+    state_mode: Mode = "mean_std",
+    action_mode: Mode = "range",
+) -> list[str]:
+    """What a person should know of a mixture: all in the data that training leaves out or changes.
+
+    Args:
+        configs, sources: of the mixture.
+        roles, image_size: of the cameras that the recipe looks through.
+        state_slots: that the net reads.
+        state_mode, action_mode: of sources that have no other.
+    """
+    notes: list[str] = []
+    rates: dict[float, list[str]] = {}
+    for name, config, opened in zip(source_names(configs), configs, sources, strict=True):
+        source = opened
+        arms = {arm: source.embodiments[arm] for arm in sorted({i.embodiment for i in source.episodes})}
+        for arm in arms.values():
+            rates.setdefault(arm.control_hz, []).append(arm.name)
+            notes += [f"{name}: {text}" for text in _arm_notes(arm, roles, image_size, state_slots)]
+        if isinstance(source, ResampledSource):
+            before = sorted({arm.control_hz for arm in source.source.embodiments.values()})
+            notes.append(
+                f"{name}: resampled from {', '.join(f'{hz:g}' for hz in before)} to {source.hz:g} Hz"
+            )
+            source = source.source
+        if isinstance(source, AdaptedSource) and source.num_failures_left_out:
+            count = source.num_failures_left_out
+            notes.append(f"{name}: {count} unsuccessful episodes left out (failures=True takes them)")
+        if unknown := sum(info.success is None for info in source.episodes):
+            notes.append(f"{name}: {unknown} episodes of unknown success are learned from")
+        notes += [f"{name}: left out, damaged: {what}" for what in damage_lines(damaged_episodes(source))]
+        modes = {
+            "states": (config.state_mode, usual_mode(state_mode, source)),
+            "actions": (config.action_mode, usual_mode(action_mode, source)),
+        }
+        notes += [f"{name}: {text}" for text in (*_range_notes(source, modes), *_description_notes(source))]
+        held = sum(
+            "suite" in i.provenance and 0 <= int(i.provenance.get("seed", TRAIN_SEED)) < TRAIN_SEED
+            for i in source.episodes
+        )
+        if held:
+            notes.append(
+                f"{name}: {held} episodes are of evaluation seeds (below {TRAIN_SEED}): a policy that learns "
+                "from them must not be judged on these scenes"
+            )
+    if len(rates) > 1:
+        listing = "; ".join(
+            f"{hz:g} Hz: {', '.join(sorted(set(arms)))}" for hz, arms in sorted(rates.items())
+        )
+        notes.append(f"control rates differ, a chunk is not equally long for all ({listing})")
+    return list(dict.fromkeys(notes))
+
+
+def _arm_notes(
+    arm: Embodiment, roles: Sequence[str], image_size: int, state_slots: Sequence[str]
+) -> list[str]:
+    notes = []
+    unused = [camera.role for camera in arm.cameras if camera.role not in roles]
+    if unused:
+        notes.append(f"{arm.name!r} has cameras the recipe does not look through: {', '.join(unused)}")
+    missing = [role for role in roles if role not in {camera.role for camera in arm.cameras}]
+    if missing:
+        notes.append(f"{arm.name!r} has no {', '.join(missing)} camera (masked)")
+    for camera in arm.cameras:
+        if camera.role in roles and (camera.height, camera.width) != (image_size, image_size):
+            notes.append(
+                f"camera {camera.name!r} of {arm.name!r} is resized from {camera.height}x{camera.width} to "
+                f"{image_size}x{image_size}"
+            )
+    unread = [member.name for member in arm.state if member.slot not in state_slots]
+    if unread:
+        notes.append(f"state of {arm.name!r} that the net does not read (state_slots): {', '.join(unread)}")
+    if len(unread) == len(arm.state):
+        known = ", ".join(sorted({member.slot for member in arm.state} & set(STATE_SLOTS))) or "none"
+        notes.append(f"the net reads no state of {arm.name!r} at all; its slots: {known}")
+    return notes
+
+
+def _range_notes(source: EpisodeSource, modes: Mapping[str, tuple[Mode | None, Mode]]) -> list[str]:
+    """How states and actions are normalised where nobody declared their ranges; modes: own, and usual."""
+    ranges = stated_ranges(source)
+    if ranges == "declared":
+        return []
+    used = {what: own or usual for what, (own, usual) in modes.items()}
+    said = [f"{what} are normalised by {_MODE_WORDS[mode]}" for what, mode in used.items()]
+    arms = ", ".join(map(repr, sorted(source.embodiments)))
+    return [f"the ranges of {arms} are {ranges}, not declared; {' and '.join(said)}"]
+
+
+def _description_notes(source: EpisodeSource) -> list[str]:
+    """What a description does to the numbers that is not in them."""
+    notes, source = [], innermost(source)
+    if not isinstance(source, MappedSource):
+        return notes
+    known = source.description
+    if known.skip_first or known.skip_last:
+        notes.append(
+            f"{known.skip_first} steps left out at the start of each episode, {known.skip_last} at the end"
+        )
+    for place, (held, total) in source.clipped().items():
+        if held:
+            notes.append(
+                f"{held} of {total} values of {place} lie outside its range and are held at its ends"
+            )
+    return notes

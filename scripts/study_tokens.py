@@ -4,8 +4,9 @@
 
 The policy needs a backbone whose tokens are patches. A setting is a compression with its ``keep``
 (``vla.models.tokens``), and ``+reuse`` behind it where patches in which nothing moved are reused; the first
-is what the others are compared with, pair by pair. ``@FOLDER`` behind a setting names another policy, one that
-was trained with that compression; settings with weights of their own (``shuffle``, ``instruction``) need it.
+is what the others are compared with, pair by pair. ``@FOLDER`` behind a setting names another policy, one
+that was trained with that compression; settings with weights of their own (``shuffle``, ``instruction``)
+need it.
 """
 
 from __future__ import annotations

@@ -90,6 +90,6 @@ def test_the_size_of_a_store_at_a_url_is_that_of_its_files(tmp_path: Path) -> No
         store.append(make_episode(rng, arm, length=4))
     fsspec.filesystem("memory").put(str(tmp_path / "s.zarr"), "/sized.zarr", recursive=True)
     with EpisodeStore.open("memory://sized.zarr") as there:
-        size = dict(describe(there))["size"]
+        size = dict(describe(there))["size on disk"]
     assert not size.startswith("0.0 MB")
     assert "kB a picture" in size

@@ -60,7 +60,7 @@ def mixture_notes(
         if unknown := sum(info.success is None for info in source.episodes):
             notes.append(f"{name}: {unknown} episodes of unknown success are learned from")
         notes += [f"{name}: left out, damaged: {what}" for what in damage_lines(damaged_episodes(source))]
-        modes = {
+        modes: dict[str, tuple[Mode | None, Mode]] = {
             "states": (config.state_mode, usual_mode(state_mode, source)),
             "actions": (config.action_mode, usual_mode(action_mode, source)),
         }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.data.recorder import EpisodeRecorder, copied, scene_facts
+from vla.data.episode_recorder import EpisodeRecorder, copied, scene_facts
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, EnvError
 from vla.interfaces import Env, Policy, observation_from_gym

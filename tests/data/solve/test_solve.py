@@ -242,6 +242,28 @@ def test_the_action_shows_position_and_rotation_without_a_robot_model():
     assert (solution.value("action_mode"), solution.value("action_lag")) == ("delta", 1)
 
 
+@pytest.mark.parametrize("num_joints", [3, 6, 7])
+@pytest.mark.parametrize("absolute", [False, True], ids=["changes", "targets"])
+def test_joints_are_not_taken_for_a_position_without_a_robot_model(num_joints, absolute):
+    rng, episodes = np.random.default_rng(0), []
+    for _ in range(20):
+        phase, speed = rng.uniform(0, 6, num_joints), rng.uniform(3, 9, num_joints)
+        joints = 0.5 * np.sin(speed * np.arange(40)[:, None] / 40 + phase)
+        after = np.vstack([joints[1:], joints[-1:]])
+        action = after if absolute else after - joints
+        episodes.append(MemoryEpisode(columns={"xyz": joints, "action": action}))
+    solution = solve(MemoryDataset(episodes, control_hz=10.0))
+    assert {q for q, a in solution.answers.items() if not a.refused} == {"control_hz"}
+
+
+def test_an_arm_at_rest_or_three_steps_show_nothing_without_a_robot_model():
+    still = solve(dataset(motions(num=6, size=0.0), joints=False))
+    assert still.value("position") is None
+    assert still.value("action_position") is None
+    with pytest.raises(DatasetError, match="episode of 4 steps"):
+        solve(dataset(motions(num=1, length=3)))
+
+
 def test_an_arm_at_rest_shows_nothing():
     solution = solve(dataset(motions(size=0.0)), model=MODEL)
     for question in ("position", "rotation", "action_mode", "action_frame"):

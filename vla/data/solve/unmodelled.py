@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla.data.solve.answers import Answer, accept, confidence_of, refuse
+from vla.data.solve.answers import ACCEPT, Answer, accept, confidence_of, refuse
 from vla.data.solve.kinematics import moving, place
-from vla.data.solve.motion import Motion, search_motion
-from vla.data.solve.rotation import Reading, rotation_from_action
+from vla.data.solve.motion import Motion, pairs, search_motion
+from vla.data.solve.rotation import Reading, explained, rotation_from_action, rotations, turning
 from vla.data.solve.tracks import Block, Tracks
 
 _EXPLAINS = 0.5
+_UNSEEN = 0.7  # confidence at most: no robot model confirms it
 _REACH_M = 2.5  # no table-top arm reaches further from its base ...
 _SPAN_M = (0.04, 2.5)  # ... and demonstrations move by more than the first of these
 
@@ -45,11 +46,31 @@ def position_without_model(
         return motions, None, [found, refuse("position_unit", why, unit_said)]
     scale = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}[unit]
     path = [p * scale for p in candidates[best.position]]
-    return (
-        search_motion(tracks, {best.position: path}, None),
-        path,
-        [found, accept("position_unit", unit, min(sure, 0.9), unit_said)],
-    )
+    motions = search_motion(tracks, {best.position: path}, None)
+    turns = _turns_beside(tracks, motions, best.position)
+    if not turns:
+        why = "joints that follow the action look the same: it takes a robot model, or an orientation beside"
+        return motions, None, [refuse("position", why, said), refuse("position_unit", why, unit_said)]
+    position = accept("position", value, min(sure, _UNSEEN), f"{said}; {turns}")
+    return motions, path, [position, accept("position_unit", unit, min(sure, _UNSEEN), unit_said)]
+
+
+def _turns_beside(tracks: Tracks, motions: list[Motion], position: Block) -> str:
+    """What shows that the entries are a tool's: others turn as rotations do, not as joints add up; or ""."""
+    reading, _ = rotation_without_model(tracks, motions, (position,))
+    if reading is None:
+        return ""
+    best = motions[0]
+    commands = tracks.parts(Block(column=best.action.column, start=best.action.start + 3, size=3))
+    if reading.block.size != 3:
+        return f"beside it a {reading.format} turns as the action says"
+    turned = rotations(tracks, reading)
+    tries = [explained(*turning(turned, commands, frame, best.lag)) for frame in ("world", "tool")]
+    a, _, y = pairs(commands, tracks.parts(reading.block), best.lag)
+    added = explained(a, y)
+    if confidence_of(max(tries), added, len(y)) < ACCEPT:
+        return ""
+    return f"beside it a {reading.format} turns as the action says, added up it leaves {100 - 100 * added:.0f} %"
 
 
 def _in_step(motion: Motion, best: Motion) -> bool:

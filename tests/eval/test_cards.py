@@ -71,11 +71,11 @@ def test_a_policy_that_stands_still_loses_when_the_way_gets_longer_than_the_time
     assert (card.reachable[last], card.reachable[last + 1]) == (True, False)
     ends = {branch.name: branch.success for branch in card.branches}
     assert ends == {"expert": True, "again": False, "no_front": False}
-    assert {branch.step for branch in card.branches} == {last}
+    assert [branch.step for branch in card.branches] == [last, last // 2, last // 2]
     assert (run / "cards" / card.clip).stat().st_size > 0
 
 
-def test_another_policy_is_tried_from_the_last_chance(run):
+def test_another_policy_goes_on_too(run):
     (card,) = make_cards(run, count=1, other="seer")
     assert {branch.name: branch.success for branch in card.branches}["other policy"]
     assert load_cards(run) == [card]
@@ -93,7 +93,7 @@ def test_cells_take_turns_and_crashes_are_left_out(run):
 def test_the_verb_puts_cards_into_the_report(run, capsys):
     assert main(["eval", "cards", str(run), "--count", "1"]) == 0
     said = capsys.readouterr().out
-    assert "from there done by: expert" in said
+    assert "by: expert" in said
     page = (run / "report.html").read_text()
     assert "Failure cards" in page
     assert "Success was still possible at" in page

@@ -1,8 +1,8 @@
 """Failure cards: why an episode failed, by going on from its middle under something else.
 
-For each chosen failure: the replay, from which step on even the expert could not have made it in time, what
-the policy does from the last step from which it could, under other words, with one camera less or with other
-weights, and what it was taught that is most like it. Kept in ``cards/`` of the run directory.
+For each chosen failure: the replay, the last step from which the expert could still have made it in time,
+what the policy does from half way to there, under other words, with one camera less or with other weights,
+and what it was taught that is most like it. Kept in ``cards/`` of the run directory.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class _CardMaker:
         clip = self._film(trace, f"{key.label}.mp4")
         reachable = reachable_until(lambda step: self._expert_from(states[step])[0].success, record.steps - 1)
         card = replace(card, clip=clip, reachable=reachable)
-        start = card.last_chance or 0
+        last = card.last_chance or 0
         first = trace.states[0][1].observation
         aux = {name: first.aux[name] for name in ("target_position", "goal_position") if name in first.aux}
         near = [
@@ -191,22 +191,27 @@ class _CardMaker:
         ]
         return replace(
             card,
-            branches=tuple(self._branches(key, record.instruction, start, states[start], trace)),
+            branches=(
+                self._rescue(key, record.instruction, last, states[last]),
+                *self._branches(key, record.instruction, last // 2, states[last // 2], trace),
+            ),
             nearest=tuple(sorted(near, key=lambda n: n.distance_m)[:3]),
         )
 
     def _expert_from(self, state: dict[str, Any]) -> tuple[Any, StateTrace]:
         return go_on(self._env, self._expert, state, execution_horizon=1, safety=self._config.safety)
 
+    def _rescue(self, key: EpisodeKey, instruction: str, step: int, state: dict[str, Any]) -> Branch:
+        result, film = self._expert_from(state)
+        clip = self._film(film, f"{key.label}-expert.mp4")
+        meaning = "the expert takes over at the last chance"
+        return _branch("expert", meaning, result, step=step, instruction=instruction, clip=clip)
+
     def _branches(
         self, key: EpisodeKey, instruction: str, step: int, state: dict[str, Any], trace: StateTrace
     ) -> list[Branch]:
-        """From one state: the expert, the policy again, told something else, with a camera less, another."""
+        """From one state: the policy again, told something else, with a camera less, another policy."""
         made = []
-        result, film = self._expert_from(state)
-        clip = self._film(film, f"{key.label}-expert.mp4")
-        told = {"step": step, "instruction": instruction}
-        made.append(_branch("expert", "the expert takes over", result, clip=clip, **told))
         for name, meaning, policy, words in self._changes(key, state, trace):
             result, _ = go_on(
                 self._env, policy, state,

@@ -36,10 +36,15 @@ def _card(card: Card, media: Media) -> str:
         if clip
     ]
     rows = [
-        [b.name, b.meaning, f"“{b.instruction}”", _end(b.success, b.wrong, b.steps)] for b in card.branches
+        [
+            f"{b.step / card.control_hz:.1f} s",
+            f"{b.name}: {b.meaning}",
+            f"“{b.instruction}”",
+            _end(b.success, b.wrong, b.steps),
+        ]
+        for b in card.branches
     ]
-    start = (card.last_chance or 0) / card.control_hz
-    branches = table(["from there", "", "told", "ended"], rows, kind="facts") if rows else ""
+    branches = table(["going on from", "under", "told", "ended"], rows, kind="facts") if rows else ""
     text = html.escape(_when(card))
     near = [
         [f"{n.store}, episode {n.episode}", f"“{n.instruction}”", f"{100 * n.distance_m:.1f} cm"]
@@ -47,8 +52,8 @@ def _card(card: Card, media: Media) -> str:
     ]
     taught = table(["nearest demonstrations", "told", "target and goal off by"], near, kind="facts")
     return (
-        f"<div class='finding'>{title}{shown}<p>{text}</p>{_line(card)}<p class='muted'>Going on from "
-        f"{start:.1f} s:</p>{branches}{taught if near else ''}{''.join(films)}</div>"
+        f"<div class='finding'>{title}{shown}<p>{text}</p>{_line(card)}"
+        f"{branches}{taught if near else ''}{''.join(films)}</div>"
     )
 
 

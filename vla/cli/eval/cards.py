@@ -18,7 +18,7 @@ class CardsFlags:
     Args:
         run: run directory that vla eval wrote.
         count: how many failures, one of each task and arm before a second of any.
-        other: another policy to try from the last chance, as for vla eval --policy.
+        other: another policy to go on with, as for vla eval --policy.
         demos: data sets that the policy was trained on, to show the episodes nearest to each failure.
     """
 
@@ -50,6 +50,6 @@ def run_cards(argv: Sequence[str]) -> int:
         last = card.last_chance
         when = "never" if last is None else f"until {last / card.control_hz:.1f} s"
         done = [branch.name for branch in card.branches if branch.success]
-        print(f"{card.key.label}: possible {when}; from there done by: {', '.join(done) or 'none'}")
+        print(f"{card.key.label}: possible {when}; done, from there or before, by: {', '.join(done) or 'none'}")
     print(f"report:  {write_report(flags.run)}")
     return 0

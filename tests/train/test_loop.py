@@ -38,7 +38,7 @@ def test_four_steps_equal_two_steps_resumed_for_two_more(store, tmp_path):
     train(config, tmp_path / "whole")
     stop_after_two = tiny_config(store, steps=4, checkpoint_minutes=0.0)
 
-    def interrupt(_policy, step):
+    def interrupt(_policy, step, _last):
         if step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -60,7 +60,7 @@ def uninterrupted(named_store: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.parametrize("at", [1, 2, 3], ids=["inside the first", "between", "inside the second"])
 def test_a_run_killed_in_or_between_stages_goes_on_to_the_same_bits(named_store, uninterrupted, tmp_path, at):
-    def kill(_policy, step):
+    def kill(_policy, step, _last):
         if step == at:
             raise Killed
 

@@ -11,6 +11,7 @@ from vla.data.mixture import SourceConfig
 from vla.data.statistics import Mode
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.policy_net import DEFAULT_STATE_SLOTS
+from vla.train.judging import JudgeConfig
 from vla.train.stages.parts import check_parts
 from vla.train.vlm import ExamplesConfig, VLMConfig
 
@@ -278,6 +279,7 @@ class TrainConfig:
         stages: one after the other (none: a single one that trains everything for ``budget``).
         cotrain: questions to train the backbone with, too, in stages where it learns.
         init_from: policy directory whose weights to start from (same network; None: fresh weights).
+        judge: evaluation with its grounding audit at checkpoints (None: none).
     """
 
     name: str = "run"
@@ -295,6 +297,7 @@ class TrainConfig:
     stages: tuple[StageConfig, ...] = ()
     cotrain: CotrainConfig | None = None
     init_from: str | None = None
+    judge: JudgeConfig | None = None
 
     def __post_init__(self) -> None:
         self._check_stages()

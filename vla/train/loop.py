@@ -4,6 +4,7 @@
       contract.json    what the policy will promise, without weights
       metrics.jsonl    a line at the first step, every ``log_every`` steps, and at the last
       checkpoints/     everything needed to go on exactly
+      judged/          evaluations at checkpoints, where the configuration asks for them
       policy/          the averaged weights with their contract, renewed at every checkpoint
 """
 
@@ -33,6 +34,7 @@ from vla.train.config import TrainConfig
 from vla.train.cotraining import build_cotraining, check_questions, describe_questions
 from vla.train.examples import example_source
 from vla.train.host import auto_num_processes, pick_device, prepare_process
+from vla.train.judging import Judge
 from vla.train.processes import ProcessGroup, join_torchrun, run_with_helpers, under_torchrun
 from vla.train.record import MetricsLog, describe_run, read_begun, record_stages, write_record
 from vla.train.setup import (
@@ -50,9 +52,9 @@ from vla.train.trainer import Trainer
 
 CONTRACT_FILE = "contract.json"
 
-#: Called by the leading process with (policy directory, step) after each checkpoint; its time is not
-#: charged to the budget. What it returns is added to the next line of metrics.
-CheckpointHook = Callable[[Path, int], dict[str, float] | None]
+#: Called by the leading process with (policy directory, step, whether it is the last) after each checkpoint;
+#: its time is not charged to the budget. What it returns is added to the next line of metrics.
+CheckpointHook = Callable[[Path, int, bool], dict[str, float] | None]
 
 
 def train(
@@ -64,9 +66,11 @@ def train(
         config: what to do.
         out: run directory.
         resume: go on from the newest checkpoint there.
-        on_checkpoint: e.g. an evaluation (see :data:`CheckpointHook`).
+        on_checkpoint: see :data:`CheckpointHook`; None: the evaluation that ``config.judge`` asks for.
     """
     out = Path(out)
+    if on_checkpoint is None and config.judge is not None:
+        on_checkpoint = Judge(config.judge, out)
     device = pick_device(config.device)
     if under_torchrun():
         group = join_torchrun(device)
@@ -92,6 +96,8 @@ def _prepare(config: TrainConfig, out: Path, resume: bool) -> None:
     Nothing is written before the data are accepted.
     """
     began = read_begun(config, out, resume=resume) is not None
+    if config.judge is not None:
+        config.judge.check()
     if not began:
         ensure_demonstrations(config.data)
     sources = open_data(config.data)
@@ -208,7 +214,7 @@ def _lead(
                 trainer.save(out / "checkpoints")
                 _export(trainer, contract, out)
                 if on_checkpoint is not None and not interrupted.is_set():
-                    extra = on_checkpoint(out / "policy", trainer.step_index) or {}
+                    extra = on_checkpoint(out / "policy", trainer.step_index, done) or {}
         if extra:
             log.write({"step": trainer.step_index, **extra})
     bar.close()

@@ -26,6 +26,7 @@ RESUMABLE = (
     "checkpoint_minutes",
     "keep_checkpoints",
     "log_every",
+    "judge",
 )
 _PACKAGES = ("vla", "torch", "transformers", "numpy", "mujoco", "zarr")
 

@@ -51,7 +51,11 @@ def test_a_filled_in_draft_gives_the_embodiment_file_wherever_it_is_wanted(
     assert solve_it(folder, "--out", out) == 1
     draft = tmp_path / "elsewhere.draft.json"
     content = json.loads(draft.read_text())
-    filled = {q: None if v == "?" else v for q, v in content.items() if v != "?" or not q.endswith("_unit")}
+    filled = {q: v for q, v in content.items() if v != "?"} | {
+        "joints": {"column": "state", "start": 7, "size": 6}, "joint_unit": "rad", "action_lag": 0,
+        "joint_action": {"column": "action", "start": 0, "size": 6, "mode": "delta"},
+        "joint_action_unit": "rad/step",
+    }  # fmt: skip
     draft.write_text(json.dumps(filled))
     assert solve_it(folder, "--answers", draft, "--out", out) == 0
     assert DatasetDescription.load(out).embodiment.control_hz == 10.0
@@ -80,3 +84,24 @@ def test_time_stamps_that_were_made_from_the_rate_confirm_nothing() -> None:
     contradicted = dataset(MADE, hz=20.0)
     contradicted.format = "lerobot_v3"
     assert "contradict" in solve(contradicted).answers["control_hz"].refused
+
+
+def test_a_published_layout_is_said_to_need_no_answers(folder: Path, monkeypatch, capsys) -> None:
+    said = "no answers are needed"
+    solve_it(folder)
+    assert said not in capsys.readouterr().out
+    monkeypatch.setattr("vla.data.readers.known.known_description", lambda raw: object())
+    solve_it(folder)
+    assert said in capsys.readouterr().out
+
+
+def test_the_answers_that_the_manual_shows_make_an_embodiment_file() -> None:
+    given = {
+        "position": {"column": "state", "start": 0}, "position_unit": "m",
+        "rotation": {"column": "state", "start": 3, "format": "quat_xyzw"}, "rotation_unit": "rad",
+        "action_position": {"column": "action", "start": 0}, "action_mode": "delta", "action_frame": "world",
+        "action_lag": 0, "action_unit": "m/step", "action_rotation": None,
+        "gripper_action": {"column": "action", "start": 6, "open": -1, "closed": 1}, "gripper_state": None,
+    }  # fmt: skip
+    arm = solve(dataset(MADE), given=given).description().embodiment
+    assert [f.name for f in arm.action] == ["tcp_position_delta", "gripper"]

@@ -52,6 +52,7 @@ def solve_path(flags: Solve) -> int:
     """Print the table; 0 when the embodiment file could be written (or was), else 1."""
     from vla.data.description import description_path
     from vla.data.readers import is_store, open_raw
+    from vla.data.readers.known import known_description
     from vla.data.remote import is_url
     from vla.data.remote_copy import local_copy
     from vla.data.solve import solve
@@ -70,6 +71,11 @@ def solve_path(flags: Solve) -> int:
     given = {} if flags.answers is None else read_given(flags.answers)
     cameras = None if flags.cameras is None else [name for name in flags.cameras.split(",") if name]
     raw = open_raw(path, cameras=cameras)
+    if not beside.exists() and known_description(raw) is not None:
+        print(
+            f"{flags.path} has a published layout: every command reads it as it is, no answers are needed. "
+            "This is what the data themselves say."
+        )
     solution = solve(raw, model=_model(flags), given=given)
     print(f"{flags.path}: {raw.format}, {len(raw.episodes)} episodes\n{solution.table()}\n")
     try:

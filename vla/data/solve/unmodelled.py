@@ -70,7 +70,8 @@ def _turns_beside(tracks: Tracks, motions: list[Motion], position: Block) -> str
     added = explained(a, y)
     if confidence_of(max(tries), added, len(y)) < ACCEPT:
         return ""
-    return f"beside it a {reading.format} turns as the action says, added up it leaves {100 - 100 * added:.0f} %"
+    said = f"beside it a {reading.format} turns as the action says"
+    return f"{said}, added up it leaves {100 - 100 * added:.0f} %"
 
 
 def _in_step(motion: Motion, best: Motion) -> bool:

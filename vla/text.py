@@ -16,6 +16,11 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, max(20, min(columns, MAX_COLUMNS)), break_on_hyphens=False)
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 fault``, ``2 faults``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns, the first to the left, the others to the right."""
     table = [list(header), *[list(row) for row in rows]]

@@ -68,7 +68,6 @@ class LearnedPolicy:
         self._normalizer = contract.normalizer()
         self._ids = {name: i for i, name in enumerate(sorted(contract.embodiments))}
         self._device = next(net.parameters()).device
-        self._dtype = next(net.parameters()).dtype
         spares = net.config.reuse and exported is None
         self.reuse = build_reuse(net.backbone, net.config.keep) if spares else None
         self._memory = EpisodeMemory(net.config.history, contract.execution_horizon)
@@ -203,7 +202,7 @@ class LearnedPolicy:
                     state[row, k], action[row, k], there[row, k] = moment.state, moment.action, True
         there_BK = torch.from_numpy(there).to(self._device)
         states, actions = (
-            torch.from_numpy(x).to(device=self._device, dtype=self._dtype) for x in (state, action)
+            torch.from_numpy(x).to(device=self._device, dtype=self.net.dtype) for x in (state, action)
         )
         return Past(state=states, action=actions, there=there_BK)
 
@@ -231,7 +230,7 @@ class LearnedPolicy:
             token_ids=tensor(ids),
             token_mask=tensor(mask),
             embodiment_id=tensor(np.array([self._ids[arm.name] for arm in arms], np.int64)),
-            state=tensor(np.stack([state for state, _ in states])).to(self._dtype),
+            state=tensor(np.stack([state for state, _ in states])).to(self.net.dtype),
             state_mask=tensor(np.stack([there for _, there in states])),
             past=self._past(observations, arms),
         )

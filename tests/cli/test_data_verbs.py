@@ -37,7 +37,7 @@ def test_verify_says_one_line_an_episode_with_the_number_of_its_faults(
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith("episode 1: cameras/front/index: ")
     assert first.endswith("(and 5 more faults)")
-    assert rest == [f"{path}: 3 episodes, 6 faults, 1 episodes damaged"]
+    assert rest == [f"{path}: 3 episodes, 6 faults, 1 episode damaged"]
 
 
 @pytest.mark.parametrize("flags", [Info, Stats, Check, View, Archive, Export, Fix, Import])

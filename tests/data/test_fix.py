@@ -124,6 +124,9 @@ def test_nothing_to_do_unknown_kinds_and_an_occupied_place_are_refused(tmp_path:
         FixConfig()
     with pytest.raises(UnknownNameError, match="idle_middle"):
         FixConfig(drop=("idle_midle",))
+    with pytest.raises(UnknownNameError, match=r"for --cut 'jmp'.*Known: action_out") as refused:
+        FixConfig(cut=("jmp",))
+    assert {*_OF_STEPS, "frames", "damaged"} == set(refused.value.known)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("")
     with pytest.raises(StoreError, match="not empty"):

@@ -110,7 +110,7 @@ def test_a_fault_is_one_line_however_many_episodes_and_steps_it_takes() -> None:
     assert damage_lines([(4, "x"), (0, "x"), (1, "x"), (2, "y"), (2, "z"), (None, "file"), (3, "y")]) == [
         "file",
         "episodes 0-1, 4 (3): x",
-        "episode 2: y (and 1 more faults)",
+        "episode 2: y (and 1 more fault)",
         "episode 3: y",
     ]
 

@@ -27,7 +27,7 @@ from tests.data.lerobot_worlds import (
 )
 from tests.data.worlds import make_arm, make_episode
 from vla.data import lerobot_files
-from vla.data.check import CheckConfig
+from vla.data.check import CheckConfig, check
 from vla.data.damage import damaged_episodes
 from vla.data.exporting import export_lerobot
 from vla.data.fix import FixConfig, fix
@@ -150,7 +150,7 @@ def test_success_is_what_the_data_set_says_of_it(v21: Path):
     for episode, length in ((0, 6), (1, 9)):
         flags = pa.array([False] * (length - 1) + [episode == 1])
         table = v21 / f"data/chunk-000/episode_{episode:06d}.parquet"
-        write_table(table, episode, length, **{"next.success": flags})
+        write_table(table, episode, length, task=episode, **{"next.success": flags})
     assert [episode.success for episode in open_raw(v21).episodes] == [False, True]
 
 
@@ -468,3 +468,21 @@ def test_a_set_without_the_videos_of_a_camera_is_read_without_that_camera(v3: Pa
     assert len(open_source(v21, blind)) == 2  # a description that names no camera needs none
     with pytest.raises(UnknownNameError, match=r"Unknown camera of .*'tip'.*observation\.images\.top"):
         open_source(v21, describe_v21(), cameras=["tip"])
+
+
+@pytest.mark.parametrize("text", ["", "something else"])
+def test_instructions_that_two_files_tell_differently_are_a_fault_that_names_both(
+    v3: Path, v21: Path, text: str
+):
+    edit_table(v3 / "meta/tasks.parquet", task=[text, "do 1"])
+    with pytest.raises(DatasetError, match=r"tasks\.parquet: task_index 0, .* meta/episodes says"):
+        open_raw(v3)
+    write_lines(
+        v21 / "meta/tasks.jsonl", [{"task_index": 0, "task": text}, {"task_index": 1, "task": "push"}]
+    )
+    raw = open_raw(v21)
+    with pytest.raises(DatasetError, match=rf"tasks\.jsonl: task_index 0, .* is {text!r}; .* says 'pick'"):
+        raw.column(0, "action")
+    assert len(raw.column(1, "action")) == 9
+    (missing,) = check(open_source(v21, describe_v21(), tolerate_damage=True)).kinds["missing"]
+    assert "episode 0: " in missing.message

@@ -6,6 +6,7 @@ import torch
 from tests.models.nets import make_batch, make_net, noise
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.backbones import PrefixFeatures
+from vla.models.backbones.inputs import phi4_rows, square, square_and_rows
 from vla.models.tokens import COMPRESSORS, build_compressor, visual_grid
 
 WIDTH = 8
@@ -101,9 +102,16 @@ def test_bad_dials_and_backbones_without_patches_are_refused():
 
 def test_visual_places_are_read_from_the_prompt():
     holders = torch.tensor([0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0]).bool()
-    assert visual_grid(holders, 2, ordered=True).tolist() == [[[1, 2], [3, 4]], [[6, 7], [8, 9]]]
-    assert visual_grid(holders, 2, ordered=False).shape == (2, 1, 4)
-    given = PrefixFeatures(torch.randn(1, 11, WIDTH), None, {}, visual_grid(holders, 2, ordered=False))
-    with pytest.raises(ConfigError, match="in no order"):
+    assert visual_grid(holders, 2, square).tolist() == [[[1, 2], [3, 4]], [[6, 7], [8, 9]]]
+    assert visual_grid(holders, 2).shape == (2, 1, 4)
+    assert visual_grid(holders[:-2], 1, square).shape == (1, 1, 7)  # seven are no square
+    given = PrefixFeatures(torch.randn(1, 11, WIDTH), None, {}, visual_grid(holders, 2))
+    with pytest.raises(ConfigError, match="learned queries"):
         compressor("pool", 0.25)(given)
     assert compressor("attention", 0.5)(given).features.shape[1] == 3 + 4
+
+
+def test_patches_are_found_between_class_tokens_row_ends_and_separators():
+    assert square(5).tolist() == [[[1, 2], [3, 4]]]
+    assert square_and_rows(10).tolist() == [[[0, 1], [2, 3]], [[4, 5], [7, 8]]]
+    assert phi4_rows(13).tolist() == [[[0, 1], [3, 4]], [[7, 8], [10, 11]]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vla.data.source import EpisodeSource, Fault, Faulty
+from vla.text import counted
 
 
 def damaged_episodes(source: EpisodeSource) -> list[Fault]:
@@ -31,7 +32,7 @@ def damage_lines(faults: Iterable[Fault]) -> list[str]:
     lines = list(dict.fromkeys(found.pop(None, [])))
     for episode, reasons in found.items():
         assert episode is not None
-        more = f" (and {len(reasons) - 1} more faults)" if len(reasons) > 1 else ""
+        more = f" (and {counted(len(reasons) - 1, 'more fault')})" if len(reasons) > 1 else ""
         shared.setdefault(reasons[0] + more, []).append(episode)
     for reason, episodes in shared.items():
         many = f"episodes {spans(episodes)} ({len(episodes)})"

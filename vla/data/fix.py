@@ -22,7 +22,7 @@ from vla.data.source import EpisodeSource, read_episode
 from vla.data.store import EpisodeStore
 from vla.data.stretches import Change, Stretches
 from vla.embodiment import Embodiment
-from vla.errors import ConfigError
+from vla.errors import ConfigError, UnknownNameError
 
 #: Kinds that lie between two steps: both are kept, but not together.
 _BETWEEN = ("jump", "time_gap", "time_backwards")
@@ -66,9 +66,9 @@ class FixConfig:
     check: CheckConfig = field(default_factory=lambda: CheckConfig(frames="all"))
 
     def __post_init__(self) -> None:
-        dropped, cut = expand_kinds(self.drop), expand_kinds(self.cut)
         _check_kinds("--drop", self.drop, [kind for kind in KINDS if kind not in _OF_ALL])
         _check_kinds("--cut", self.cut, _OF_STEPS)
+        dropped, cut = expand_kinds(self.drop), expand_kinds(self.cut)
         if not (self.trim_idle or dropped or cut or self.retime_hz or self.restamp):
             raise ConfigError("Nothing to repair: give --trim-idle, --drop, --cut, --retime or --restamp.")
         if self.restamp and "time_backwards" in {*dropped, *cut}:
@@ -176,10 +176,13 @@ def _arms(source: EpisodeSource) -> list[Embodiment]:
 
 
 def _check_kinds(flag: str, names: Sequence[str], possible: Sequence[str]) -> None:
-    """Refuse kinds and groups of which nothing can be dropped or cut."""
+    """Refuse kinds and groups that there are not, or of which nothing can be dropped or cut."""
+    groups = [name for name, kinds in GROUPS.items() if {*possible} & {*kinds}]
+    for name in names:
+        if name not in KINDS and name not in GROUPS:
+            raise UnknownNameError(f"kind of finding for {flag}", name, [*groups, *possible])
     useless = [name for name in names if not {*possible} & {*GROUPS.get(name, (name,))}]
     if useless:
-        groups = [name for name, kinds in GROUPS.items() if {*possible} & {*kinds}]
         why = "name no steps" if flag == "--cut" else "concern no single episode"
         known = ", ".join([*groups, *possible])
         raise ConfigError(

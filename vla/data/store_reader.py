@@ -162,7 +162,9 @@ class StoreReader:
 
     def faults(self) -> list[Fault]:
         """What was found on opening in spite of damage, or left out then; none of a store opened as it is."""
-        found = self.skipped or self._damaged if self._tolerant else ()
+        if not self._tolerant:
+            return []
+        found = self.skipped or [*self._damaged, *self._lost_commits()]
         return [(d.episode, f"{d.column}: {d.reason}") for d in found]
 
     def verify(self) -> list[Damage]:
@@ -170,9 +172,11 @@ class StoreReader:
 
         Metadata of format version 1 and 2 have no checksums: only what contradicts the rest is found there.
         """
+        return [*self._damaged, *self._lost_commits(), *damaged_columns(self)]
+
+    def _lost_commits(self) -> list[Damage]:
         lost = [(part.directory.name, part.lost_commits()) for part in self._parts.values()]
-        lost_commits = [Damage(episode=None, column=name, reason=why) for name, why in lost if why]
-        return [*self._damaged, *lost_commits, *damaged_columns(self)]
+        return [Damage(episode=None, column=name, reason=why) for name, why in lost if why]
 
     def close(self) -> None:
         """Close all files."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from vla.data.source import EpisodeInfo, Fault, Frames, RawDataset
 from vla.embodiment import Camera, Embodiment, Field
-from vla.errors import UnknownNameError
+from vla.errors import DatasetError, UnknownNameError
 
 UNKNOWN = "?"
 #: Kinds of findings that take knowing what a column means, and why.
@@ -30,8 +30,7 @@ NEEDS_MEANING: Mapping[str, str] = {
     "idle_middle": "which columns move",
     "idle_end": "which columns move",
     "frozen_frames": "which columns move",
-    "empty_instruction": "an instruction for all, which the embodiment file may give",
-}  # and what compares state with action, which finds nothing to compare
+}  # what compares state with action finds nothing to compare either
 
 
 class UndescribedEmbodiment(Embodiment):
@@ -61,7 +60,8 @@ class _Part:
 class UndescribedSource:
     """An :class:`~vla.data.source.EpisodeSource` of columns as they are stored.
 
-    Columns with "action" in their names are shown as action, all others as state.
+    Columns with "action" in their names are shown as action, all others as state; side by side they have the
+    number type that holds all of them (64 bits where there are time stamps of 64 bits).
 
     Args:
         raw: closed with this one.
@@ -113,12 +113,8 @@ class UndescribedSource:
         if name not in self.columns(index):
             raise UnknownNameError(f"column of episode {index}", name, self.columns(index))
         wanted = [part for part in self._parts if part.is_action == (name != "state")]
-        columns = [self.raw.column(index, part.name).reshape(length, part.size) for part in wanted]
-        return (
-            np.concatenate(columns, axis=1).astype(np.float32)
-            if columns
-            else np.zeros((length, 0), np.float32)
-        )
+        columns = [self._stored(index, part) for part in wanted]
+        return np.concatenate(columns, axis=1) if columns else np.zeros((length, 0), np.float32)
 
     def cameras(self, index: int) -> list[str]:
         self._check(index)
@@ -136,6 +132,16 @@ class UndescribedSource:
 
     def close(self) -> None:
         self.raw.close()
+
+    def _stored(self, index: int, part: _Part) -> np.ndarray:
+        values, length = self.raw.column(index, part.name), self.episodes[index].length
+        if len(values) != length:
+            raise DatasetError(
+                f"Episode {index} of {self.path}: column {part.name!r} has {len(values)} rows, the episode "
+                f"{length}."
+            )
+        values = values.reshape(length, part.size)
+        return values.view(np.uint8) if values.dtype == bool else values
 
     def _check(self, index: int) -> None:
         if not 0 <= index < len(self.episodes):

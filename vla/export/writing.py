@@ -1,23 +1,17 @@
-"""From a policy to ONNX files beside it, compared with float64 before anything is kept.
-
-The tracing exporter is used on purpose: shapes are fixed, so both of torch's exporters give graphs of the
-same speed, and this one takes seconds and no further package. What a trace gets wrong (a branch that the data
-decides) is what the comparison on fresh inputs finds.
-"""
+"""From a policy to ONNX files beside it, compared with float64 before anything is kept."""
 
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vla.contract import sha256_of
-from vla.errors import CheckpointError, MissingExtraError
+from vla.errors import CheckpointError, ConfigError
 from vla.export.engine import SETTINGS, OnnxEngine, make_session, onnx_runtime
 from vla.export.graphs import (
     MEMORY,
@@ -30,14 +24,13 @@ from vla.export.graphs import (
 )
 from vla.export.manifest import FOLDER, Manifest, file_names
 from vla.export.steps import ExportedSteps
+from vla.export.tracing import trace
 from vla.files import replace_directory
-from vla.kernels.loading import load_triton
 from vla.models.heads.flow import FlowHead
 from vla.models.policy_net import PolicyNet
 from vla.models.saving import load_policy
 from vla.provenance import package_versions
 
-OPSET = 20  # the first with GELU as one operation
 #: Largest error of the float32 files, relative to the largest action (at least 1). Backbone, trunk and head
 #: round one after the other, hence ten times what the head alone is allowed in ``vla.kernels.parity``.
 TOLERANCE = 1e-4
@@ -125,41 +118,6 @@ def parity_error(
         ):
             errors.append((found.double() - truth).abs().max() / truth.abs().max().clamp(min=1.0))
     return float(torch.stack(errors).max())  # NaN if one is
-
-
-def trace(
-    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names: Sequence[str], results: Sequence[str]
-) -> None:
-    """One ONNX file; :class:`MissingExtraError` without onnx."""
-    try:
-        import onnx  # noqa: F401  (torch asks for it late)
-    except ImportError:
-        raise MissingExtraError("onnx", "onnx", "Exporting a policy") from None
-    load_triton()  # torch's exporter imports it
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # shapes are fixed on purpose
-        warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
-        torch.onnx.export(
-            module, inputs, str(path), input_names=list(names), output_names=list(results),
-            opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
-    share_weights(path)
-
-
-def share_weights(path: Path) -> None:
-    """Let all steps read a weight by its own name: the exporter's copies by name hide it from int8."""
-    import onnx
-
-    model = onnx.load(path)
-    names = {weight.name for weight in model.graph.initializer}
-    same: dict[str, str] = {}
-    for node in [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in names]:
-        same[node.output[0]] = node.input[0]
-        model.graph.node.remove(node)
-    for node in model.graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = same.get(name, name)
-    onnx.save(model, path)
 
 
 def _seeds() -> list[torch.Generator]:

@@ -163,7 +163,7 @@ def policy_cases(net: PolicyNet, contract: PolicyContract, generator: torch.Gene
         "it",
         "up",
     ]
-    device, dtype = next(net.parameters()).device, next(net.parameters()).dtype
+    device, dtype = next(net.parameters()).device, net.dtype
     cases = []
     for count in PROMPT_WORDS:
         picks = torch.randint(len(words), (cameras, count), generator=generator)

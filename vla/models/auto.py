@@ -20,25 +20,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoProcessor, Pipeline, PretrainedConfig, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.utils import cached_file
 
 from vla.contract import CONTRACT_FILE, WEIGHTS_FILE, PolicyContract
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, ContractError, ObservationError, UnknownNameError
-from vla.models.backbones import build_backbone
+from vla.models.backbones import DESCRIPTION, build_backbone, with_description
 from vla.models.backbones.words import Tokens
 from vla.models.examples import show_examples
+from vla.models.heads.history import Past
 from vla.models.policy_net import PolicyInputs, PolicyNet, PolicyNetConfig
 from vla.models.saving import PROCESSOR_FILE, TRANSFORMERS_FILE, load_policy, save_policy, transformers_files
 from vla.transforms import actions_from_slots, stack_images, state_in_slots
 from vla.types import ActionChunk, Episode, Observation
 
 TASK = "vision-language-action"
+#: What a policy directory holds that its classes read.
+_FILES = (CONTRACT_FILE, WEIGHTS_FILE, TRANSFORMERS_FILE, PROCESSOR_FILE, f"{DESCRIPTION}/*")
 #: Arguments of ``from_pretrained`` about where files come from; passed to the hub's client.
-_WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+_WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 #: Arguments that transformers passes by itself and that change nothing here.
 _IDLE = ("adapter_kwargs", "trust_remote_code", "use_safetensors", "low_cpu_mem_usage", "use_fast")
 
@@ -63,6 +66,7 @@ class VlaModel(PreTrainedModel):
     Args:
         config: what to build.
         contract: where the network meets the world; without it nothing can be saved or run in units.
+        net: with its weights (None: a fresh one).
     """
 
     config_class = VlaConfig
@@ -70,10 +74,12 @@ class VlaModel(PreTrainedModel):
     main_input_name = "images"
     config: VlaConfig
 
-    def __init__(self, config: VlaConfig, contract: PolicyContract | None = None) -> None:
+    def __init__(
+        self, config: VlaConfig, contract: PolicyContract | None = None, net: PolicyNet | None = None
+    ) -> None:
         super().__init__(config)
         self.contract = contract
-        self.net = PolicyNet(PolicyNetConfig.from_json(config.network))
+        self.net = PolicyNet(PolicyNetConfig.from_json(config.network)) if net is None else net
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -85,7 +91,8 @@ class VlaModel(PreTrainedModel):
 
         Raises:
             ContractError: no contract, or weights that are not the contract's, or another config.json.
-            ConfigError: an argument that transformers knows and that has no meaning here.
+            ConfigError: an argument that transformers knows and that has no meaning here; a ``dtype`` other
+                than the one that the policy was trained in.
         """
         config, dtype = kwargs.pop("config", None), kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         device = kwargs.pop("device_map", None)
@@ -98,9 +105,12 @@ class VlaModel(PreTrainedModel):
             raise ContractError(
                 f"{TRANSFORMERS_FILE} in {directory} describes another network than its contract."
             )
-        model = cls(config, contract)
-        model.net = net if dtype in (None, "auto") else net.to(_dtype(dtype))
-        return model.eval()
+        if dtype not in (None, "auto") and _dtype(dtype) != net.dtype:
+            raise ConfigError(
+                f"A policy acts in the dtype that it was trained in, here {str(net.dtype)[6:]}, not {dtype}: "
+                "leave dtype out. A backbone in 16 bits is a setting of training (model.vlm.dtype)."
+            )
+        return cls(config, contract, net).eval()
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """A policy directory that ``vla`` and transformers both load; raises without a contract."""
@@ -111,7 +121,8 @@ class VlaModel(PreTrainedModel):
             raise ContractError(
                 "This network has no contract: nobody could know its units. Train it with vla."
             )
-        save_policy(save_directory, self.net.state_dict(), self.contract)
+        described = self.net.config.backbone_settings
+        save_policy(save_directory, self.net.state_dict(), self.contract, described_by=described)
 
     def forward(self, head: str | None = None, num_steps: int | None = None, **inputs: Any) -> Tensor:
         """Fields of :class:`vla.models.policy_net.PolicyInputs` -> normalised chunk [B H ACTION_DIM]."""
@@ -131,17 +142,21 @@ class VlaProcessor:
         self, contract: PolicyContract, tokenize: Callable[[list[str]], Tokens] | None = None
     ) -> None:
         self.contract = contract
+        network = PolicyNetConfig.from_json(contract.network)
         if tokenize is None:
-            network = PolicyNetConfig.from_json(contract.network)
             tokenize = build_backbone(network.backbone, network.backbone_settings).tokenize
-        self._tokenize = tokenize
+        self._tokenize, self._history = tokenize, network.history
         self._normalizer = contract.normalizer()
         self._ids = {name: i for i, name in enumerate(sorted(contract.embodiments))}
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> VlaProcessor:
         """From a policy directory or a hub name; the weights are verified with it."""
-        return cls(PolicyContract.load(_directory(pretrained_model_name_or_path, kwargs)))
+        directory = _directory(pretrained_model_name_or_path, kwargs)
+        contract = PolicyContract.load(directory)
+        name, settings = contract.network["backbone"], contract.network["backbone_settings"]
+        backbone = build_backbone(name, with_description(name, settings, directory))
+        return cls(contract, backbone.tokenize)
 
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
         """Beside a saved model, whose contract must be this one; raises :class:`ContractError` otherwise."""
@@ -172,10 +187,11 @@ class VlaProcessor:
             raise UnknownNameError("embodiment of this policy", name, known)
         return Observation(images=frames, state=state or {}, instruction=instruction, embodiment=name)
 
-    def __call__(self, observations: Sequence[Observation]) -> dict[str, Tensor | None]:
+    def __call__(self, observations: Sequence[Observation]) -> dict[str, Tensor | Past | None]:
         """Fields of :class:`vla.models.policy_net.PolicyInputs`, checked against the contract.
 
-        An observation with an empty state runs with the state hidden, as in part of the training.
+        An observation with an empty state runs with the state hidden, as in part of the training. A policy
+        with a history is told that there is none: nothing is remembered from call to call.
         """
         arms = [self._checked(observation) for observation in observations]
         pairs = list(zip(observations, arms, strict=True))
@@ -193,14 +209,20 @@ class VlaProcessor:
             "embodiment_id": torch.tensor([self._ids[arm.name] for arm in arms]),
             "state": torch.from_numpy(np.stack([state for state, _ in states])),
             "state_mask": torch.from_numpy(np.stack([there for _, there in states]) & ~hidden),
+            "past": Past.absent(len(arms), self._history) if self._history else None,
         }
 
     def actions(self, chunk: Tensor, observation: Observation) -> ActionChunk:
         """Normalised [H ACTION_DIM] -> actions in the units of the observation's embodiment."""
         arm = self.contract.embodiments[observation.embodiment]
         values = actions_from_slots(chunk.float().cpu().numpy(), arm, self._normalizer)
-        unknown = self._tokenize([observation.instruction]).unknown[0]
-        return ActionChunk(actions=values, control_hz=arm.control_hz, info={"unknown_words": unknown})
+        info: dict[str, Any] = {"unknown_words": self._tokenize([observation.instruction]).unknown[0]}
+        if self._history:
+            info["note"] = (
+                f"this policy learned to look back on {self._history} moments and was told of none, as when "
+                "an episode begins; the policy 'learned' of vla remembers them"
+            )
+        return ActionChunk(actions=values, control_hz=arm.control_hz, info=info)
 
     def _checked(self, observation: Observation) -> Embodiment:
         name = observation.embodiment
@@ -212,7 +234,11 @@ class VlaProcessor:
 
 
 class VlaPipeline(Pipeline):
-    """Frames and a sentence -> :class:`vla.types.ActionChunk` in the embodiment's units."""
+    """Frames and a sentence -> :class:`vla.types.ActionChunk` in the embodiment's units.
+
+    Every call stands alone. To a policy with a history each is an episode's first moment, which the chunk's
+    ``info["note"]`` says; the registered policy ``learned`` remembers.
+    """
 
     _load_processor = _load_image_processor = _load_feature_extractor = _load_tokenizer = False
     _load_video_processor = False
@@ -259,7 +285,9 @@ class VlaPipeline(Pipeline):
 
     def _forward(self, input_tensors: dict[str, Any], head: str | None = None) -> dict[str, Any]:
         inputs = dict(input_tensors["inputs"])
-        inputs["state"] = inputs["state"].to(self.model.dtype)
+        inputs["state"] = inputs["state"].to(self.model.net.dtype)
+        if inputs["past"] is not None:
+            inputs["past"] = inputs["past"].like(inputs["state"])
         return {"chunk": self.model(head=head, **inputs), "observation": input_tensors["observation"]}
 
     def postprocess(self, model_outputs: dict[str, Any], **_: Any) -> ActionChunk:
@@ -281,14 +309,21 @@ def _with_state(observation: Observation, arm: Embodiment) -> Observation:
 
 def _directory(name: Any, kwargs: Mapping[str, Any]) -> Path:
     """The folder itself, or the hub's files for that name; refuses arguments that would be ignored."""
-    unknown = [key for key in kwargs if key not in _WHERE and key not in _IDLE and not key.startswith("_")]
+    known = (*_WHERE, *_IDLE, "subfolder")
+    unknown = [key for key in kwargs if key not in known and not key.startswith("_")]
     if unknown:
         raise ConfigError(f"A policy has no {sorted(unknown)}: it is loaded as its contract says.")
+    inner = kwargs.get("subfolder") or ""
     if Path(name).is_dir():
-        return Path(name)
-    where = {key: kwargs[key] for key in _WHERE if key in kwargs}
-    files = [cached_file(str(name), file, **where) for file in (CONTRACT_FILE, WEIGHTS_FILE)]
-    return Path(str(files[0])).parent
+        return Path(name) / inner
+    where = {key: kwargs[key] for key in _WHERE if kwargs.get(key) is not None}
+    wanted = [f"{inner}/{file}" if inner else file for file in _FILES]
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=wanted, **where)) / inner
+    except (OSError, ValueError) as error:
+        raise ContractError(
+            f"No policy at {str(name)!r}, neither a folder nor on the hub: {error}"
+        ) from error
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -244,6 +244,11 @@ class PolicyNet(nn.Module):
         self.register_buffer("action_index", torch.tensor(config.action_index), persistent=False)
         self.register_buffer("state_index", torch.tensor(config.state_index), persistent=False)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of states and actions, and of all that follows the backbone, which may compute in another one."""
+        return next(self.state_in.parameters()).dtype
+
     def encode(
         self,
         inputs: PolicyInputs,

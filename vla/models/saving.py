@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,20 +15,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vla.contract import WEIGHTS_FILE, PolicyContract
-from vla.errors import CheckpointError, DivergenceError
+from vla.errors import CheckpointError, ConfigError, DivergenceError
 from vla.files import replace_directory
-from vla.models.backbones import keep_description, with_description
+from vla.models.backbones import FROM_SCRATCH, keep_description, with_description
+from vla.models.lora import merge_lora
 from vla.models.policy_net import PolicyNet, PolicyNetConfig
 
 TRANSFORMERS_FILE, PROCESSOR_FILE = "config.json", "preprocessor_config.json"
 
 
 def save_policy(
-    directory: str | Path, weights: Mapping[str, Tensor], contract: PolicyContract
+    directory: str | Path,
+    weights: Mapping[str, Tensor],
+    contract: PolicyContract,
+    *,
+    described_by: Mapping[str, Any] | None = None,
 ) -> PolicyContract:
     """Write ``model.safetensors`` and ``policy.json``; replaces a policy already there, all or nothing.
 
     Also the two small files by which transformers finds the classes of ``vla.models.auto``.
+
+    Args:
+        described_by: settings of the backbone that say where its config and tokenizer lie now, for a policy
+            that was loaded (None: the contract's).
 
     Raises:
         DivergenceError: a weight is not finite; the policy already there stays.
@@ -42,7 +52,9 @@ def save_policy(
     )
     for name, text in transformers_files(contract).items():
         (part / name).write_text(text)
-    keep_description(contract.network["backbone"], contract.network["backbone_settings"], part)
+    keep_description(
+        contract.network["backbone"], described_by or contract.network["backbone_settings"], part
+    )
     sealed = contract.save(part)
     replace_directory(directory, part)
     return sealed
@@ -75,7 +87,54 @@ def load_policy(
         CheckpointError: weights that do not fit the network that the contract describes.
     """
     contract = PolicyContract.load(directory)
+    return _load(directory, PolicyNetConfig.from_json(contract.network), device), contract
+
+
+def merge_adapters(directory: str | Path, out: str | Path) -> PolicyContract:
+    """A policy whose LoRA adapters are folded into the weights they adapt: the same actions up to rounding,
+    plain layers, nothing to add at each step. Where the backbone was kept in 4 bits, its plain weights are.
+
+    Args:
+        directory: of a policy whose backbone has ``lora``.
+        out: of the policy that is written; its contract says so.
+
+    Raises:
+        ConfigError: there is nothing to merge.
+        ContractError, CheckpointError: see :func:`load_policy`.
+    """
+    contract = PolicyContract.load(directory)
     config = PolicyNetConfig.from_json(contract.network)
+    net = _load(directory, _with_backbone(config, four_bit=False), "cpu")
+    count = merge_lora(net)
+    if not count:
+        raise ConfigError(f"The policy in {directory} has no LoRA adapters to merge.")
+    plain = _with_backbone(config, four_bit=False, lora=None)
+    contract = replace(
+        contract,
+        network=plain.to_json(),
+        provenance={
+            **contract.provenance,
+            "merged_adapters": {"of": contract.weights_sha256, "count": count},
+        },
+    )
+    described = with_description(plain.backbone, plain.backbone_settings, directory)
+    return save_policy(out, net.state_dict(), contract, described_by=described)
+
+
+def _with_backbone(config: PolicyNetConfig, **changes: Any) -> PolicyNetConfig:
+    """Other settings of the pretrained backbone, if there is one, also below one that reads examples."""
+    settings = dict(config.backbone_settings)
+    if config.backbone in FROM_SCRATCH:
+        return config
+    if config.backbone != "in_context":
+        return replace(config, backbone_settings=settings | changes)
+    if settings["base"] not in FROM_SCRATCH:
+        settings["base_settings"] = {**settings["base_settings"], **changes}
+    return replace(config, backbone_settings=settings)
+
+
+def _load(directory: str | Path, config: PolicyNetConfig, device: str | torch.device) -> PolicyNet:
+    """The network of that config with the weights in ``directory``, in evaluation mode."""
     settings = with_description(config.backbone, config.backbone_settings, directory)
     net = PolicyNet(replace(config, backbone_settings=settings))
     try:
@@ -86,4 +145,4 @@ def load_policy(
     for weight in net.parameters():
         if weight.dim() == 4:  # of convolutions over pictures
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    return net, contract
+    return net

@@ -1,8 +1,9 @@
 """Fewer visual tokens, by pooling or by choice.
 
 One dial, ``keep`` in (0, 1]: the share of visual tokens that are left (1: nothing changes, exactly). What is
-left out here costs trunk and head nothing; to spare the language model itself, give the backbone smaller
-pictures or a down-sampling connector, or do not look again at what did not move (:mod:`vla.models.reuse`).
+left out here costs trunk and head nothing. A language model has read it all the same: to spare that, give the
+backbone smaller pictures or a down-sampling connector, or do not look again at what did not move
+(:mod:`vla.models.reuse`).
 
 Shapes: B batch, P prefix tokens, V views, R rows and C columns of a view's grid, n = V R C visual tokens,
 k tokens kept, D width.
@@ -11,7 +12,7 @@ k tokens kept, D width.
 from __future__ import annotations
 
 import math
-from math import isqrt
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -21,18 +22,20 @@ from vla.errors import ConfigError, UnknownNameError
 from vla.models.backbones.interface import PrefixFeatures
 
 
-def visual_grid(holders_P: Tensor, num_views: int, *, ordered: bool) -> Tensor:
+def visual_grid(
+    holders_P: Tensor, num_pictures: int, cells: Callable[[int], Tensor | None] | None = None
+) -> Tensor:
     """Places of visual tokens in a prompt, int64 [V R C].
 
     Args:
-        holders_P: bool, true where a token is a picture's; views one after the other, as many tokens each.
-        num_views: V.
-        ordered: tokens are squares of patches, row by row; else (or where they are no square) R is 1.
+        holders_P: bool, true where a token is a picture's; pictures one after the other, as many tokens each.
+        num_pictures: each of which is one view or more.
+        cells: see :class:`vla.models.backbones.families.Family`; without it, or where it gives None, R is 1
+            and C all tokens of a picture.
     """
-    places = holders_P.nonzero()[:, 0].unflatten(0, (num_views, -1))
-    side = isqrt(places.shape[1])
-    square = ordered and side * side == places.shape[1]
-    return places.unflatten(1, (side, side) if square else (1, places.shape[1]))
+    places = holders_P.nonzero()[:, 0].unflatten(0, (num_pictures, -1))
+    grid = None if cells is None else cells(places.shape[1])
+    return places[:, None] if grid is None else places[:, grid].flatten(0, 1)
 
 
 def _split(prefix: PrefixFeatures, purpose: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,14 +125,17 @@ class ShuffleTokens(nn.Module):
 
 
 class AttendedTokens(nn.Module):
-    """The tokens that all tokens together attend to most (after FastV, arXiv:2403.06764). No parameters."""
+    """The visual tokens most like all others: those that dot-product attention among the backbone's output
+    features, normalised and without learned weights, falls on most. FastV (arXiv:2403.06764) ranks by the
+    attention inside a language model; that is not read here. No parameters.
+    """
 
     def __init__(self, width: int, keep: float) -> None:
         super().__init__()
         self.keep = keep
 
     def score(self, prefix: PrefixFeatures, others: Tensor, tokens_BnD: Tensor) -> Tensor:
-        """[B n]: attention received, averaged over real tokens."""
+        """[B n]: softmax of likeness to each visual token, averaged over real tokens."""
         x = F.layer_norm(prefix.features, prefix.features.shape[-1:])
         keys = F.layer_norm(tokens_BnD, tokens_BnD.shape[-1:])
         logits = x @ keys.transpose(1, 2) / math.sqrt(x.shape[-1])
@@ -175,8 +181,8 @@ class InstructedTokens(AttendedTokens):
 def _need_grid(rows: int, columns: int, purpose: str) -> None:
     if rows == 1 and columns > 1:
         raise ConfigError(
-            f"{purpose} needs a grid of patches; this backbone's {columns} tokens a picture are in no order. "
-            "Take `attention` or `instruction`."
+            f"{purpose} needs a grid of patches; this backbone's {columns} tokens a picture are none: they "
+            "are learned queries, or a picture in tiles. Take `attention` or `instruction`."
         )
 
 

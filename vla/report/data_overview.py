@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vla.data.check.findings import KINDS, Report
+from vla.data.check.findings import KINDS, OF_PICTURES, Report
 from vla.data.check.signals import DAMAGE
 from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.data.summary import outcomes
@@ -18,7 +18,6 @@ from vla.report.plots import bar_plot
 
 #: Episodes that are shown of each camera, sentences that are listed, bars of a distribution.
 SHOWN, LISTED, BARS = 6, 12, 12
-_OF_PICTURES = ("unreadable_frame", "blank_frame", "torn_frame", "frozen_frames", "odd_frame")
 
 
 def overview(report: Report, source: EpisodeSource) -> str:
@@ -77,7 +76,7 @@ def _cameras(source: EpisodeSource, arms: dict[str, list[EpisodeInfo]]) -> Itera
 def _picture(source: EpisodeSource, info: EpisodeInfo, camera: str) -> np.ndarray | None:
     """None where it is not there or does not decode: a finding says so."""
     try:
-        if camera not in source.cameras(info.index):
+        if not info.length or camera not in source.cameras(info.index):
             return None
         frames = source.frame_reader(info.index, camera)
         picture = np.empty((*frames.shape, 3), np.uint8)
@@ -109,13 +108,12 @@ def _checks(report: Report) -> str:
     """Every kind of fault, on what it was looked for, and how often it was found."""
     rows, passed = [], 0
     for kind, facts in KINDS.items():
-        found = len(report.kinds.get(kind, []))
-        of_pictures = kind in _OF_PICTURES
-        looked = f"{report.num_frames_read} pictures" if of_pictures else f"{report.num_episodes} episodes"
-        made = report.num_frames_read > 0 or not of_pictures
+        found, made = len(report.kinds.get(kind, [])), kind not in report.left_out
+        pictures = kind in OF_PICTURES
+        looked = f"{report.num_frames_read} pictures" if pictures else f"{report.num_episodes} episodes"
+        looked = looked if made else f"not looked for: this takes {report.left_out[kind]}"
         passed += made and not found
-        rows.append([kind, facts.meaning, looked if made else "not looked for", str(found) if made else "-"])
-    skipped = sum(row[3] == "-" for row in rows)
+        rows.append([kind, facts.meaning, looked, str(found) if made else "-"])
     text = f"{passed} of {len(rows)} kinds of fault were looked for and not found"
-    text += f", {skipped} not looked for (no pictures read)" if skipped else ""
+    text += f", {len(report.left_out)} not looked for" if report.left_out else ""
     return f"<p>{text}.</p>" + table(["kind", "what it is", "looked at", "found"], rows, kind="facts")

@@ -8,13 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vla.data.check.findings import KINDS, SEVERITIES, Finding, Report
+from vla.data.check.findings import KINDS, SEVERITIES, Finding, Report, episodes_of
 from vla.data.check.signals import DAMAGE, entry_names, one_line
 from vla.data.source import EpisodeSource
 from vla.report.data_overview import overview
 from vla.report.document import card, section, table, write_document
 from vla.report.figures import film_strip, jpeg_uri
 from vla.report.plots import bar_plot, legend, line_plot
+from vla.text import counted
 
 #: Findings of a kind that are drawn, and that are listed.
 PICTURED, LISTED = 4, 300
@@ -31,7 +32,7 @@ def write_check_page(report: Report, source: EpisodeSource, path: str | Path) ->
         card(
             severity + ("s" if (n := sum(f.severity == severity for f in report.findings)) != 1 else ""),
             str(n),
-            f"{len({f.episode for f in report.findings if f.severity == severity} - {None})} episodes",
+            _whose([f for f in report.findings if f.severity == severity]),
         )
         for severity in SEVERITIES
     ]
@@ -56,10 +57,17 @@ def write_check_page(report: Report, source: EpisodeSource, path: str | Path) ->
     return write_document(Path(path), title=f"Check of {name}", body="\n".join(parts))
 
 
+def _whose(found: list[Finding]) -> str:
+    """``3 episodes, all of an arm, the data set``: what findings of any kind are about."""
+    named = len({f.episode for f in found} - {None})
+    general = {"the data set" if f.kind == "missing" else "all of an arm" for f in found if f.episode is None}
+    parts = [counted(named, "episode")] if named or not general else []
+    return ", ".join([*parts, *sorted(general)])
+
+
 def _row(kind: str, found: list[Finding]) -> list[str]:
-    episodes = len({f.episode for f in found} - {None})
     facts = KINDS[kind]
-    return [kind, facts.severity, str(len(found)), str(episodes) if episodes else "all", facts.meaning]
+    return [kind, facts.severity, str(len(found)), episodes_of(found), facts.meaning]
 
 
 def _kind(kind: str, found: list[Finding], source: EpisodeSource) -> str:
@@ -101,6 +109,8 @@ def _figure(finding: Finding, source: EpisodeSource) -> str:
 
 def _picture(finding: Finding, source: EpisodeSource) -> str:
     """What shows a finding best: a curve of correlations, a film strip, or a plot around the place."""
+    if "moved" in finding.evidence and finding.episode is not None:
+        return _asked_and_moved(finding, source, finding.episode)
     if "correlation" in finding.evidence:
         lags, values = finding.evidence["lags"], finding.evidence["correlation"]
         marked = int(np.argmax(np.abs(values)))
@@ -115,6 +125,19 @@ def _picture(finding: Finding, source: EpisodeSource) -> str:
     other = finding.evidence.get("of_episode")
     strips = [_strip(finding, source, number) for number in (episode, other) if number is not None]
     return "".join(strips)
+
+
+def _asked_and_moved(finding: Finding, source: EpisodeSource, episode: int) -> str:
+    """An action entry and the change of the state entry that it moves, each by its largest."""
+    arm, lines = source.embodiments[source.episodes[episode].embodiment], []
+    for name in (finding.where, finding.evidence["moved"]):
+        column = name.partition("/")[0]
+        entry = entry_names(arm, column).index(name)
+        values, label = np.asarray(source.column(episode, column), np.float64)[:, entry], name
+        if column == "state":
+            values, label = np.diff(values), f"change of {name} in a step"
+        lines.append((f"{label}, of its largest", values / max(np.abs(values).max(initial=0), 1e-12)))
+    return f"<p class='legend'>{legend([name for name, _ in lines])}</p>{line_plot(lines, width=760)}"
 
 
 def _plot(finding: Finding, source: EpisodeSource, episode: int, column: str) -> str:
@@ -148,7 +171,7 @@ def _strip(finding: Finding, source: EpisodeSource, episode: int) -> str:
         cameras = []
     camera = finding.where if finding.where in cameras else next(iter(cameras), "")
     length = source.episodes[episode].length
-    if not camera:
+    if not camera or not length:
         return ""
     if finding.first is None or finding.last is None:
         steps = np.linspace(0, length - 1, _STRIP_FRAMES).round().astype(int)
@@ -166,7 +189,11 @@ def _strip(finding: Finding, source: EpisodeSource, episode: int) -> str:
         labels.append(str(step))
     text = f"episode {episode}, {camera}, steps {', '.join(labels)}; “{source.episodes[episode].instruction}”"
     uri = jpeg_uri(film_strip(pictures, count=_STRIP_FRAMES))
-    return f'<p class="muted">{html.escape(text)}</p><img class="strip film" alt="film strip" src="{uri}">'
+    wide = min(100, 20 * len(pictures))  # of few pictures: not larger than of five
+    return (
+        f'<p class="muted">{html.escape(text)}</p>'
+        f'<img class="strip film" alt="film strip" style="width: {wide}%" src="{uri}">'
+    )
 
 
 def _framed(source: EpisodeSource, episode: int, camera: str, step: int, marked: bool) -> np.ndarray:

@@ -87,19 +87,27 @@ def with_examples(
 
 
 def vlm_notes(config: TrainConfig) -> list[str]:
-    """What a person should know of the backbone: how pictures are prepared where no file of its says so."""
+    """What a person should know of the backbone: how pictures are prepared where no file of its says so, and
+    where another attention runs than was asked for.
+    """
     vlm = config.model.vlm
     if vlm is None:
         return []
-    from vla.models.backbones.loading import family_of, read_config
+    from vla.models.backbones.loading import family_of, language_attention, read_config
     from vla.models.backbones.preprocessor import DEFAULTS, read_pixels
 
     described = read_config(vlm.model)
     name, family = family_of("auto", described)
     pixels, origin = read_pixels(vlm.model, family, described)
-    if origin != DEFAULTS:
-        return []
-    return [f"{vlm.model} has no preprocessor file: pictures are prepared as usual for {name!r} ({pixels})"]
+    notes = []
+    if origin == DEFAULTS:
+        notes.append(
+            f"{vlm.model} has no preprocessor file: pictures are prepared as usual for {name!r} ({pixels})"
+        )
+    runs = language_attention(described, vlm.attention)
+    if runs != vlm.attention:
+        notes.append(f"the language part of {vlm.model} has no {vlm.attention} attention and runs {runs}")
+    return notes
 
 
 def vlm_settings(config: TrainConfig, embodiments: Sequence[str]) -> dict[str, Any]:

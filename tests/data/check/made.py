@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.data.worlds import make_arm
-from vla.data.source import EpisodeInfo
+from vla.data.source import EpisodeInfo, Fault
 from vla.embodiment import Embodiment
 from vla.errors import DatasetError
 
@@ -28,6 +28,7 @@ class MadeSource:
         self.arm = make_arm("alpha", image_size=size)
         self.values: list[dict[str, np.ndarray]] = []
         self.pictures: list[dict[str, list[np.ndarray | None]]] = []
+        self.lost: list[Fault] = []
         self.episodes: Sequence[EpisodeInfo] = []
         infos = []
         for i in range(count):
@@ -64,6 +65,9 @@ class MadeSource:
 
     def frame_reader(self, index: int, camera: str) -> _Pictures:
         return _Pictures(self.pictures[index][camera], self.arm.cameras[0].height)
+
+    def faults(self) -> list[Fault]:
+        return self.lost
 
     def index_checksum(self) -> int:
         return zlib.crc32(b"".join(v["state"].tobytes() for v in self.values))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from tests.data.check.made import LENGTH, MadeSource
-from vla.data.check import KINDS, CheckConfig, Finding, Report, check, expand_kinds
+from vla.data.check import KINDS, OF_PICTURES, CheckConfig, Finding, Report, check, expand_kinds
 from vla.errors import ConfigError, UnknownNameError
 
 ALL = CheckConfig(frames="all")
@@ -23,11 +24,12 @@ def found(source: MadeSource, kind: str, config: CheckConfig | None = None) -> l
 
 
 @pytest.mark.parametrize("frames", ["sampled", "all", "none"])
-def test_clean_demonstrations_give_no_finding(frames: str) -> None:
+def test_clean_demonstrations_give_no_finding(frames: Literal["sampled", "all", "none"]) -> None:
     report = check(MadeSource(), CheckConfig(frames=frames))
     assert report.findings == ()
     assert report.num_episodes == 24
     assert report.num_frames_read == {"sampled": 24 * 2 * 8, "all": 24 * 2 * LENGTH, "none": 0}[frames]
+    assert set(report.left_out) == {"sampled": {"odd_frame"}, "all": set(), "none": {*OF_PICTURES}}[frames]
 
 
 def nan(s: MadeSource) -> None:
@@ -161,6 +163,12 @@ def short(s: MadeSource) -> None:
     s.cut(5, 2)
 
 
+def long(s: MadeSource) -> None:
+    for index in range(len(s)):
+        if index != 5:
+            s.cut(index, 5)
+
+
 def late(s: MadeSource) -> None:
     for values in s.values:
         for name in ("action", "executed"):
@@ -210,19 +218,32 @@ def far_first(s: MadeSource) -> None:
         values["action"][0, 3] = 9.0
 
 
+def missing(s: MadeSource) -> None:
+    s.lost.append((None, "part-00001 is missing, with all its episodes"))
+
+
+def jumps_everywhere(s: MadeSource) -> None:
+    s.values[5]["state"][::2, 0] += 0.4
+
+
+def auxiliary(s: MadeSource) -> None:
+    s.values[5]["aux/force"] = np.zeros((LENGTH - 1, 3))
+
+
 PLANTED: dict[str, list[tuple[Callable[[MadeSource], None], int | None]]] = {
+    "missing": [(missing, None)],
     "unreadable": [(gone, 5)],
     "held_action": [(held, None)],
     "placeholder_first": [(dummy_first, None), (far_first, None)],
     "placeholder_last": [(dummy_last, None)],
-    "ragged": [(ragged, 5)],
+    "ragged": [(ragged, 5), (auxiliary, 5)],
     "not_finite": [(nan, 5)],
     "unreadable_frame": [(undecodable, 5)],
     "blank_frame": [(black, 5)],
     "torn_frame": [(torn, 5)],
     "frozen_frames": [(frozen, 5)],
     "odd_frame": [(odd, 5)],
-    "jump": [(jump, 5)],
+    "jump": [(jump, 5), (jumps_everywhere, 5)],
     "outlier": [(outlier, 5)],
     "episode_outlier": [(other_unit, 5)],
     "constant_action": [(constant_action, None)],
@@ -243,7 +264,7 @@ PLANTED: dict[str, list[tuple[Callable[[MadeSource], None], int | None]]] = {
     "duplicate": [(twice, 9)],
     "near_duplicate": [(almost_twice, 9)],
     "short_episode": [(short, 5)],
-    "long_episode": [(lambda s: [s.cut(i, 5) for i in range(len(s)) if i != 5] and None, 5)],
+    "long_episode": [(long, 5)],
     "action_late": [(late, None)],
     "action_early": [(early, None)],
     "opposite_sign": [(opposite, None)],
@@ -253,7 +274,7 @@ PLANTED: dict[str, list[tuple[Callable[[MadeSource], None], int | None]]] = {
 
 
 def test_every_kind_is_planted() -> None:
-    assert {*PLANTED, "missing"} == set(KINDS)  # the last: test_undescribed
+    assert set(PLANTED) == set(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -362,3 +383,67 @@ def test_unknown_kinds_and_settings_are_refused() -> None:
         expand_kinds(["duplicat"])
     with pytest.raises(ConfigError, match="sampled, all or none"):
         CheckConfig(frames="some")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [20, 100, 300])
+def test_many_jumps_of_one_episode_are_found_whatever_the_number_of_others(count: int) -> None:
+    source = MadeSource(count=count, size=8)
+    source.values[4]["state"][::2, 0] += 0.4
+    (finding,) = found(source, "jump")
+    assert finding.episode == 4
+    assert len(finding.evidence["steps"]) == LENGTH - 1
+
+
+def test_fast_motion_of_a_few_episodes_is_no_jump() -> None:
+    source = MadeSource()
+    for values in source.values[1:]:
+        values["state"][:, :10] *= 0.02
+        values["action"][:, :3] *= 0.02
+    assert not found(source, "jump")
+
+
+def test_idle_ends_are_found_where_arms_wait_most_of_the_time(rng: np.random.Generator) -> None:
+    source = MadeSource()
+    for index, values in enumerate(source.values):
+        source.stand_still(index, 7, LENGTH - 1)
+        values["state"] += rng.normal(0, 2e-5, values["state"].shape).astype(np.float32)  # of the encoders
+    assert {f.episode for f in found(source, "idle_end")} == set(range(len(source)))
+
+
+@pytest.mark.parametrize("count", [8, 10])
+def test_an_odd_episode_is_found_among_few(count: int) -> None:
+    source = MadeSource(count=count)
+    other_unit(source)
+    assert [f.episode for f in found(source, "episode_outlier")] == [5]
+
+
+def test_what_is_far_beyond_its_range_is_one_finding_held_or_not() -> None:
+    source = MadeSource()
+    source.values[5]["action"][7, 0] = 2 * source.arm.action_high[0]
+    source.values[5]["executed"][7, 0] = source.arm.action_high[0]
+    kinds = check(source, NUMBERS).kinds
+    assert "action_out_of_range" in kinds
+    assert "held_action" not in kinds
+
+
+def test_the_example_of_a_finding_of_all_episodes_shows_it() -> None:
+    source = MadeSource()
+    held(source)
+    (finding,) = found(source, "held_action")
+    assert finding.evidence["example"] == 5
+    assert finding.place == "all of alpha, action/tcp_position_delta[0]"
+
+
+def test_rows_say_of_how_many_episodes() -> None:
+    source = MadeSource()
+    for plant in (missing, held, jump):
+        plant(source)
+    rows = {row[0]: row[3] for row in check(source, NUMBERS).rows()}
+    assert (rows["missing"], rows["held_action"], rows["jump"]) == ("-", "all", "1")
+
+
+def test_time_is_looked_at_where_other_numbers_are_damaged() -> None:
+    source = MadeSource()
+    nan(source)
+    back_in_time(source)
+    assert {"not_finite", "time_backwards"} <= set(check(source, NUMBERS).kinds)

@@ -13,6 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from tests.models.backbones.tiny_vlms import CONFIGS, describe, save_model, settings
+from vla.errors import ObservationError
 from vla.models.backbones import Backbone, build_backbone, keep_description, with_description
 from vla.models.backbones.families import FAMILIES
 
@@ -70,10 +71,23 @@ def test_features_are_masked_finite_and_as_many_for_every_prompt(family: str):
     assert short.features.shape == long.features.shape == (1, short.mask.shape[1], net.width)
     assert short.features.isfinite().all()
     assert (short.features[~short.mask] == 0).all()
-    assert short.visual.shape[0] == 2
     assert net.holders_1P[0, short.visual].all()
-    assert short.visual.numel() == 2 * net.num_image_tokens
+    assert short.visual.numel() == len(short.visual.unique()) <= 2 * net.num_image_tokens
     assert long.mask.sum() == short.mask.sum() + 4
+
+
+def test_patches_stand_in_a_grid_unless_they_are_learned_queries(family: str):
+    views, rows_, columns = shared(family).visual_VRC.shape
+    if family in ("blip-2", "instructblip", "idefics2"):
+        assert (views, rows_, columns) == (2, 1, 4)
+    else:
+        assert rows_ == columns > 1
+
+
+def test_pictures_that_are_not_uint8_are_refused(family: str):
+    inputs = observe(shared(family), LINES[:1])
+    with pytest.raises(ObservationError, match=r"uint8.*given: float32"):
+        shared(family)(inputs[0] / 255, *inputs[1:])
 
 
 def test_gradients_reach_pictures_words_and_embodiment(family: str):
@@ -171,6 +185,27 @@ def test_checkpointed_layers_give_the_same_gradients(family: str):
     assert grads[0].keys() == grads[1].keys()
     for name, grad in grads[0].items():
         torch.testing.assert_close(grads[1][name], grad, msg=name)
+
+
+def saved_bytes(net: Any, inputs: list[Any]) -> int:
+    """Of tensors other than weights that the backward pass will need."""
+    weights, kept = {p.data_ptr() for p in net.parameters()}, {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        if x.data_ptr() not in weights:
+            kept[x.data_ptr()] = x  # alive, so that its place is not given away
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        loss = net(*inputs).features.square().sum()
+    assert loss.isfinite()
+    return sum(x.numel() * x.element_size() for x in kept.values())
+
+
+def test_checkpointed_layers_keep_less_than_two_thirds(family: str):
+    plain, checkpointed = build(family).train(), build(family, gradient_checkpointing=True).train()
+    inputs = observe(plain, LINES[:1])
+    assert saved_bytes(checkpointed, inputs) < saved_bytes(plain, inputs) * 2 / 3
 
 
 def test_a_released_checkpoint_gives_what_transformers_own_forward_gives(family: str, tmp_path: Path):

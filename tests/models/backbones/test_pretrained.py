@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -11,9 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
-from tests.models.backbones.tiny_vlms import CONFIGS, IMAGE_ID, LLAMA, SIGLIP, describe, save_model, settings
+from tests.models.backbones.tiny_vlms import (
+    BLIP_2_T5,
+    CONFIGS,
+    IMAGE_ID,
+    LLAMA,
+    PALIGEMMA_2,
+    SIGLIP,
+    describe,
+    save_model,
+    settings,
+)
 from tests.models.nets import make_batch, net_config
 from vla.errors import CheckpointError, ConfigError, MissingExtraError, ObservationError, UnknownNameError
 from vla.models.backbones import build_backbone, keep_description, with_description
@@ -32,6 +44,7 @@ from vla.models.backbones.pretrained import PretrainedVLM
 from vla.models.downsample import build_connector
 from vla.models.lora import LoraConfig, add_lora, merge_lora
 from vla.models.policy_net import PolicyNet
+from vla.models.tokens import build_compressor
 
 DOCS = Path(__file__).parents[3] / "docs" / "backbones.md"
 LINES = ["pick up the red cube", "open the drawer"]
@@ -119,6 +132,95 @@ def test_a_layer_cut_keeps_the_first_layers_weights(family: str, tmp_path: Path)
     assert all(torch.equal(value, full[name]) for name, value in short.items() if "embodiment" not in name)
 
 
+@pytest.mark.parametrize(
+    ("part", "num_layers"), [("text_config", None), ("vision_config", None), ("vision_config", 1)]
+)
+def test_layers_that_nobody_cut_are_not_left_out(part: str, num_layers: int | None, tmp_path: Path):
+    source = save_model("smolvlm", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[part]["num_hidden_layers"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"fit no part: .*(text|vision)_model\..*layers\.1\."):
+        build_backbone("smolvlm", settings("smolvlm", source, pretrained=True, num_layers=num_layers))
+
+
+def test_an_encoder_of_blocks_is_cut_too(tmp_path: Path):
+    source = save_model("blip-2", tmp_path, **BLIP_2_T5)
+    net: Any = build_backbone("blip-2", settings("blip-2", source, pretrained=True, num_layers=1))
+    assert len(net.vlm.language_model.encoder.block) == 1
+
+
+def test_a_damaged_weights_file_is_named(tmp_path: Path):
+    source = save_model("smolvlm", tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"xx")
+    with pytest.raises(CheckpointError, match=f"weights at '{tmp_path}' cannot be loaded"):
+        build_backbone("smolvlm", settings("smolvlm", source, pretrained=True))
+
+
+def test_paligemma_2_runs_with_default_settings_as_transformers_runs_it(tmp_path: Path):
+    source = save_model("paligemma", tmp_path, **PALIGEMMA_2)
+    net: Any = build_backbone("auto", settings("paligemma", source, pretrained=True, max_tokens=6)).eval()
+    assert net.vlm.language_model.config._attn_implementation == "eager"
+    assert net.vlm.vision_tower.config._attn_implementation == "sdpa"
+    inputs = observe(net)
+    whole = transformers.AutoModelForImageTextToText.from_pretrained(source).eval()
+    ids = torch.cat([net.head_ids_1H.expand(2, -1), inputs[2]], dim=1)
+    there = torch.cat([torch.ones_like(net.head_ids_1H).expand(2, -1), inputs[3].long()], dim=1)
+    with torch.no_grad():
+        given = net._given(inputs[0])
+        out = whole(input_ids=ids, attention_mask=there, output_hidden_states=True, **given)
+        ours = net(*inputs)
+    theirs = out.hidden_states[-1].masked_fill(~ours.mask[:, :-1, None], 0.0)
+    torch.testing.assert_close(ours.features[:, :-1], theirs, atol=2e-5, rtol=1e-4)
+
+
+def test_paligemma_2_learns_adapters_with_recomputed_layers(tmp_path: Path):
+    source = describe("paligemma", tmp_path, **PALIGEMMA_2)
+    changes = {"freeze": "all", "lora": {"rank": 2}, "gradient_checkpointing": True}
+    net = build("paligemma", tmp_path, model=source, **changes).train()
+    net(*observe(net)).features.square().sum().backward()
+    assert any(p.grad is not None and p.grad.any() for name, p in net.named_parameters() if "lora_B" in name)
+
+
+@pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "phi4_multimodal"])
+def test_the_grids_of_pictures_in_rows_are_the_patches_alone(family: str, tmp_path: Path):
+    net, read = build(family, tmp_path), []
+    layers = net.vlm.layers if family == "phi4_multimodal" else net.vlm.language_model.layers
+    layers[0].register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    inputs = observe(net)
+    inputs[0][:, 1] = inputs[0][:1, 1]  # the second camera shows both rows the same
+    net(*inputs)
+    (x_BPD,) = read
+    grids = net.visual_VRC
+    assert torch.equal(x_BPD[:, grids[0]], x_BPD[:, grids[1]])  # one picture, shown whole and as one tile
+    assert not torch.equal(x_BPD[0, grids[0]], x_BPD[1, grids[0]])
+    rest = net.holders_1P[0].clone()
+    rest[grids] = False
+    assert rest.any()
+    assert torch.equal(x_BPD[0, rest], x_BPD[1, rest])  # row ends know nothing of pictures
+
+
+def test_florence_2_s_grid_stands_behind_its_mean(tmp_path: Path):
+    net, seen = build("florence2", tmp_path), []
+    norm = net.vlm.multi_modal_projector.image_proj_norm
+    norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    net(*observe(net))
+    torch.testing.assert_close(seen[0][:, 0], seen[0][:, 1:].mean(1))
+    first = net.holders_1P[0].nonzero()[0, 0]
+    assert torch.equal(net.visual_VRC[0], torch.arange(first + 1, first + 5).view(2, 2))
+
+
+@pytest.mark.parametrize("name", ["pool", "shuffle"])
+@pytest.mark.parametrize("family", ["llava_next", "florence2", "phi4_multimodal"])
+def test_grids_with_more_around_them_can_be_pooled(family: str, name: str, tmp_path: Path):
+    net = build(family, tmp_path)
+    given = net(*observe(net))
+    made = build_compressor(name, net.width, 0.25)
+    assert made is not None
+    visual = given.visual.numel()
+    assert made(given).features.shape[1] == given.features.shape[1] - visual + visual // 4
+
+
 @pytest.mark.parametrize("cameras", [1, 3, 4])
 def test_one_to_four_cameras_are_a_setting(cameras: int, tmp_path: Path):
     net = build("smolvlm", tmp_path, camera_roles=[f"camera{i}" for i in range(cameras)])
@@ -136,6 +238,16 @@ def test_words_that_do_not_fit_or_are_not_known_are_reported(tmp_path: Path):
     assert tokens.unknown == (("drawer",), ("zebra",))
     with pytest.raises(ObservationError, match="stands for a picture"):
         net.tokenize(["pick <image> up"])
+
+
+def test_a_very_long_instruction_is_encoded_in_few_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    net, tried = build("smolvlm", tmp_path, max_tokens=8), []
+    encode = net.tokenizer._filled
+    monkeypatch.setattr(net.tokenizer, "_filled", lambda text: tried.append(text) or encode(text))
+    tokens = net.tokenize(["pick up " * 1000])
+    assert len(tried) < 16
+    assert tokens.mask.all()
+    assert len(tokens.unknown[0]) == 2000 - 6
 
 
 def test_pictures_of_the_right_size_are_only_normalised():

@@ -286,6 +286,23 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
 }
+#: Of the same families, around other language models.
+PALIGEMMA_2 = {"text_config": {"model_type": "gemma2", **GEMMA, "sliding_window": 64}}
+BLIP_2_T5 = {
+    "text_config": {
+        "model_type": "t5",
+        "d_model": WIDTH,
+        "d_kv": 16,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_decoder_layers": 1,
+        "num_heads": 2,
+        "vocab_size": 64,
+        "pad_token_id": 0,
+        "decoder_start_token_id": 0,
+        "dropout_rate": 0.0,
+    }
+}
 SIDES = {"florence2": 64}
 
 
@@ -310,11 +327,11 @@ def describe(family: str, folder: Path, **changes: Any) -> str:
     return str(folder)
 
 
-def save_model(family: str, folder: Path, auto: str = "AutoModelForImageTextToText") -> str:
+def save_model(family: str, folder: Path, **changes: Any) -> str:
     """The same with random weights, as the released checkpoints have them (output layer and all)."""
-    describe(family, folder)
+    describe(family, folder, **changes)
     torch.manual_seed(7)
-    name = "AutoModelForCausalLM" if family == "phi4_multimodal" else auto
+    name = "AutoModelForCausalLM" if family == "phi4_multimodal" else "AutoModelForImageTextToText"
     getattr(transformers, name).from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
     return str(folder)
 

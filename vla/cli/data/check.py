@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,7 +35,7 @@ def run_check(argv: Sequence[str]) -> int:
     from vla.data.store import EpisodeStore
     from vla.files import write_json
     from vla.report.data_page import write_check_page
-    from vla.text import text_table, wrapped
+    from vla.text import counted, text_table, wrapped
 
     source = flags.open_to_look(tolerate_damage=True)
     report = check(source, CheckConfig(frames=flags.frames), progress=sys.stderr.isatty())
@@ -46,14 +46,14 @@ def run_check(argv: Sequence[str]) -> int:
         header = ["kind", "severity", "count", "episodes", "for example".ljust(widest)]
         print(text_table(header, rows) + "\n")
     counts = report.to_json()["counts"]
-    said = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items()) or "no faults"
+    said = ", ".join(counted(n, severity) for severity, n in counts.items()) or "no faults"
     pictures = sum(info.length * len(source.cameras(info.index)) for info in source.episodes)
     print(
-        f"{flags.path}: {report.num_episodes} episodes, {report.num_steps} steps, looked at "
-        f"{report.num_frames_read} of {pictures} pictures: {said}"
+        f"{flags.path}: {counted(report.num_episodes, 'episode')}, {counted(report.num_steps, 'step')}, "
+        f"looked at {report.num_frames_read} of {counted(pictures, 'picture')}: {said}"
     )
-    if report.left_out:
-        print(wrapped(f"not looked for: {', '.join(report.left_out)} (they take knowing what columns mean)"))
+    for reason, kinds in _by_reason(report.left_out).items():
+        print(wrapped(f"not looked for: {', '.join(kinds)} (this takes {reason})"))
     if flags.frames == "sampled" and report.num_frames_read < pictures:
         more = "; 'vla data verify' reads every byte" if isinstance(source, EpisodeStore) else ""
         print(f"--frames all looks at every picture{more}")
@@ -64,3 +64,14 @@ def run_check(argv: Sequence[str]) -> int:
         print(f"page: {write_check_page(report, source, flags.html)}")
     source.close()
     return int(bool(report.at_least(flags.fail_on)))
+
+
+def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """Kinds that were not looked for, by what that would take."""
+    from vla.data.undescribed import NEEDS_MEANING
+
+    found: dict[str, list[str]] = {}
+    for kind, reason in left_out.items():
+        takes = "knowing what columns mean" if reason == NEEDS_MEANING.get(kind) else reason
+        found.setdefault(takes, []).append(kind)
+    return found

@@ -47,6 +47,7 @@ def run_verify(argv: Sequence[str]) -> int:
     """A line for each damaged episode or file; 1 where there is one."""
     from vla.data.damage import damage_lines
     from vla.data.store import EpisodeStore
+    from vla.text import counted
 
     path = parse(Verify, "data verify", argv).path
     with EpisodeStore.open(path, tolerate_damage=True) as store:
@@ -54,8 +55,8 @@ def run_verify(argv: Sequence[str]) -> int:
     for line in damage_lines((damage.episode, f"{damage.column}: {damage.reason}") for damage in damages):
         print(line)
     hurt = len({damage.episode for damage in damages} - {None})
-    faults = f"{len(damages)} faults, {hurt} episodes damaged"
-    print(f"{path}: {count} episodes, {faults if damages else 'all whole'}")
+    faults = f"{counted(len(damages), 'fault')}, {counted(hurt, 'episode')} damaged"
+    print(f"{path}: {counted(count, 'episode')}, {faults if damages else 'all whole'}")
     if not checksummed:
         print("Metadata of this older format have no checksums: they were compared with the episodes.")
     return int(bool(damages))

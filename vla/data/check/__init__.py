@@ -6,13 +6,22 @@ it cannot read is a finding, not a crash. ``vla.data.fix`` repairs what can be r
 
 from __future__ import annotations
 
-import numpy as np
 from tqdm import tqdm
 
-from vla.data.check.agreement import Agreement
+from vla.data.check.agreement import Agreement, pairs
 from vla.data.check.config import CheckConfig
 from vla.data.check.edges import Edges
-from vla.data.check.findings import GROUPS, KINDS, SEVERITIES, Finding, Report, Severity, expand_kinds
+from vla.data.check.findings import (
+    GROUPS,
+    KINDS,
+    OF_AGREEMENT,
+    OF_PICTURES,
+    SEVERITIES,
+    Finding,
+    Report,
+    Severity,
+    expand_kinds,
+)
 from vla.data.check.motion import (
     check_idle,
     check_jumps,
@@ -23,7 +32,7 @@ from vla.data.check.motion import (
 )
 from vla.data.check.pictures import check_pictures
 from vla.data.check.sentences import Sentences
-from vla.data.check.signals import Signals, Typical, learn_typical, read_signals
+from vla.data.check.signals import Signals, Typical, as_signals, learn_typical, read_columns
 from vla.data.check.whole import Population
 from vla.data.damage import damage_lines, damaged_episodes
 from vla.data.source import EpisodeSource
@@ -32,6 +41,7 @@ from vla.data.undescribed import NEEDS_MEANING, UndescribedSource
 __all__ = [
     "GROUPS",
     "KINDS",
+    "OF_PICTURES",
     "SEVERITIES",
     "CheckConfig",
     "Finding",
@@ -60,13 +70,18 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
     agreements = {name: Agreement(arm=source.embodiments[name], config=config) for name in usual}
     edges = {name: Edges(arm=source.embodiments[name], config=config) for name in usual}
     sentences, num_frames = Sentences(), 0
-    left_out = NEEDS_MEANING if isinstance(source, UndescribedSource) else {}
+    left_out = _left_out(source, config)
     found = [Finding(kind="missing", message=line) for line in damage_lines(damaged_episodes(source))]
     for info in tqdm(source.episodes, desc="checking", unit="episode", disable=not progress):
         found += sentences.check(info.index, info.instruction)
-        signals, damage = read_signals(source, info.index)
+        columns, damage = read_columns(source, info.index)
         found += damage
-        moved = None
+        if "time_s" in columns:
+            hz = source.embodiments[info.embodiment].control_hz
+            found += check_time(info.index, columns["time_s"], hz, config)
+        signals, moved = as_signals(source, info.index, columns), None
+        if not info.length:
+            found.append(Finding(kind="short_episode", episode=info.index, value=0.0, message="no steps"))
         if signals is not None and info.embodiment in usual:
             found += _check_numbers(signals, usual[info.embodiment], config)
             populations[info.embodiment].add(signals)
@@ -91,11 +106,20 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
     )
 
 
+def _left_out(source: EpisodeSource, config: CheckConfig) -> dict[str, str]:
+    """Kinds that are not looked for, and what that would take."""
+    found = dict(NEEDS_MEANING) if isinstance(source, UndescribedSource) else {}
+    if not any(pairs(source.embodiments[name]) for name in {info.embodiment for info in source.episodes}):
+        found |= dict.fromkeys(OF_AGREEMENT, "an action entry that says where an entry of the state goes")
+    if config.frames == "none":
+        found |= dict.fromkeys(OF_PICTURES, "pictures")
+    elif config.frames == "sampled":
+        found["odd_frame"] = "all pictures"
+    return found
+
+
 def _check_numbers(signals: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
-    if not np.size(signals.action):
-        return []
     return [
-        *check_time(signals, config),
         *check_length(signals, usual, config),
         *check_jumps(signals, usual, config),
         *check_values(signals, usual, config),

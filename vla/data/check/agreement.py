@@ -8,7 +8,7 @@ import numpy as np
 
 from vla.data.check.config import CheckConfig
 from vla.data.check.findings import Finding
-from vla.data.check.signals import Signals, is_gripper, slices
+from vla.data.check.signals import Signals, entry_names, is_gripper, slices
 from vla.embodiment import Embodiment
 
 _MIN_STEPS = 200  # of motion, before anything is said of an entry
@@ -171,6 +171,7 @@ class Agreement:
                 kind="mismatch",
                 episode=index,
                 where=self._pairs[0].name,
+                evidence={"moved": entry_names(self.arm, "state")[self._pairs[0].state]},
                 value=correlation,
                 threshold=limit,
                 message=f"correlation of actions and motion {correlation:.2f}; in 90 % of the episodes it is "

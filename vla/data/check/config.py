@@ -24,7 +24,10 @@ class CheckConfig:
         odd_factor: ... and how many times that is what the neighbours differ from each other.
         jump_factor: times the 99 % quantile of the change in one step; an arm that starts, stops and
             touches things stays below 3, a lost step of an encoder or a wrong row does not.
-        moving: share of the 75 % quantile of the change in one step below which an arm stands still.
+        lone_jump_factor: likewise for a step that goes on neither from the one before nor to the one after;
+            clean ones stay below 1.3, also of people (BridgeData, robosuite: 0.7).
+        moving: share of the 75 % quantile of the change in one step below which an arm stands still ...
+        moving_share: ... or of this share of the 90 % quantile, where arms wait most of the time.
         quiet_action: share of the range within which an action asks for nothing.
         idle_edge_s: seconds of standing still at start or end.
         idle_middle_s: seconds of it in between: longer than a gripper takes to close.
@@ -60,7 +63,9 @@ class CheckConfig:
     odd_difference: float = 20.0
     odd_factor: float = 4.0
     jump_factor: float = 5.0
+    lone_jump_factor: float = 2.5
     moving: float = 0.05
+    moving_share: float = 0.2
     quiet_action: float = 0.05
     idle_edge_s: float = 1.0
     idle_middle_s: float = 2.0

@@ -29,7 +29,7 @@ _CUT = "vla data fix --cut {}"
 #: costs success or is a likely fault; note: worth knowing.
 KINDS: Mapping[str, Kind] = {
     "missing": Kind(
-        "error", "an episode or file cannot be opened: it is missing or cut short",
+        "error", "an episode or file cannot be opened: it is missing, cut short or damaged",
         "fetch it again; vla data fix and vla data import --skip-damaged leave it out",
     ),
     "unreadable": Kind("error", "a column or a camera cannot be read", _DROP.format("damaged")),
@@ -50,14 +50,15 @@ KINDS: Mapping[str, Kind] = {
     "constant_state": Kind("note", "a state entry that never changes", "nothing: statistics guard it"),
     "state_out_of_range": Kind("warning", "state outside the range its field declares", "correct the range"),
     "action_out_of_range": Kind(
-        "error", "action outside the range its field declares", "correct the range or the unit"
+        "error", "action outside the range its field declares",
+        "correct the range or the unit; clip in the embodiment file where the controller holds it",
     ),
     "saturated_action": Kind(
         "warning", "an action lies at an end of its range too often: clipped when recorded?",
         "widen the range and record again; a policy learns the clipped value",
     ),
     "held_action": Kind(
-        "note", "an action beyond the range of its field: what was executed is held at its end",
+        "note", "an action a little beyond the range of its field: what was executed is held at its end",
         "nothing: the controller does the same; clip in the embodiment file for the label too",
     ),
     "placeholder_first": Kind(
@@ -78,14 +79,18 @@ KINDS: Mapping[str, Kind] = {
     "wrong_rate": Kind(
         "error", "time stamps tell another rate than control_hz", "vla data fix --retime HZ, or correct it"
     ),
-    "empty_instruction": Kind("error", "nobody says what is done", _DROP.format("empty_instruction")),
+    "empty_instruction": Kind(
+        "error", "nobody says what is done",
+        "instruction in the embodiment file, or " + _DROP.format("empty_instruction"),
+    ),
     "odd_instruction": Kind(
         "warning", "a file name, task id, placeholder or broken text instead of a sentence",
         "put what a person would say",
     ),
     "misspelt_instruction": Kind("note", "a word nobody else uses, close to a common one", "look at it"),
     "contradicting_instruction": Kind(
-        "warning", "the same demonstration twice, under different instructions", _DROP.format("duplicates")
+        "warning", "the same demonstration twice, under different instructions",
+        "correct the wrong one; vla data fix --drop duplicates keeps the first",
     ),
     "duplicate": Kind("warning", "the same demonstration twice", _DROP.format("duplicates")),
     "near_duplicate": Kind("warning", "almost the same demonstration twice", _DROP.format("duplicates")),
@@ -106,10 +111,15 @@ KINDS: Mapping[str, Kind] = {
     "mismatch": Kind("warning", "the arm does not do what the actions say", _DROP.format("mismatch")),
 }  # fmt: skip
 
+#: Kinds that only pictures show ...
+OF_PICTURES = ("unreadable_frame", "blank_frame", "torn_frame", "frozen_frames", "odd_frame")
+#: ... and those that compare what was asked for with what moved.
+OF_AGREEMENT = ("action_late", "action_early", "opposite_sign", "wrong_scale", "mismatch")
+
 #: Names that stand for several kinds, for ``vla data fix``.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "damaged": ("unreadable", "ragged", "not_finite", "unreadable_frame", "blank_frame", "torn_frame"),
-    "frames": ("unreadable_frame", "blank_frame", "torn_frame", "frozen_frames", "odd_frame"),
+    "frames": OF_PICTURES,
     "duplicates": ("duplicate", "near_duplicate", "contradicting_instruction"),
 }
 
@@ -159,7 +169,8 @@ class Finding:
     @property
     def place(self) -> str:
         """``episode 3, steps 4-9, front``."""
-        whole = "the data set" if self.kind == "missing" else "all episodes"
+        arm = self.evidence.get("embodiment")
+        whole = "the data set" if self.kind == "missing" else f"all of {arm}" if arm else "all episodes"
         parts = [whole if self.episode is None else f"episode {self.episode}"]
         if self.first is not None:
             parts.append(
@@ -171,11 +182,19 @@ class Finding:
         return {"severity": self.severity, **asdict(self)}
 
 
+def episodes_of(found: Sequence[Finding]) -> str:
+    """How many episodes findings of one kind name; ``all`` where they are of all, ``-``: of no one's."""
+    named = {finding.episode for finding in found} - {None}
+    if named:
+        return str(len(named))
+    return "-" if found[0].kind == "missing" else "all"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """All findings, the gravest kinds first, and how much was looked at.
 
-    ``left_out``: kinds that were not looked for, and what would have to be known for that.
+    ``left_out``: kinds that were not looked for, and what would have to be known or read for that.
     """
 
     path: str
@@ -204,13 +223,15 @@ class Report:
                 kind,
                 KINDS[kind].severity,
                 str(len(found)),
-                str(len({f.episode for f in found if f.episode is not None})) or "-",
+                episodes_of(found),
                 f"{found[0].place}: {found[0].message}",
             ]
             for kind, found in self.kinds.items()
         ]
 
     def to_json(self) -> dict[str, Any]:
+        """``counts`` are by severity, the gravest first."""
+        counts = Counter(f.severity for f in self.findings)
         return {
             "format_version": 1,
             "path": self.path,
@@ -218,6 +239,6 @@ class Report:
             "num_steps": self.num_steps,
             "num_frames_read": self.num_frames_read,
             "left_out": dict(self.left_out),
-            "counts": dict(Counter(f.severity for f in self.findings)),
+            "counts": {severity: counts[severity] for severity in SEVERITIES if counts[severity]},
             "findings": [f.to_json() for f in self.findings],
         }

@@ -10,6 +10,7 @@ from vla.data.check.signals import (
     Signals,
     Typical,
     change,
+    displacement,
     entry_names,
     is_gripper,
     moving_fields,
@@ -17,13 +18,16 @@ from vla.data.check.signals import (
     slices,
 )
 
+#: Of its own length, by which a displacement that is a jump differs from those beside it; a right angle in
+#: two steps makes 0.8.
+_UNLIKE = 0.9
 
-def check_time(s: Signals, config: CheckConfig) -> list[Finding]:
-    """Time stamps that go back, leave steps out, or tell another rate."""
-    if len(s) < 2:
+
+def check_time(index: int, time_s: np.ndarray, control_hz: float, config: CheckConfig) -> list[Finding]:
+    """Time stamps [T] of an episode that go back, leave steps out, or tell another rate."""
+    if len(time_s) < 2:
         return []
-    index, gaps, period = s.info.index, np.diff(s.time_s), 1 / s.arm.control_hz
-    found = []
+    gaps, period, found = np.diff(time_s), 1 / control_hz, []
     back = np.flatnonzero(gaps <= 0)
     if len(back):
         found.append(
@@ -64,38 +68,58 @@ def check_time(s: Signals, config: CheckConfig) -> list[Finding]:
                 episode=index,
                 where="time_s",
                 value=1 / usual,
-                threshold=s.arm.control_hz,
-                message=f"{1 / usual:.4g} Hz by its time stamps, control_hz is {s.arm.control_hz:g}",
+                threshold=control_hz,
+                message=f"{1 / usual:.4g} Hz by its time stamps, control_hz is {control_hz:g}",
             )
         )
     return found
 
 
 def check_jumps(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
-    """Steps in which a state field moves much farther than it ever does."""
+    """Steps in which a state field moves much farther than it ever does.
+
+    Less is enough for a step that does not go on as those beside it do; it is compared with nearly all
+    episodes, not with all steps, among which an episode full of jumps would make jumps usual.
+    """
     found = []
     for member, place in moving_fields(s.arm):
-        limit = config.jump_factor * usual.step_q99[member.name]
-        moved = change(s.state[:, place], member)
-        if limit <= 0 or not (moved > limit).any():
+        steps = displacement(s.state[:, place], member)
+        moved, q99 = np.linalg.norm(steps, axis=1), usual.step_q99[member.name]
+        of_most = usual.step_usual[member.name] or q99
+        limits = (config.jump_factor * q99, config.lone_jump_factor * of_most)
+        alone = _apart(steps) & (moved > limits[1]) & (limits[1] > 0)
+        far = alone | ((moved > limits[0]) & (limits[0] > 0))
+        if not far.any():
             continue
-        far = np.flatnonzero(moved > limit)
-        worst = int(np.argmax(moved))
+        worst = int(np.argmax(np.where(far, moved, 0)))
+        below = of_most if alone[worst] else q99
         found.append(
             Finding(
                 kind="jump",
                 episode=s.info.index,
-                first=int(far[0]),
-                last=int(far[-1]) + 1,
+                first=int(np.flatnonzero(far)[0]),
+                last=int(np.flatnonzero(far)[-1]) + 1,
                 where=f"state/{member.name}",
                 value=float(moved[worst]),
-                threshold=limit,
+                threshold=limits[1] if alone[worst] else limits[0],
                 message=f"{moved[worst]:.4g} {member.unit} from step {worst} to {worst + 1}; 99 % of steps "
-                f"stay below {usual.step_q99[member.name]:.4g}",
-                evidence={"steps": far.tolist()},
+                f"stay below {below:.4g}" + (f"; {far.sum()} such" if far.sum() > 1 else ""),
+                evidence={"steps": np.flatnonzero(far).tolist()},
             )
         )
     return found
+
+
+def _apart(steps: np.ndarray) -> np.ndarray:
+    """bool [T-1]: whether a displacement [n] goes on neither from the one before nor to the one after.
+
+    It does where it differs from one of them by less than its own length, and in a turn, which is slower.
+    """
+    if len(steps) < 2:
+        return np.zeros(len(steps), bool)
+    far, off = np.linalg.norm(steps, axis=1), np.linalg.norm(np.diff(steps, axis=0), axis=1)
+    unlike = np.minimum(np.append(np.inf, off), np.append(off, np.inf)) > _UNLIKE * far
+    return unlike & (far > 0.5 * np.maximum(np.append(0, far[:-1]), np.append(far[1:], 0)))
 
 
 def check_values(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
@@ -154,12 +178,16 @@ def at_limits(s: Signals) -> np.ndarray:
     return np.stack([(s.action <= low + near).sum(axis=0), (s.action >= high - near).sum(axis=0)])
 
 
-def held_steps(s: Signals) -> np.ndarray:
-    """Steps at which each action entry is beyond its range and was executed at the end of it, [A]."""
+def held_steps(s: Signals, config: CheckConfig) -> np.ndarray:
+    """Steps at which each action entry is a little beyond its range and was executed at the end of it, [A].
+
+    What is farther beyond is ``action_out_of_range``.
+    """
     low, high = s.arm.action_low.astype(float), s.arm.action_high.astype(float)
-    near = 1e-6 * (high - low)
-    beyond = (s.action > high + near) | (s.action < low - near)
-    return (beyond & (np.abs(s.executed - np.clip(s.action, low, high)) <= near)).sum(axis=0)
+    near, far = 1e-6 * (high - low), config.range_tolerance * (high - low)
+    off = np.maximum(s.action - high, low - s.action)
+    held = np.abs(s.executed - np.clip(s.action, low, high)) <= near
+    return ((off > near) & (off <= far) & held).sum(axis=0)
 
 
 def check_idle(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
@@ -191,9 +219,12 @@ def check_idle(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]
 
 def still_steps(s: Signals, usual: Typical, config: CheckConfig) -> np.ndarray:
     """bool [T]: from this step to the next no state field moves; the last step is like the one before."""
-    still = np.ones(max(len(s) - 1, 1), bool)
+    if len(s) < 2:
+        return np.ones(len(s), bool)
+    still = np.ones(len(s) - 1, bool)
     for member, place in moving_fields(s.arm):
-        still &= change(s.state[:, place], member) <= config.moving * usual.step_q75[member.name]
+        fast = max(usual.step_q75[member.name], config.moving_share * usual.step_q90[member.name])
+        still &= change(s.state[:, place], member) <= config.moving * fast
     for member, place in slices(s.arm.state):
         if is_gripper(member):
             span = np.subtract(member.high, member.low)

@@ -14,12 +14,16 @@ from vla.data.description import ROTATION_SIZES
 from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.embodiment import Embodiment, Field
 from vla.errors import VlaError
+from vla.text import counted
 
 #: What reading damaged or foreign data raises: our own errors, and those of the formats' libraries.
 DAMAGE = (VlaError, OSError, ValueError, KeyError, EOFError)
 
 #: Written as angles or unit quaternions: two neighbouring numbers may be far apart for the same rotation.
 _WRAPPING = ("yaw", "rotvec", "quat_wxyz", "euler_xyz")
+
+#: Episodes of which one may be unlike the others.
+_FEWEST = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,45 +43,68 @@ class Signals:
 
 def read_signals(source: EpisodeSource, index: int) -> tuple[Signals | None, list[Finding]]:
     """The numbers of an episode; None, and why, where they are damaged."""
+    columns, found = read_columns(source, index)
+    return as_signals(source, index, columns), found
+
+
+def as_signals(source: EpisodeSource, index: int, columns: Mapping[str, np.ndarray]) -> Signals | None:
+    """Of the columns that :func:`read_columns` gives; None where one is missing or there are no steps."""
+    info = source.episodes[index]
+    if not info.length or not {"state", "action", "executed", "time_s"} <= set(columns):
+        return None
+    return Signals(info=info, arm=source.embodiments[info.embodiment], **columns)
+
+
+def read_columns(source: EpisodeSource, index: int) -> tuple[dict[str, np.ndarray], list[Finding]]:
+    """The sound columns of an episode, float64, and what is wrong with the others.
+
+    Auxiliary columns are read for their damage only; they may be unknown (NaN).
+    """
     info = source.episodes[index]
     arm = source.embodiments[info.embodiment]
     found: list[Finding] = []
-    values: dict[str, np.ndarray] = {}
-    sizes = {"state": arm.state_dim, "action": arm.action_dim, "executed": arm.action_dim, "time_s": 0}
-    for name, size in sizes.items():
-        if name == "state" and not size:
-            values[name] = np.zeros((info.length, 0))
+    sound: dict[str, np.ndarray] = {}
+    shapes: dict[str, tuple[int, ...]] = {
+        "state": (info.length, arm.state_dim),
+        "action": (info.length, arm.action_dim),
+        "executed": (info.length, arm.action_dim),
+        "time_s": (info.length,),
+    }
+    for name in [*shapes, *(name for name in source.columns(index) if name not in shapes)]:
+        shape = shapes.get(name)
+        if shape is not None and 0 in shape[1:]:
+            sound[name] = np.zeros(shape)
             continue
         try:
             column = np.asarray(source.column(index, name), np.float64)
         except DAMAGE as error:
             found.append(Finding(kind="unreadable", episode=index, where=name, message=one_line(error)))
             continue
-        expected = (info.length, size) if size else (info.length,)
+        expected = shape or (info.length, *column.shape[1:])
         if column.shape != expected:
             message = f"shape {column.shape}, expected {expected}"
             found.append(Finding(kind="ragged", episode=index, where=name, message=message))
             continue
+        if shape is None:
+            continue
         bad = np.argwhere(~np.isfinite(column))
-        if len(bad):
-            steps = bad[:, 0]
-            entry = entry_names(arm, name)[bad[0][1]] if size else name
-            found.append(
-                Finding(
-                    kind="not_finite",
-                    episode=index,
-                    first=int(steps.min()),
-                    last=int(steps.max()),
-                    where=entry,
-                    value=float(len(bad)),
-                    message=f"{len(bad)} numbers are NaN or infinite",
-                    evidence={"steps": np.unique(steps).tolist()},
-                )
+        if not len(bad):
+            sound[name] = column
+            continue
+        steps = bad[:, 0]
+        found.append(
+            Finding(
+                kind="not_finite",
+                episode=index,
+                first=int(steps.min()),
+                last=int(steps.max()),
+                where=name if name == "time_s" else entry_names(arm, name)[bad[0][1]],
+                value=float(len(bad)),
+                message=f"NaN or infinite: {counted(len(bad), 'number')}",
+                evidence={"steps": np.unique(steps).tolist()},
             )
-        values[name] = column
-    if found:
-        return None, found
-    return Signals(info=info, arm=arm, **values), []
+        )
+    return sound, found
 
 
 def one_line(error: BaseException) -> str:
@@ -113,17 +140,22 @@ def moving_fields(arm: Embodiment) -> list[tuple[Field, slice]]:
     ]
 
 
+def displacement(values: np.ndarray, member: Field) -> np.ndarray:
+    """Where a field moves to in each step, [T-1 n]; for angles the rotation vector of the turn."""
+    if len(values) < 2:
+        return np.zeros((0, values.shape[1]))
+    written = member.rotation_format
+    if written not in _WRAPPING or values.shape[1] != ROTATION_SIZES[written]:
+        return np.diff(values, axis=0)
+    if written == "quat_wxyz" and not np.all(np.linalg.norm(values, axis=1) > 1e-6):
+        return np.diff(values, axis=0)
+    turns = read_rotation(values, written)
+    return (turns[:-1].inv() * turns[1:]).as_rotvec()
+
+
 def change(values: np.ndarray, member: Field) -> np.ndarray:
     """How far a field moves in each step, [T-1]: Euclidean, for angles by the angle of the rotation."""
-    if len(values) < 2:
-        return np.zeros(0)
-    written = member.rotation_format
-    if written in _WRAPPING and values.shape[1] == ROTATION_SIZES[written]:
-        if written == "quat_wxyz" and not np.all(np.linalg.norm(values, axis=1) > 1e-6):
-            return np.linalg.norm(np.diff(values, axis=0), axis=1)
-        turns = read_rotation(values, written)
-        return (turns[:-1].inv() * turns[1:]).magnitude()
-    return np.linalg.norm(np.diff(values, axis=0), axis=1)
+    return np.linalg.norm(displacement(values, member), axis=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,7 +166,9 @@ class Typical:
         num_episodes: read for this.
         median_length: steps, of all episodes.
         low, high: 1 % and 99 % quantile of every entry, by column.
-        step_q75, step_q99: quantiles of the change in one step, by moving state field.
+        step_q75, step_q90, step_q99: quantiles of the change in one step, by moving state field.
+        step_usual: the 99 % quantile of an episode's changes that nine of ten episodes do not exceed: a tenth
+            of them with many jumps does not raise it as it does ``step_q99``.
     """
 
     num_episodes: int
@@ -142,7 +176,9 @@ class Typical:
     low: Mapping[str, np.ndarray]
     high: Mapping[str, np.ndarray]
     step_q75: Mapping[str, float]
+    step_q90: Mapping[str, float]
     step_q99: Mapping[str, float]
+    step_usual: Mapping[str, float]
 
 
 def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typical]:
@@ -160,19 +196,33 @@ def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typic
         columns = {
             key: np.concatenate([getattr(s, key) for s in signals]) for key in ("state", "action", "executed")
         }
-        steps = {
-            member.name: np.concatenate([change(s.state[:, place], member) for s in signals])
+        by_episode = {
+            member.name: [change(s.state[:, place], member) for s in signals if len(s) > 1]
             for member, place in moving_fields(arm)
         }
+        steps = {key: np.concatenate(v) if v else np.zeros(0) for key, v in by_episode.items()}
         usual[name] = Typical(
             num_episodes=len(signals),
             median_length=float(np.median([e.length for e in members])),
             low={key: np.quantile(v, 0.01, axis=0) for key, v in columns.items()},
             high={key: np.quantile(v, 0.99, axis=0) for key, v in columns.items()},
-            step_q75={key: float(np.quantile(v, 0.75)) if len(v) else 0.0 for key, v in steps.items()},
-            step_q99={key: float(np.quantile(v, 0.99)) if len(v) else 0.0 for key, v in steps.items()},
+            step_q75=_quantiles(steps, 0.75),
+            step_q90=_quantiles(steps, 0.9),
+            step_q99=_quantiles(steps, 0.99),
+            step_usual={key: _usual_step(v) for key, v in by_episode.items()},
         )
     return usual
+
+
+def _quantiles(steps: Mapping[str, np.ndarray], share: float) -> dict[str, float]:
+    return {key: float(np.quantile(values, share)) if len(values) else 0.0 for key, values in steps.items()}
+
+
+def _usual_step(steps: Sequence[np.ndarray]) -> float:
+    """0 where episodes are too few to tell."""
+    if len(steps) < _FEWEST:
+        return 0.0
+    return float(np.quantile([np.quantile(v, 0.99) for v in steps], 0.9, method="lower"))
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:

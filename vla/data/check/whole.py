@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -37,6 +38,7 @@ class Population:
     highest: np.ndarray | None = None
     limits: np.ndarray | None = None
     held: np.ndarray | None = None
+    examples: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, s: Signals) -> None:
         """Remember an episode."""
@@ -46,15 +48,19 @@ class Population:
         self.instructions.append(self.texts.setdefault(s.info.instruction, len(self.texts)))
         self.hashes.append(zlib.crc32(np.ascontiguousarray(both).tobytes()))
         at = np.linspace(0, len(s) - 1, _POINTS).round().astype(int)
-        self.outlines.append(both[at].astype(np.float32))
+        # large numbers that hardly change keep their changes so
+        self.outlines.append(((both[at] - self._low()) / self._scale()).astype(np.float32))
         self.means.append(both.mean(axis=0))
         low, high = both.min(axis=0), both.max(axis=0)
         self.lowest = low if self.lowest is None else np.minimum(self.lowest, low)
         self.highest = high if self.highest is None else np.maximum(self.highest, high)
-        limits = at_limits(s)
+        limits, held = at_limits(s), held_steps(s, self.config)
         self.limits = limits if self.limits is None else self.limits + limits
-        held = held_steps(s)
         self.held = held if self.held is None else self.held + held
+        for kind, share in (("saturated", limits.sum(axis=0) / len(s)), ("held", held / len(s))):
+            most, where = self.examples.setdefault(kind, np.zeros((2, len(share))))
+            where[share > most] = s.info.index
+            np.maximum(most, share, out=most)
 
     def conclude(self) -> list[Finding]:
         """What is found when all were seen."""
@@ -63,11 +69,13 @@ class Population:
         found = [*self._duplicates(), *self._outliers(), *self._constant(), *self._saturated()]
         return [*found, *self._held()]
 
+    def _low(self) -> np.ndarray:
+        return np.concatenate([self.usual.low["state"], self.usual.low["action"]])
+
     def _scale(self) -> np.ndarray:
-        """Spread of each entry, from the outlines; entries that never change count by their range."""
-        low = np.concatenate([self.usual.low["state"], self.usual.low["action"]])
+        """Spread of each entry; entries that never change count by their range."""
         high = np.concatenate([self.usual.high["state"], self.usual.high["action"]])
-        return np.maximum((high - low) / 4, 1e-3 * self._range())
+        return np.maximum((high - self._low()) / 4, 1e-3 * self._range())
 
     def _range(self) -> np.ndarray:
         fields = [*self.arm.state, *self.arm.action]
@@ -76,9 +84,9 @@ class Population:
     def _duplicates(self) -> list[Finding]:
         """Each episode that repeats an earlier one: equal numbers, or nearly the same course."""
         count = len(self.indices)
-        if count < 2:
+        if count < 2 or not self.outlines[0].size:
             return []
-        shapes = (np.stack(self.outlines) / self._scale()).reshape(count, -1)
+        shapes = np.stack(self.outlines).reshape(count, -1)
         # equal courses have equal projections; near ones differ by about near_duplicate * sqrt(n)
         directions = np.random.default_rng(0).normal(size=(shapes.shape[1], _PROJECTIONS))
         directions /= np.linalg.norm(directions, axis=0)
@@ -126,7 +134,9 @@ class Population:
         if len(self.indices) < _MIN_EPISODES:
             return []
         means = np.stack(self.means)
-        low, middle, high = np.quantile(means, [0.05, 0.5, 0.95], axis=0)
+        ordered = np.sort(means, axis=0)
+        beyond = max(1, round(0.05 * len(means)))  # on either side: so many may lie far off
+        low, middle, high = ordered[beyond], np.median(means, axis=0), ordered[-1 - beyond]
         limit = np.maximum(
             self.config.episode_factor * (high - low), self.config.outlier_range * self._range()
         )
@@ -142,7 +152,8 @@ class Population:
                     value=float(means[row, entry]),
                     threshold=float(limit[entry]),
                     message=f"mean {means[row, entry]:.4g}, the median of all episodes is "
-                    f"{middle[entry]:.4g} and 90 % of them lie in {low[entry]:.4g} to {high[entry]:.4g}",
+                    f"{middle[entry]:.4g}, and {len(means) - 2 * beyond} of {len(means)} lie in "
+                    f"{low[entry]:.4g} to {high[entry]:.4g}",
                 )
             )
         return found
@@ -167,6 +178,10 @@ class Population:
             if spread[i] <= limit[i]
         ]
 
+    def _evidence(self, kind: str, entry: int) -> dict[str, Any]:
+        """The arm, and the episode that shows it best."""
+        return {"embodiment": self.arm.name, "example": int(self.examples[kind][1, entry])}
+
     def _held(self) -> list[Finding]:
         """Action entries beyond their range that were executed at its end."""
         assert self.held is not None
@@ -177,12 +192,12 @@ class Population:
                 where=name,
                 value=float(count),
                 threshold=0.0,
-                message=f"{self.arm.name}: {count} of {total} actions lie beyond the range and were executed "
-                "at its end",
-                evidence={"embodiment": self.arm.name, "example": self.indices[0]},
+                message=f"{self.arm.name}: {count} of {total} actions lie a little beyond the range and were "
+                "executed at its end",
+                evidence=self._evidence("held", i),
             )
-            for name, count in zip(entry_names(self.arm, "action"), self.held.tolist(), strict=True)
-            if count
+            for i, name in enumerate(entry_names(self.arm, "action"))
+            if (count := int(self.held[i]))
         ]
 
     def _saturated(self) -> list[Finding]:
@@ -206,7 +221,7 @@ class Population:
                         threshold=self.config.saturated_share,
                         message=f"{self.arm.name}: at the low end in {100 * low:.0f} %, at the high end in "
                         f"{100 * high:.0f} % of {total} steps",
-                        evidence={"embodiment": self.arm.name, "example": self.indices[0]},
+                        evidence=self._evidence("saturated", i),
                     )
                 )
         return found

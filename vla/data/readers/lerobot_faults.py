@@ -91,7 +91,7 @@ def row_faults(
     first: int = 0,
     last: int | None = None,
 ) -> Iterator[Fault]:
-    """Episodes whose rows in a table are too few, another's, or out of order.
+    """Episodes whose rows in a table are too few, another's, out of order, or said to do something else.
 
     Args:
         layout: of the data set.
@@ -107,6 +107,9 @@ def row_faults(
     last = rows if last is None else min(rows, last)
     numbers = tables.values(table, "episode_index", first, last, 1)[:, 0]
     order = tables.values(table, "frame_index", first, last, 1)[:, 0]
+    tasks = None
+    if "task_index" in tables.names(table):
+        tasks = tables.values(table, "task_index", first, last, 1)[:, 0]
     for entry in entries:
         begin = entry.row - first
         mine = slice(begin, begin + entry.length)
@@ -128,6 +131,28 @@ def row_faults(
                 f"episode {entry.number}, it must rise: rows are out of order or damaged. {AGAIN}"
             )
             yield entry, message
+        elif tasks is not None and (message := _other_task(layout, entry, tasks[mine])):
+            yield entry, message
+
+
+def _other_task(layout: Layout, entry: EpisodeEntry, numbers: np.ndarray) -> str:
+    """What is wrong where the list of tasks has another instruction for an episode's rows than its own entry
+    in ``meta``, which is the one that is used; empty where nothing is, or where that has none."""
+    listed, own = (
+        ("tasks.parquet", "meta/episodes") if layout.is_v3 else ("tasks.jsonl", "meta/episodes.jsonl")
+    )
+    for number in np.unique(numbers).tolist() if entry.tasks else ():
+        text = layout.tasks.get(number)
+        if text in entry.tasks:
+            continue
+        said = f"is {text!r}" if text is not None else f"is not there (it has {sorted(layout.tasks)})"
+        says = ", ".join(map(repr, entry.tasks))
+        return (
+            f"{layout.root / 'meta' / listed}: task_index {number}, which the rows of episode {entry.number} "
+            f"have ({entry.table.relative_to(layout.root)}), {said}; {own} says {says}. Which of them was "
+            f"done? Correct the other. {AGAIN}"
+        )
+    return ""
 
 
 def _alone(layout: Layout, tables: Tables, entry: EpisodeEntry) -> Iterator[Fault]:

@@ -7,15 +7,16 @@ were trained with; ``prompt`` in the backbone's settings replaces them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.backbones import inputs
-from vla.models.backbones.inputs import Geometry, merge_size, patch_side
+from vla.models.backbones.inputs import Geometry, merge_size, patch_side, square
 from vla.models.backbones.pixels import (
     CLIP_MEAN,
     CLIP_STD,
@@ -54,7 +55,9 @@ class Family:
         unused: submodules that the policy never calls; taken out after loading.
         auto: transformers' Auto class that loads it.
         asks_with_instruction: the picture's tokens depend on the instruction (InstructBLIP's Q-Former).
-        in_rows: tokens of a picture that is not cut are a square of its patches, row by row.
+        cells: number of a picture's tokens -> which of them are patches, int64 [views rows columns], where it
+            is not cut; None: they are no grid.
+        blocks: of the vision part, those that transformers does not recompute under gradient checkpointing.
     """
 
     prompt: str
@@ -76,7 +79,8 @@ class Family:
     unused: tuple[str, ...] = ()
     auto: Literal["AutoModel", "AutoModelForImageTextToText"] = "AutoModel"
     asks_with_instruction: bool = False
-    in_rows: bool = True
+    cells: Callable[[int], Tensor | None] | None = square
+    blocks: Callable[[Any], Iterable[nn.Module]] | None = None
 
     def image_text(self, tiles: int) -> str:
         """One picture in ``tiles`` * ``tiles`` parts."""
@@ -146,7 +150,7 @@ _LLAVA_NEXT = Family(
     pixels=_CLIP,
     inputs=inputs.tiled_frames,
     tiling=whole_and_tiles,
-    in_rows=False,
+    cells=inputs.square_and_rows,
 )
 _BLIP2 = Family(  # arXiv:2301.12597
     prompt="{images}{bos}{instruction}\n",
@@ -155,7 +159,7 @@ _BLIP2 = Family(  # arXiv:2301.12597
     encode=inputs.encode_embeddings,
     vision=("vision_model",),
     auto="AutoModelForImageTextToText",
-    in_rows=False,
+    cells=None,
     unused=("language_model.lm_head", "language_model.decoder", "language_model.shared"),
 )
 _SMOLVLM = Family(  # arXiv:2504.05299
@@ -201,7 +205,7 @@ FAMILIES: dict[str, Family] = {
         fixed_side=False,
         tiling=quarters_and_whole,
         max_tiles=2,
-        in_rows=False,
+        cells=None,
     ),
     "idefics3": replace(  # arXiv:2408.12637
         _SMOLVLM, prompt="{bos}User:{images}{instruction}<end_of_utterance>\nAssistant:"
@@ -250,7 +254,7 @@ FAMILIES: dict[str, Family] = {
         encode=inputs.encode_embeddings,
         unit=lambda config: 32,
         fixed_side=False,
-        in_rows=False,
+        blocks=lambda vlm: chain.from_iterable(vlm.vision_tower.blocks),
         unused=("language_model.decoder", "language_model.shared"),
     ),
     "phi4_multimodal": Family(  # arXiv:2503.01743
@@ -261,7 +265,7 @@ FAMILIES: dict[str, Family] = {
         vision=("embed_tokens_extend.image_embed.img_processor",),
         language=("layers", "embed_tokens", "norm"),
         tiling=whole_and_tiles,
-        in_rows=False,
+        cells=inputs.phi4_rows,
         unused=("embed_tokens_extend.audio_embed",),
     ),
 }

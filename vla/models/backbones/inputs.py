@@ -124,6 +124,33 @@ def rope_positions(
     return {"position_ids": positions}
 
 
+# ---- which of a picture's tokens are its patches
+
+
+def square(num_tokens: int) -> Tensor | None:
+    """Row by row, behind a class token or a mean where there is one more [1 S S]; None if it is no square."""
+    side = math.isqrt(num_tokens)
+    extra = num_tokens - side**2
+    return torch.arange(extra, num_tokens).view(1, side, side) if extra <= 1 else None
+
+
+def square_and_rows(num_tokens: int) -> Tensor:
+    """LLaVA-NeXT: the picture, and again in rows that a newline token ends [2 S S]."""
+    side = (math.isqrt(8 * num_tokens + 1) - 1) // 4
+    return torch.stack([torch.arange(side**2).view(side, side), side**2 + _rows_that_end(side)])
+
+
+def phi4_rows(num_tokens: int) -> Tensor:
+    """The picture in rows that end, a separator, and again [2 S S]."""
+    side = (math.isqrt(2 * num_tokens - 1) - 1) // 2
+    rows = _rows_that_end(side)
+    return torch.stack([rows, side * (side + 1) + 1 + rows])
+
+
+def _rows_that_end(side: int) -> Tensor:
+    return torch.arange(side * (side + 1)).view(side, side + 1)[:, :-1]
+
+
 # ---- where hidden states come out
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from vla.errors import ObservationError
 from vla.models.backbones.words import Tokens
 
 KINDS = ("target", "goal")  # what query 0 and query 1 of each camera are to find
@@ -24,7 +26,7 @@ class PrefixFeatures:
             ``keypoint_tokens`` [b c k d]: what these queries read, and where.
             ``thing_keys`` [b c n f]: the map before it knows the instruction, for ``thing_logits``.
         visual: int64 [views rows columns], places among the p tokens of each picture's patches (rows is 1
-            where they are in no order); None where the backbone's tokens are no patches.
+            where they are no grid); None where the backbone's tokens are no patches.
     """
 
     features: Tensor
@@ -39,6 +41,14 @@ class PrefixFeatures:
     def detach(self) -> PrefixFeatures:
         """What heads read, without what taught it."""
         return PrefixFeatures(self.features.detach(), self.mask)
+
+
+def check_pictures(images: Tensor) -> None:
+    """Raise :class:`ObservationError` unless pictures are uint8: floats in 0..1 would look black."""
+    if images.dtype != torch.uint8:
+        raise ObservationError(
+            f"Pictures are uint8 in 0..255, [batch cameras height width 3]; given: {str(images.dtype)[6:]}."
+        )
 
 
 @runtime_checkable

@@ -9,15 +9,19 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vla.errors import CheckpointError, ConfigError
 from vla.models.backbones.families import FAMILIES, Family, UnknownBackboneError
 from vla.models.backbones.preprocessor import copy_preprocessor
+from vla.models.lora import is_within
 
 ASKER_FOLDER = "qformer_tokenizer"  # where InstructBLIP keeps its second tokenizer
 _OUTPUT_LAYERS = re.compile(r"(^|\.)lm_head\.|\.inv_freq$|\.position_ids$")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|block)\.(\d+)\.")  # T5 calls them blocks
 
 
 def read_config(source: str) -> Any:
@@ -88,6 +92,14 @@ def drop_layers(vlm: Any, num_layers: int) -> None:
         del vlm.language_model.layers[num_layers:]
 
 
+def language_attention(config: Any, wanted: str) -> str:
+    """The attention that the language part runs where ``wanted`` was asked for: ``eager`` instead of ``sdpa``
+    where transformers offers no other (Gemma 2, in PaliGemma 2, caps its scores).
+    """
+    model = MODEL_MAPPING.get(type(config.get_text_config()), None)
+    return "eager" if wanted == "sdpa" and not getattr(model, "_supports_sdpa", True) else wanted
+
+
 def load_vlm(
     source: str,
     config: Any,
@@ -96,8 +108,12 @@ def load_vlm(
     pretrained: bool,
     dtype: torch.dtype,
     attention: str,
+    num_layers: int | None = None,
 ) -> nn.Module:
     """The model that ``config`` describes, with the weights at ``source`` or fresh ones.
+
+    Args:
+        num_layers: language layers to which the config was cut; weights of those beyond are left out.
 
     Raises:
         CheckpointError: a weight is missing, has another shape, or belongs to no part of the model.
@@ -105,19 +121,21 @@ def load_vlm(
     """
     auto = getattr(transformers, family.auto)
     found: dict[str, Any] = {}
+    reads = language_attention(config, attention)
+    runs: Any = attention if reads == attention else {"": attention, "text_config": reads}
     try:
         if pretrained:
             vlm, found = auto.from_pretrained(
-                source, config=config, dtype=dtype, attn_implementation=attention, output_loading_info=True
+                source, config=config, dtype=dtype, attn_implementation=runs, output_loading_info=True
             )
         else:
-            vlm = auto.from_config(config, dtype=dtype, attn_implementation=attention)
+            vlm = auto.from_config(config, dtype=dtype, attn_implementation=runs)
     except (ValueError, ImportError) as error:
         raise ConfigError(_not_built(config.model_type, attention, error)) from error
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"The weights at {source!r} cannot be loaded: {error}") from error
     if pretrained:
-        _check_weights(source, found)
+        _check_weights(source, found, family, num_layers)
     if family.correct is not None:
         family.correct(vlm)
     for path in family.unused:
@@ -137,18 +155,30 @@ def _not_built(kind: str, attention: str, error: Exception) -> str:
     return f"The backbone {kind!r} cannot be built: {error}"
 
 
-def _check_weights(source: str, found: dict[str, Any]) -> None:
-    """Every weight of the model was in the file; what is left over belongs to layers that were cut."""
+def _check_weights(source: str, found: dict[str, Any], family: Family, num_layers: int | None) -> None:
+    """Every weight of the model was in the file; what is left over is of language layers that were cut."""
     missing = sorted(name for name in found["missing_keys"] if not _OUTPUT_LAYERS.search(name))
     wrong = sorted(str(name) for name in found["mismatched_keys"])
     left = sorted(
         name
         for name in found["unexpected_keys"]
-        if not _OUTPUT_LAYERS.search(name) and not re.search(r"\.layers\.\d+\.", name)
+        if not _OUTPUT_LAYERS.search(name) and not _was_cut(name, family, num_layers)
     )
     for what, names in (("are missing", missing), ("have another shape", wrong), ("fit no part", left)):
         if names:
             raise CheckpointError(f"{len(names)} weights at {source!r} {what}: {names[:5]}.")
+
+
+def _was_cut(name: str, family: Family, num_layers: int | None) -> bool:
+    layer = _LAYER.search(name) if is_within(name.removeprefix("model."), family.language) else None
+    return num_layers is not None and layer is not None and int(layer[1]) >= num_layers
+
+
+def recompute(blocks: Iterable[nn.Module]) -> None:
+    """Make blocks known to transformers' gradient checkpointing, which passes over them otherwise."""
+    for block in blocks:
+        kind = type(block)
+        block.__class__ = type(kind.__name__, (GradientCheckpointingLayer, kind), {})
 
 
 def copy_description(source: str, target: str | Path) -> None:
@@ -166,7 +196,7 @@ def copy_description(source: str, target: str | Path) -> None:
 
 def _num_layers(names: Iterable[str]) -> int:
     """Layers that these weights are of."""
-    found = (re.search(r"(?:^|\.)layers\.(\d+)\.", name) for name in names)
+    found = (_LAYER.search(name) for name in names)
     return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
@@ -186,7 +216,7 @@ def load_language(part: nn.Module, source: str, family: str) -> None:
     """
     try:
         plain = AutoModel.from_pretrained(source, dtype=next(part.parameters()).dtype)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"No language model at {source!r}: {error}") from error
     given, own = plain.state_dict(), part.state_dict()
     words, inner = plain.get_input_embeddings(), part.get_input_embeddings()  # type: ignore[operator]

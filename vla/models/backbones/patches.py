@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vla.models.backbones.interface import PrefixFeatures
+from vla.models.backbones.interface import PrefixFeatures, check_pictures
 from vla.models.backbones.tiny import InstructionEncoder, TinyVLMConfig
 from vla.models.backbones.words import Tokens, WordTokenizer
 
@@ -138,6 +138,7 @@ class PatchVLM(PreTrainedModel):
         embodiment_id: Tensor,
     ) -> PrefixFeatures:
         """uint8 [B C H W 3], bool [B C], int64 [B L], bool [B L], int64 [B] -> features [B P D]."""
+        check_pictures(images)
         words_BLD, told_B2D = self.told(token_ids, token_mask, embodiment_id)
         condition_BD, windows = told_B2D.sum(1), self.windows(images)
         weight_BKL = (self.roles @ words_BLD.transpose(1, 2)).masked_fill(~token_mask[:, None], float("-inf"))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vla.errors import ConfigError, ObservationError, UnknownNameError
 from vla.models.backbones.families import FAMILIES, Family, check_prompt
 from vla.models.backbones.inputs import Geometry, encode_base, frames
-from vla.models.backbones.interface import PrefixFeatures
+from vla.models.backbones.interface import PrefixFeatures, check_pictures
 from vla.models.backbones.loading import (
     ASKER_FOLDER,
     cut_layers,
@@ -31,6 +31,7 @@ from vla.models.backbones.loading import (
     load_vlm,
     read_config,
     read_tokenizer,
+    recompute,
 )
 from vla.models.backbones.pixels import prepare, whole
 from vla.models.backbones.preprocessor import read_pixels
@@ -65,7 +66,8 @@ class PretrainedConfig:
         language: local folder or hub name of a causal language model whose weights the language part starts
             from, where the rest has fresh ones; see :func:`vla.models.backbones.loading.load_language`.
         dtype: of the model's weights; features come out in float32.
-        attention: ``sdpa``, ``eager`` or ``flash_attention_2`` (its package, CUDA and a 16-bit dtype).
+        attention: ``sdpa`` (``eager`` in a language part that transformers offers no other for), ``eager`` or
+            ``flash_attention_2`` (its package, CUDA and a 16-bit dtype).
         gradient_checkpointing: recompute layers in the backward pass instead of keeping them.
         four_bit: language weights in 4-bit blocks, frozen (arXiv:2305.14314); needs bitsandbytes.
         connector: ``own``, or MobileVLM's light down-sampling ``ldp`` or ``ldpv2`` (a quarter of the tokens).
@@ -183,6 +185,7 @@ class PretrainedVLM(nn.Module):
             pretrained=settings.pretrained,
             dtype=_DTYPES[settings.dtype],
             attention=settings.attention,
+            num_layers=settings.num_layers,
         )
         if settings.num_layers is not None:
             drop_layers(self.vlm, settings.num_layers)
@@ -225,9 +228,8 @@ class PretrainedVLM(nn.Module):
         self._constant("head_ids_1H", torch.from_numpy(head.ids)[None])
         self._constant("head_camera_H", torch.from_numpy(head.camera))
         self._constant("holders_1P", holders)
-        ordered = family.in_rows and settings.tiles == 1
-        grid = visual_grid(holders[0], len(settings.camera_roles), ordered=ordered)
-        self._constant("visual_VRC", grid)
+        cells = family.cells if settings.tiles == 1 else None
+        self._constant("visual_VRC", visual_grid(holders[0], len(settings.camera_roles), cells))
         ids_1P = torch.cat([self.head_ids_1H, torch.zeros_like(text, dtype=torch.long)], dim=1)
         extras = family.extras(holders, ids_1P, self.geometry, self.vlm) if family.extras else {}
         self._extras = tuple(extras)
@@ -253,6 +255,7 @@ class PretrainedVLM(nn.Module):
 
             to_four_bit(self.vlm, within=family.language)
         if settings.gradient_checkpointing:
+            recompute(family.blocks(self.vlm) if family.blocks else ())
             self.vlm.activation_checkpointing_enable({"use_reentrant": False})
 
     def tokenize(self, instructions: list[str]) -> Tokens:
@@ -278,10 +281,11 @@ class PretrainedVLM(nn.Module):
         """uint8 [B C H W 3], bool [B C], int64 [B L], bool [B L], int64 [B] -> features [B P+1 D], mask.
 
         Raises:
-            ObservationError: another number of cameras or of tokens than the settings say.
+            ObservationError: pictures that are not uint8, another number of cameras or of tokens than the
+                settings say.
         """
         batch, cameras = images.shape[:2]
-        self._check(cameras, token_ids.shape[1])
+        self._check(images, token_ids.shape[1])
         there = images.new_ones(batch, cameras, dtype=torch.bool) if image_mask is None else image_mask
         there = torch.cat([there.new_ones(batch, 1), there], dim=1)  # what belongs to no camera is there
         text = self.settings.max_tokens
@@ -310,7 +314,9 @@ class PretrainedVLM(nn.Module):
             given[name] = value.expand(*value.shape[:-2], batch, value.shape[-1])
         return given
 
-    def _check(self, cameras: int, tokens: int) -> None:
+    def _check(self, images: Tensor, tokens: int) -> None:
+        check_pictures(images)
+        cameras = images.shape[1]
         wanted = self.settings.max_tokens * (1 if self.asker is None else 2)
         if cameras != len(self.settings.camera_roles) or tokens != wanted:
             raise ObservationError(

@@ -7,6 +7,7 @@ it is tokenised per instruction, and padded on the right. So no prompt changes a
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,10 @@ class PromptTokenizer:
 
     def length(self, instruction: str) -> int:
         """Tokens that the prompt behind the pictures takes with the whole of this instruction."""
-        return len(self._ids(self._after.replace("{instruction}", instruction)))
+        return len(self._filled(instruction))
+
+    def _filled(self, instruction: str) -> list[int]:
+        return self._ids(self._after.replace("{instruction}", instruction))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
@@ -106,12 +110,12 @@ class PromptTokenizer:
 
     def _encode_one(self, text: str) -> tuple[list[int], tuple[str, ...]]:
         words = text.split()
-        for kept in range(len(words), -1, -1):
-            shown = text if kept == len(words) else " ".join(words[:kept])
-            ids = self._ids(self._after.replace("{instruction}", shown))
-            if len(ids) <= self.max_tokens:
-                break
-        else:
+        kept, ids = len(words), self._filled(text)
+        if len(ids) > self.max_tokens:  # the first words that fit: fewer words are fewer tokens
+            fewer = range(max(1, len(words)))
+            kept = bisect(fewer, self.max_tokens, key=lambda n: self.length(" ".join(words[:n]))) - 1
+            ids = self._filled(" ".join(words[: max(0, kept)]))
+        if kept < 0:
             raise ConfigError(
                 f"max_tokens {self.max_tokens} is too few for the prompt's own {len(ids)} tokens."
             )

@@ -87,7 +87,7 @@ _taps._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 def _resize_rows(x_NCHW: Tensor, height: int, name: str) -> Tensor:
     """int32 [N C H W] -> int32 [N C height W], in 0..255."""
-    places, weights = _taps(x_NCHW.shape[2], height, name, str(x_NCHW.device))
+    places, weights = _taps(int(x_NCHW.shape[2]), height, name, str(x_NCHW.device))
     shape = (*x_NCHW.shape[:2], height, x_NCHW.shape[3])
     total = torch.full(shape, 1 << (_BITS - 1), dtype=torch.int32, device=x_NCHW.device)
     for place, weight in zip(places, weights, strict=True):
@@ -97,6 +97,7 @@ def _resize_rows(x_NCHW: Tensor, height: int, name: str) -> Tensor:
 
 def resize(x_NCHW: Tensor, height: int, width: int, name: str) -> Tensor:
     """uint8 [N C H W] -> uint8 [N C height width], as ``PIL.Image.resize`` with the filter ``name``."""
+    height, width = int(height), int(width)  # tensors, while a graph is traced
     if x_NCHW.shape[2:] == (height, width):
         return x_NCHW
     x = x_NCHW.int()

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from vla.models.backbones.interface import KINDS, PrefixFeatures
+from vla.models.backbones.interface import KINDS, PrefixFeatures, check_pictures
 from vla.models.backbones.words import PAD, UNKNOWN, Tokens, WordTokenizer
 from vla.models.layers import EncoderBlock
 
@@ -225,6 +225,7 @@ class TinyVLM(PreTrainedModel):
         embodiment_id: Tensor,
     ) -> PrefixFeatures:
         """uint8 [B C H W 3], bool [B C], int64 [B L], bool [B L], int64 [B] -> features [B P D]."""
+        check_pictures(images)
         words_BLD, text_BD = self.instruction(token_ids, token_mask)
         body_BD = self.embodiment(embodiment_id)
         condition_BD = text_BD + body_BD

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import ObservationError
+from vla.spaces import ACTION_DIM, STATE_DIM
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,16 @@ class Past:
     state: Tensor
     action: Tensor
     there: Tensor
+
+    @classmethod
+    def absent(cls, batch: int, length: int) -> Past:
+        """At an episode's first moment there is none of them."""
+        state, action = torch.zeros(batch, length, STATE_DIM), torch.zeros(batch, length, ACTION_DIM)
+        return cls(state, action, torch.zeros(batch, length, dtype=torch.bool))
+
+    def like(self, other: Tensor) -> Past:
+        """On the device and in the dtype of another tensor."""
+        return Past(self.state.to(other), self.action.to(other), self.there.to(other.device))
 
 
 class History(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 
 from vla import files
 from vla.errors import ContractError, VlaError
-from vla.files import exclusive, read_json, replace_directory, write_json
+from vla.files import exclusive, read_json, replace_directory, write_json, written_whole
 
 
 def fill(directory, text):
@@ -75,3 +75,21 @@ def test_a_directory_is_held_by_one_and_free_afterwards(tmp_path):
     with exclusive(tmp_path / "a", "training"):
         assert (tmp_path / ".a.lock").exists()
     assert not list(tmp_path.glob(".*.lock"))
+
+
+def test_what_is_stopped_leaves_nothing_at_its_place_and_the_next_one_works(tmp_path):
+    def write_half():
+        with written_whole(tmp_path / "out") as begun:
+            fill(begun, "half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+    fill(tmp_path / ".out.begun", "half")  # as a kill leaves it
+    with written_whole(tmp_path / "out") as begun:
+        fill(begun, "whole")
+    assert (tmp_path / "out" / "file").read_text() == "whole"
+    assert not (tmp_path / ".out.begun").exists()
+    with pytest.raises(VlaError, match="not empty"), written_whole(tmp_path / "out"):
+        pass

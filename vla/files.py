@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vla.errors import VlaError
+from vla.errors import StoreError, VlaError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -49,6 +49,31 @@ def read_json(path: Path, error: type[VlaError], remedy: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise error(f"{path} is damaged: expected a JSON object. {remedy}")
     return data
+
+
+@contextmanager
+def written_whole(out: Path) -> Iterator[Path]:
+    """A directory beside ``out`` to write into, that takes its name at the end.
+
+    Whatever stops the writing, a kill included, leaves nothing at ``out``; what a killed one left beside it
+    is removed by the next.
+
+    Raises:
+        StoreError: ``out`` exists and is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(f"{out} exists and is not empty: give another path, or remove it.")
+    begun = out.with_name(f".{out.name}.begun")
+    shutil.rmtree(begun, ignore_errors=True)
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield begun
+    except BaseException:
+        shutil.rmtree(begun, ignore_errors=True)
+        raise
+    if out.exists():
+        out.rmdir()
+    begun.rename(out)
 
 
 def replace_directory(directory: Path, new: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.data.check.made import LENGTH, MadeSource
+from tests.data.worlds import make_arm, make_episode
 from vla.data.archive import VideoCodec
 from vla.data.check import KINDS, CheckConfig, check
 from vla.data.codec import JpegCodec
@@ -234,3 +235,13 @@ def test_stretches_without_changes_are_the_source() -> None:
     same = Stretches(source, {})
     assert [i.length for i in same.episodes] == [LENGTH] * 3
     assert np.array_equal(same.column(1, "action"), source.column(1, "action"))
+
+
+def test_a_fix_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm, rng = make_arm(), np.random.default_rng(0)
+    with EpisodeStore.create(tmp_path / "s.zarr", embodiments=[arm]) as store:
+        store.append(make_episode(rng, arm, length=8))
+        monkeypatch.setattr(EpisodeStore, "append", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fix(store, tmp_path / "out.zarr", FixConfig(drop=("short_episode",)))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]

@@ -70,6 +70,8 @@ def test_a_store_remembers_that_nobody_declared_its_ranges(tmp_path: Path) -> No
     import_dataset(source, tmp_path / "measured.zarr")
     with EpisodeStore.open(tmp_path / "measured.zarr") as store:
         fix(store, tmp_path / "fixed.zarr", FixConfig(drop=("short_episode",)))
+        export_lerobot(store, tmp_path / "exported", image_storage="image")
+    assert stated_ranges(open_source(tmp_path / "exported")) == "measured"
     for name, ranges in (("declared", "declared"), ("measured", "measured"), ("fixed", "measured")):
         with EpisodeStore.open(tmp_path / f"{name}.zarr") as store:
             assert stated_ranges(store) == ranges
@@ -190,3 +192,11 @@ def test_an_archive_of_a_foreign_set_remembers_its_ranges_and_a_failed_one_leave
     with pytest.raises(ZeroDivisionError):
         write_archive(source, tmp_path / "b.zarr", VideoCodec())
     assert not (tmp_path / "b.zarr").exists()
+
+
+def test_an_import_does_not_go_on_in_an_archive_of_itself(source: EpisodeSource, tmp_path: Path) -> None:
+    import_dataset(source, tmp_path / "s.zarr", episodes=[0])
+    with EpisodeStore.open(tmp_path / "s.zarr") as store:
+        write_archive(store, tmp_path / "a.zarr", VideoCodec())
+    with pytest.raises(DatasetError, match="other demonstrations"):
+        import_dataset(source, tmp_path / "a.zarr")

@@ -13,6 +13,7 @@ from tests.data.worlds import make_arm, make_episode
 from vla.data.archive import VideoCodec
 from vla.data.check import CheckConfig, check
 from vla.data.codec import Codec
+from vla.data.commits import LOG, read_log
 from vla.data.readers import open_source
 from vla.data.shards import HEADER_BYTES, INDEX_BYTES
 from vla.data.source import EpisodeSource, read_through
@@ -134,3 +135,17 @@ def test_damage_anywhere_is_found_named_and_left_out(sound: Path, tmp_path: Path
     header_lost = refused(verified)
     assert header_lost <= (file == path / "zarr.json"), what
     assert refused(checked) == refused(skipped) == header_lost, what
+
+
+def test_a_committed_line_that_lost_its_newline_is_damage_and_not_a_killed_writer(tmp_path: Path) -> None:
+    arm, rng = make_arm(), np.random.default_rng(0)
+    store = EpisodeStore.create(tmp_path / "s.zarr", embodiments=[arm])
+    for _ in range(3):
+        store.append(make_episode(rng, arm, length=3))
+    log = tmp_path / "s.zarr" / "part-00000" / LOG
+    raw = log.read_bytes()
+    log.write_bytes(raw[:-1] + b"\x0b")
+    assert read_log(log).damaged_lines == (3,)
+    assert read_log(log).torn_bytes == 0
+    log.write_bytes(raw[:-20])
+    assert read_log(log).torn_bytes > 0

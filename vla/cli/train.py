@@ -29,9 +29,12 @@ def run(argv: Sequence[str]) -> int:
     if dry_run:
         print(json.dumps(config.to_json(), indent=2))
         return 0
+    from vla.contract import PolicyContract
     from vla.train.loop import train
 
     policy = train(config, out, resume=resume)
+    if not PolicyContract.load(policy).provenance["training"]["finished"]:
+        return 130  # as other verbs after Ctrl-C: what follows must not take it for done
     print(f"policy: {policy}\njudge it:  vla eval --policy {policy} --out {out / 'eval'}")
     return 0
 

@@ -7,7 +7,6 @@ one a frame must be decoded, so that any frame is at most ``gop`` units away.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from vla.data.frames import Encoded, FrameReader
 from vla.data.shards import crc32c
 from vla.data.source import EpisodeSource, read_episode
 from vla.errors import ConfigError, StoreError, VlaError
+from vla.files import written_whole
 
 if TYPE_CHECKING:
     from vla.data.store import EpisodeStore
@@ -222,20 +222,12 @@ def write_archive(source: EpisodeSource, out: Path, codec: VideoCodec) -> None:
     from vla.data.summary import left_out
 
     if isinstance(source, EpisodeStore):
-        facts = source.provenance
+        facts = {("archived_import" if k == "import" else k): v for k, v in source.provenance.items()}
     else:
         facts = {"ranges": stated_ranges(source), "left_out": left_out(source)}
-    store = EpisodeStore.create(
-        out,
-        embodiments=source.embodiments.values(),
-        provenance=facts,
-        codec=codec,
-    )
-    try:
-        _write_all(source, store)
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+    with written_whole(out) as begun:
+        arms = source.embodiments.values()
+        _write_all(source, EpisodeStore.create(begun, embodiments=arms, provenance=facts, codec=codec))
 
 
 def _write_all(source: EpisodeSource, store: EpisodeStore) -> None:

@@ -71,7 +71,9 @@ def read_log(path: Path | RemotePath) -> CommitLog:
     """Read a commit log; a half-written last line is not damage but an episode never committed."""
     raw = path.read_bytes() if path.exists() else b""
     lines = raw.splitlines(keepends=True)
-    torn = len(lines.pop()) if lines and not lines[-1].endswith(b"\n") else 0
+    torn = 0
+    if lines and not lines[-1].endswith(b"\n") and not _whole_but_its_end(lines[-1]):
+        torn = len(lines.pop())
     commits = [Commit.parse(line) for line in lines]
     return CommitLog(
         commits=tuple(c for c in commits if c is not None),
@@ -79,3 +81,8 @@ def read_log(path: Path | RemotePath) -> CommitLog:
         torn_bytes=torn,
         damaged_lines=tuple(number for number, c in enumerate(commits, 1) if c is None),
     )
+
+
+def _whole_but_its_end(line: bytes) -> bool:
+    """Whether a last line was committed and its newline changed since; then it counts as damaged."""
+    return Commit.parse(line[:-1] + b"\n") is not None

@@ -27,9 +27,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vla.data.description import CameraRule, ColumnRule, DatasetDescription, description_path
+from vla.data.description import CameraRule, ColumnRule, DatasetDescription, Ranges, description_path
 from vla.data.lerobot_files import DataFiles, MetaFiles, VideoTrack
 from vla.data.lerobot_stats import PixelCounts, counted_steps
+from vla.data.mixture import stated_ranges
 from vla.data.source import EpisodeInfo, EpisodeSource, Frames, check_rising, episode_name
 from vla.data.video import VideoSettings
 from vla.embodiment import Embodiment, Field
@@ -108,10 +109,13 @@ def check_fps(fps: float | None) -> None:
         )
 
 
-def export_description(arm: Embodiment, *, executed: bool, aux: Sequence[str]) -> DatasetDescription:
-    """What the columns of an exported data set mean."""
+def export_description(
+    arm: Embodiment, *, executed: bool, aux: Sequence[str], ranges: Ranges = "declared"
+) -> DatasetDescription:
+    """What the columns of an exported data set mean; ``ranges``: where those of its fields come from."""
     return DatasetDescription(
         embodiment=arm,
+        ranges=ranges,
         state=_rules(arm.state, "observation.state"),
         action=_rules(arm.action, "action"),
         executed=_rules(arm.action, "executed") if executed else (),
@@ -177,7 +181,9 @@ class _Writer:
         fps = int(self._fps) if float(self._fps).is_integer() else self._fps
         facts = {"fps": fps, "robot_type": self._arm.name, "features": self._features}
         self._meta.close(facts, pictures, videos=bool(self._tracks))
-        description = export_description(self._arm, executed=self._executed, aux=list(self._aux))
+        description = export_description(
+            self._arm, executed=self._executed, aux=list(self._aux), ranges=stated_ranges(self._source)
+        )
         description.save(description_path(self._root))
         return Exported(
             path=out,

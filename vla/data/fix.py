@@ -23,6 +23,7 @@ from vla.data.store import EpisodeStore
 from vla.data.stretches import Change, Stretches
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, UnknownNameError
+from vla.files import written_whole
 
 #: Kinds that lie between two steps: both are kept, but not together.
 _BETWEEN = ("jump", "time_gap", "time_backwards")
@@ -131,18 +132,21 @@ def fix(source: EpisodeSource, out: Path, config: FixConfig, *, progress: bool =
     codec = source.codec if own else JpegCodec(quality=config.jpeg_quality)
     settings = {key: value for key, value in asdict(config).items() if key != "check"}
     copied = pictures = 0
-    with EpisodeStore.create(
-        out,
-        embodiments=timed.embodiments.values(),
-        codec=codec,
-        provenance={
-            "fixed_from": str(source.path),
-            "settings": settings,
-            "changes": [str(change) for change in changes],
-            "not_opened": list(lost),
-            "ranges": stated_ranges(source),
-        },
-    ) as store:
+    with (
+        written_whole(Path(out)) as begun,
+        EpisodeStore.create(
+            begun,
+            embodiments=timed.embodiments.values(),
+            codec=codec,
+            provenance={
+                "fixed_from": str(source.path),
+                "settings": settings,
+                "changes": [str(change) for change in changes],
+                "not_opened": list(lost),
+                "ranges": stated_ranges(source),
+            },
+        ) as store,
+    ):
         for info in tqdm(timed.episodes, desc="writing", unit="episode", disable=not progress):
             stored = _stored(timed, info.index) if own else {}
             others = [name for name in timed.cameras(info.index) if name not in stored]

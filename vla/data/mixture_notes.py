@@ -112,7 +112,7 @@ def _range_notes(source: EpisodeSource, modes: Mapping[str, tuple[Mode | None, M
     ranges = stated_ranges(source)
     if ranges == "declared":
         return []
-    used = {what: own or usual for what, (own, usual) in modes.items()}
+    used: dict[str, Mode] = {what: own or usual for what, (own, usual) in modes.items()}
     said = [f"{what} are normalised by {_MODE_WORDS[mode]}" for what, mode in used.items()]
     arms = ", ".join(map(repr, sorted(source.embodiments)))
     return [f"the ranges of {arms} are {ranges}, not declared; {' and '.join(said)}"]

@@ -2,9 +2,9 @@
 
 The tracing exporter is used on purpose: shapes are fixed, so both of torch's exporters give graphs of the
 same speed, and this one takes seconds and no further package. While it traces, sizes are tensors, so that a
-graph may serve other sizes; that is of no use here, and model code that counts with them (``round``, ``range``,
-numpy) fails. Hence :class:`FixedSizes`. What a trace gets wrong (a branch that the data decides) is what the
-comparison on fresh inputs finds.
+graph may serve other sizes; that is of no use here, and model code that counts with them (``round``,
+``range``, numpy) fails. Hence :class:`FixedSizes`. What a trace gets wrong (a branch
+that the data decides) is what the comparison on fresh inputs finds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from vla.errors import ConfigError, MissingExtraError
 from vla.kernels.loading import load_triton
 
 OPSET = 20  # the first with GELU as one operation
-_SIZES = (torch.Tensor.size, torch.Tensor.shape.__get__, torch.Tensor.numel, torch.Tensor.nelement)
+_SHAPE = torch.Tensor.shape.__get__  # pyright: ignore[reportAttributeAccessIssue]
+_SIZES = (torch.Tensor.size, _SHAPE, torch.Tensor.numel, torch.Tensor.nelement)
 #: What model code and torch's exporter raise where a trace meets something that has no graph.
 _FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vla.contract import sha256_of
-from vla.errors import CheckpointError, ConfigError
+from vla.errors import CheckpointError
 from vla.export.engine import SETTINGS, OnnxEngine, make_session, onnx_runtime
 from vla.export.graphs import (
     MEMORY,

@@ -70,13 +70,14 @@ def solve_path(flags: Solve) -> int:
         print(f"{beside} already says what the columns mean; this is what the data say.")
     given = {} if flags.answers is None else read_given(flags.answers)
     cameras = None if flags.cameras is None else [name for name in flags.cameras.split(",") if name]
+    model = _model(flags)
     raw = open_raw(path, cameras=cameras)
     if not beside.exists() and known_description(raw) is not None:
         print(
             f"{flags.path} has a published layout: every command reads it as it is, no answers are needed. "
             "This is what the data themselves say."
         )
-    solution = solve(raw, model=_model(flags), given=given)
+    solution = solve(raw, model=model, given=given)
     print(f"{flags.path}: {raw.format}, {len(raw.episodes)} episodes\n{solution.table()}\n")
     try:
         description = solution.description()

@@ -50,6 +50,8 @@ def run_cards(argv: Sequence[str]) -> int:
         last = card.last_chance
         when = "never" if last is None else f"until {last / card.control_hz:.1f} s"
         done = [branch.name for branch in card.branches if branch.success]
-        print(f"{card.key.label}: possible {when}; done, from there or before, by: {', '.join(done) or 'none'}")
+        print(
+            f"{card.key.label}: possible {when}; done, from there or before, by: {', '.join(done) or 'none'}"
+        )
     print(f"report:  {write_report(flags.run)}")
     return 0

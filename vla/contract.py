@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.plausibility import check_statistics
 from vla.data.statistics import Normalizer
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ContractError, IncompatibleError, ObservationError, StatisticsError, VlaError
@@ -82,6 +83,7 @@ class PolicyContract:
                     f"Policy contract has no normalisation statistics for {name!r}; "
                     f"it has them for {sorted(statistics)}."
                 )
+            check_statistics(self.embodiments[name], statistics[name])
 
     def normalizer(self) -> Normalizer:
         """Between the units of each embodiment and what the network sees."""

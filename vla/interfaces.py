@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
 from vla.embodiment import Embodiment
+from vla.errors import UnknownNameError
 from vla.types import ActionChunk, Observation
 
 Wording = Literal["train", "heldout"]
@@ -115,7 +116,12 @@ class Cell:
 
 @runtime_checkable
 class Suite(Protocol):
-    """A family of environments, found by name through the ``vla.suites`` entry point group."""
+    """A family of environments, found by name through the ``vla.suites`` entry point group.
+
+    One that cannot do everything says what it can: ``variants``, ``wordings`` (else all), ``perturbations``
+    (else none). ``groups`` (name -> tasks) may be named in place of tasks; ``levels`` are groups that results
+    are given by and averaged over.
+    """
 
     name: str
     tasks: tuple[str, ...]
@@ -128,6 +134,34 @@ class Suite(Protocol):
     def expert(self, env: Env) -> Policy:
         """A scripted policy bound to ``env`` (reads its simulator state)."""
         ...
+
+
+def variants_of(suite: object) -> tuple[Variant, ...]:
+    """Those that a suite or env knows: what its ``variants`` says, else all."""
+    return getattr(suite, "variants", get_args(Variant))
+
+
+def wordings_of(suite: object) -> tuple[Wording, ...]:
+    """Those that a suite or env knows: what its ``wordings`` says, else all."""
+    return getattr(suite, "wordings", get_args(Wording))
+
+
+def tasks_of(suite: Suite, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """Tasks by name, each once; a name of the suite's ``groups``, if it has any, stands for its tasks.
+
+    Args:
+        named: empty for all of the suite's.
+
+    Raises:
+        UnknownNameError: the suite has no such task or group.
+    """
+    groups: Mapping[str, tuple[str, ...]] = getattr(suite, "groups", {})
+    found: dict[str, None] = {}
+    for name in named or suite.tasks:
+        if name not in suite.tasks and name not in groups:
+            raise UnknownNameError(f"task of suite {suite.name!r}", name, (*suite.tasks, *groups))
+        found.update(dict.fromkeys((name,) if name in suite.tasks else groups[name]))
+    return tuple(found)
 
 
 def observation_from_gym(

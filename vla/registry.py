@@ -34,6 +34,9 @@ def load(group: str, name: str, kind: str) -> Any:
 def suite(name: str, *, season: int | str | None = None) -> Suite:
     """The registered suite of that name; ``tabletop@7`` is season 7 of it, as is ``season=7``.
 
+    What stands behind the @ of a suite that has no seasons and is of several sorts says which:
+    ``gymnasium@fetch``.
+
     Raises:
         ConfigError: two seasons are named, or the suite has none.
     """
@@ -43,6 +46,8 @@ def suite(name: str, *, season: int | str | None = None) -> Suite:
     factory, season = load(SUITES, base, "suite"), named if at else season
     if season is None:
         return cast(Suite, factory())
+    if at and "which" in signature(factory).parameters:
+        return cast(Suite, factory(which=named))
     if "season" not in signature(factory).parameters:
         raise ConfigError(f"The suite {base!r} has no seasons: leave out {season!r}.")
     return cast(Suite, factory(season=season))

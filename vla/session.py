@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from vla import registry
-from vla.control.chunks import ChunkExecutor
+from vla.control.chunks import ChunkExecutor, Execution, holding
+from vla.control.latency import Background
 from vla.control.loop import Hook, LoopResult, Tick, run_loop
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
 from vla.control.safety import SafetyConfig, SafetyEnvelope
@@ -38,6 +39,8 @@ class SessionConfig:
         seed: where the search for a scene starts.
         task: scene that a conversation opens with; empty for the suite's first.
         execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
+        execution: what the arm does while the policy thinks (``vla.control.chunks.EXECUTIONS``); all but
+            ``sync`` think in a thread and need real time.
         max_steps: of one attempt without an operator; 0 leaves it to the env's own limit.
         detailed: the suite's detailed looks of the arm (the suite must have them).
         video: mp4 to write (a conversation: one file for all of it, at most ``MAX_FILM_S`` long); None for
@@ -56,6 +59,7 @@ class SessionConfig:
     seed: int = 0
     task: str = ""
     execution_horizon: int | None = None
+    execution: Execution = "sync"
     max_steps: int = 0
     detailed: bool = False
     video: Path | None = None
@@ -126,6 +130,7 @@ def run_session(
     if kind not in ROBOT_KINDS:
         raise UnknownNameError("kind of robot", kind, ROBOT_KINDS)
     suite, spec = registry.suite(config.suite), PolicySpec.parse(config.policy)
+    _check_execution(config, spec, live=config.viewer or prompt is not None)
     if prompt is not None:
         say, prompt.tasks = prompt.tell, suite.tasks
         say(f"getting ready: {config.robot}, policy {config.policy} ...")
@@ -179,6 +184,21 @@ def run_session(
     return result if narrator is None else replace(result, spoken=narrator.summary())
 
 
+def _check_execution(config: SessionConfig, spec: PolicySpec, *, live: bool) -> None:
+    """Refuse to think beside a simulation that waits for nobody, or with a policy that reads it."""
+    if config.execution == "sync":
+        return
+    if not (live if config.realtime is None else config.realtime):
+        raise ConfigError(
+            f"execution {config.execution!r} lets the arm move while the policy thinks: run in real time "
+            "(with a viewer, or in a conversation). On a simulator's own clock that is 'vla eval latency'."
+        )
+    if spec.is_bound:
+        raise ConfigError(
+            f"Policy {config.policy!r} reads the simulation that moves on while it thinks: use 'sync'."
+        )
+
+
 def _lay(suite: Suite, arm: str, said: str, task: str, seed: int, make_kwargs: Mapping[str, Any]) -> SimRobot:
     """The arm before a scene in which the sentence can be followed; without one, one of the task."""
     if said:
@@ -206,7 +226,11 @@ def _attempt(
     if narrator is not None:
         hooks.append(narrator)
     live = config.viewer or prompt is not None
-    with _recorder(config, robot, prompt) as recorder, _viewer(robot, wanted=config.viewer) as watching:
+    with (
+        _recorder(config, robot, prompt) as recorder,
+        _viewer(robot, wanted=config.viewer) as watching,
+        contextlib.ExitStack() as stack,
+    ):
         if prompt is not None:
             if not said and (ending := _first_sentence(prompt, robot, config.policy)) is not None:
                 loop = LoopResult(ending=ending, steps=0, success=False, wrong=False, overruns=0)
@@ -214,9 +238,18 @@ def _attempt(
                     instruction="", seed=robot.seed, loop=loop, safety={}, video=config.video
                 )
             robot = SimRobot(robot.env, seed=robot.seed, instruction=said or prompt.sentence)
+        thinking = (
+            None if config.execution == "sync" else stack.enter_context(contextlib.closing(Background()))
+        )
         loop = run_loop(
             robot if prompt is None else AdvisingRobot(robot, suite.tasks),
-            ChunkExecutor(policy, config.execution_horizon or EXECUTION_HORIZON),
+            ChunkExecutor(
+                policy,
+                config.execution_horizon or EXECUTION_HORIZON,
+                execution=config.execution,
+                thinking=thinking,
+                hold=holding(envelope),
+            ),
             envelope,
             max_steps=config.max_steps or sys.maxsize,
             hooks=[*hooks, *recorder, *watching],

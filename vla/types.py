@@ -19,6 +19,20 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Promise:
+    """What is under way when a policy is asked: the rest of its last chunk, some of which will be executed.
+
+    Args:
+        actions: float32 [n, action_dim], in the embodiment's units; the first belongs to the moment of the
+            observation.
+        frozen: how many of them are executed before the answer is there, 0 .. n.
+    """
+
+    actions: np.ndarray
+    frozen: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Observation:
     """What a policy sees at one instant.
 
@@ -31,6 +45,7 @@ class Observation:
         episode: number of the episode among those that a policy serves at once.
         aux: privileged quantities known to a simulator only (training labels, diagnostics); a
             policy that is to run on hardware must not read them.
+        promise: what the chunk shall continue (real-time chunking); only for policies that say they can.
     """
 
     images: Mapping[str, np.ndarray]
@@ -40,6 +55,7 @@ class Observation:
     time_s: float = 0.0
     episode: int = 0
     aux: Mapping[str, np.ndarray] = field(default_factory=lambda: _EMPTY)
+    promise: Promise | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

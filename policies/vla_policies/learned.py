@@ -10,17 +10,19 @@ import numpy as np
 import torch
 
 from vla.contract import CONTRACT_FILE, PolicyContract
+from vla.data.plausibility import unfamiliar_entries
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, ContractError, IncompatibleError, ObservationError, UnknownNameError
 from vla.export.engine import OnnxEngine, has_export
 from vla.export.manifest import FOLDER, Manifest
 from vla.models.examples import show_examples
+from vla.models.heads.guidance import Continuation, soft_mask
 from vla.models.heads.history import Past
-from vla.models.policy_net import PolicyInputs, PolicyNet
+from vla.models.policy_net import PolicyInputs, PolicyNet, denoiser
 from vla.models.reuse import build_reuse
 from vla.models.saving import load_policy
 from vla.spaces import ACTION_DIM, STATE_DIM
-from vla.transforms import actions_from_slots, stack_images, state_in_slots
+from vla.transforms import actions_from_slots, actions_in_slots, stack_images, state_in_slots
 from vla.types import ActionChunk, Episode, Observation
 from vla_policies.memory import EpisodeMemory, Moment
 
@@ -116,6 +118,16 @@ class LearnedPolicy:
         """The training embodiment that fits, or :class:`IncompatibleError` with every reason."""
         return self.contract.check(embodiment, trained_as=self.trained_as.get(embodiment.name))
 
+    def check_continues(self) -> None:
+        """Raise :class:`IncompatibleError` unless chunks can continue one (real-time chunking)."""
+        denoiser(self.net, self.head)
+        if self.exported is not None:
+            raise IncompatibleError(
+                "an exported policy",
+                "real-time chunking",
+                ["its graph has no gradient to be guided by: run the network, with engine=torch"],
+            )
+
     def reset(self) -> None:
         """A new episode begins: forget the last one's states, actions and patches."""
         self._memory.reset()
@@ -136,9 +148,9 @@ class LearnedPolicy:
         """One chunk each, in units of its embodiment and never clipped (that is the safety envelope's part).
 
         ``info``: ``target_position`` and ``goal_position`` (m, world: where the net thinks they are; absent
-        for an arm without tool position), ``unknown_words``, ``head``, ``engine``, ``latency_s`` (of the
-        whole batch), ``reused`` (share of the batch's patches or frames; only
-        where the policy reuses any).
+        for an arm without tool position), ``unknown_words``, ``unfamiliar`` (names of state entries far
+        outside the statistics), ``head``, ``engine``, ``latency_s`` (of the whole batch), ``reused`` (share
+        of the batch's patches or frames; only where the policy reuses any).
         """
         if not observations:
             return []
@@ -154,13 +166,14 @@ class LearnedPolicy:
             reused = {"reused": 1 - looked / asked}
         return [
             ActionChunk(
-                actions=actions_from_slots(chunk, arm, self._normalizer),
+                actions=_kept(actions_from_slots(chunk, arm, self._normalizer), observation),
                 control_hz=arm.control_hz,
                 info={
                     **_world_positions(observation, arm, location),
                     "unknown_words": unknown,
                     "head": self.head,
                     "engine": self.engine,
+                    "unfamiliar": self._unfamiliar(observation, arm),
                     "latency_s": latency_s,
                     **reused,
                 },
@@ -169,6 +182,10 @@ class LearnedPolicy:
                 observations, arms, chunks, located, tokens.unknown, strict=True
             )
         ]
+
+    def _unfamiliar(self, observation: Observation, arm: Embodiment) -> tuple[str, ...]:
+        packed = arm.pack_state(observation.state)
+        return unfamiliar_entries(arm, self._normalizer.statistics[arm.name], packed)
 
     def _arm(self, observation: Observation) -> Embodiment:
         name = self.trained_as.get(observation.embodiment, observation.embodiment)
@@ -206,6 +223,24 @@ class LearnedPolicy:
         )
         return Past(state=states, action=actions, there=there_BK)
 
+    def _plan(self, observations: Sequence[Observation], arms: Sequence[Embodiment]) -> Continuation | None:
+        """What the chunks shall continue; None where there is nothing."""
+        if not any(observation.promise for observation in observations):
+            return None
+        self.check_continues()
+        index, horizon = list(self.net.config.action_index), self.net.config.horizon
+        actions = np.zeros((len(arms), horizon, len(index)), np.float32)
+        weight = np.zeros((len(arms), horizon), np.float32)
+        for row, (observation, arm) in enumerate(zip(observations, arms, strict=True)):
+            if observation.promise is not None:
+                known = observation.promise.actions[:horizon]
+                actions[row, : len(known)] = actions_in_slots(known, arm, self._normalizer)[0][:, index]
+                weight[row] = soft_mask(horizon, len(known), min(observation.promise.frozen, len(known)))
+        actions_BHA, weight_BH = (
+            torch.from_numpy(x).to(device=self._device, dtype=self.net.dtype) for x in (actions, weight)
+        )
+        return Continuation(actions_BHA, weight_BH)
+
     @torch.inference_mode()
     def _infer(
         self,
@@ -236,6 +271,7 @@ class LearnedPolicy:
         )
         if self.reuse is not None:
             self.reuse.episodes = tuple(observation.episode for observation in observations)
+        plan = self._plan(observations, arms)
         if self.exported is not None:
             chunk, location_dm = self.exported.sample(inputs, self.generator)
         else:
@@ -245,6 +281,7 @@ class LearnedPolicy:
                 num_steps=self.contract.num_flow_steps,
                 generator=self.generator,
                 reuse=self.reuse,
+                plan=plan,
             )
         first = chunk[:, 0].float().cpu().numpy()
         for observation, (state, _), action in zip(observations, states, first, strict=True):
@@ -267,6 +304,14 @@ def _exported(
         raise ConfigError(f"The engine {engine!r} runs on a CPU, not on {device!r}: use engine=torch there.")
     precision = "int8" if engine == "onnx-int8" else "float32"
     return OnnxEngine.load(folder, contract, precision=precision, threads=threads)
+
+
+def _kept(actions: np.ndarray, observation: Observation) -> np.ndarray:
+    """The chunk with its frozen actions exactly as promised, not rounded on their way through the network."""
+    if observation.promise is not None:
+        frozen = observation.promise.frozen
+        actions[:frozen] = observation.promise.actions[:frozen]
+    return actions
 
 
 def _world_positions(

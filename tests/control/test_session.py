@@ -165,3 +165,20 @@ def test_a_verdict_without_a_recording_says_how_to_record(point_suite: str) -> N
     result, said = talk("success", "quit", first="reach the red dot")
     assert "nothing is recorded: vla run --record STORE does." in said
     assert result.instruction == "reach the red dot"
+
+
+def test_a_policy_may_think_in_a_thread_while_the_arm_moves(point_suite: str) -> None:
+    seer = replace(CONFIG, policy="seer", execution="async", realtime=True)
+    assert run_session(seer, "reach the red dot").loop.success
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"realtime": False}, "vla eval latency"), ({"policy": "expert"}, "reads the simulation")],
+)
+def test_thinking_beside_a_simulation_that_does_not_wait_is_refused(
+    point_suite: str, changes: dict[str, object], words: str
+) -> None:
+    asked = replace(CONFIG, **{"policy": "seer", "execution": "async", "realtime": True, **changes})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=words):
+        run_session(asked, "reach the red dot")

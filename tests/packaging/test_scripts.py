@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("scripts/quickstart", "scripts/test", "scripts/setup", ".ci/run")
+SCRIPTS = ("scripts/quickstart", "scripts/test", "scripts/setup", "scripts/setup_benchmark", ".ci/run")
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *(str(p.relative_to(ROOT)) for p in ROOT.glob("scripts/*.sh"))])
@@ -120,3 +120,43 @@ def test_a_finished_setup_is_not_repeated(tmp_path: Path):
     (tmp_path / ".venv/setup-stamp").write_text("123 dev\n")
     shutil.rmtree(tmp_path / "scripts")
     assert "repeated" in setup_in(tmp_path).stderr
+
+
+def setup_benchmark(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts/setup_benchmark"), *names],
+        env={**os.environ, "VLA_BENCHMARKS": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_benchmarks_are_pinned_to_the_last_package_and_unknown_ones_are_told(tmp_path: Path):
+    lists = sorted((ROOT / "scripts/benchmarks").glob("*.txt"))
+    assert [path.stem for path in lists] == ["gymnasium_robotics", "libero", "metaworld"]
+    for path in lists:
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), path
+        assert {"numpy", "msgpack"} <= {line.partition("==")[0] for line in lines}, path
+    for names in ((), ("metawrld",)):
+        answer = setup_benchmark(tmp_path, *names)
+        assert answer.returncode == 1
+        assert "gymnasium_robotics libero metaworld" in answer.stderr
+
+
+def test_a_benchmark_that_pip_cannot_install_or_python_not_import_is_not_called_ready(tmp_path: Path):
+    python = tmp_path / "metaworld/bin/python"
+    for body, complaint in (
+        ('case "$*" in *"pip install"*) echo "ERROR: no such release"; exit 1;; esac', "no such release"),
+        ('case "$*" in *serving*) echo "ImportError: libEGL"; exit 1;; esac', "ImportError: libEGL"),
+    ):
+        fake(python, body)
+        answer = setup_benchmark(tmp_path, "metaworld")
+        assert answer.returncode == 1
+        assert complaint in answer.stderr
+        assert not (tmp_path / "metaworld/setup-stamp").exists()
+    fake(python, "exit 0")
+    assert setup_benchmark(tmp_path, "metaworld").returncode == 0
+    assert "is ready" in setup_benchmark(tmp_path, "metaworld").stderr

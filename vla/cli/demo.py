@@ -16,7 +16,7 @@ class Demo:
     Args:
         out: episode store to create or extend.
         suite: registered suite.
-        tasks: empty for all of the suite's.
+        tasks: or groups of them; empty for all of the suite's.
         arms: empty for all of the suite's.
         episodes: successful demonstrations of each task with each arm.
         workers: processes.
@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     flags = parse(Demo, "demo", argv)
     from vla import registry
     from vla.data.generate import generate
-    from vla.interfaces import Cell
+    from vla.interfaces import Cell, tasks_of
     from vla.text import text_table
 
     suite = registry.suite(flags.suite)
@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
         flags.suite,
         [
             Cell(task=task, embodiment=arm)
-            for task in flags.tasks or suite.tasks
+            for task in tasks_of(suite, flags.tasks)
             for arm in flags.arms or suite.embodiments
         ],
         flags.episodes,

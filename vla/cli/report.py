@@ -25,9 +25,15 @@ class Report:
 def run(argv: Sequence[str]) -> int:
     flags = parse(Report, "report", argv)
     from vla.eval.evaluate import load_summary
+    from vla.eval.latency import is_study, load_study
+    from vla.report.latency import write_latency_report
     from vla.report.page import write_report
     from vla.report.tables import summary_text
 
+    if is_study(flags.run_dir):
+        print(load_study(flags.run_dir).text())
+        print(f"\nreport: {write_latency_report(flags.run_dir)}")
+        return 0
     _, _, summary = load_summary(flags.run_dir)
     print(summary_text(summary))
     print(f"\nreport: {write_report(flags.run_dir)}")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -30,6 +31,8 @@ class Run:
         detailed: wear the detailed menagerie model of the arm, where it is on this machine.
         headless: open no window on the simulation (one opens where there is a display).
         execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
+        execution: what the arm does while the policy thinks, in real time: hold still (sync), execute the
+            last chunk on (async), average all chunks (ensemble), have it continued by the next (rtc).
         record: episode store that what is done is added to (made if missing); without a sentence, say
             success, failure or discard after each motion.
     """
@@ -45,6 +48,7 @@ class Run:
     detailed: bool = False
     headless: bool = False
     execution_horizon: int | None = None
+    execution: Literal["sync", "async", "ensemble", "rtc"] = "sync"
     record: Path | None = None
 
 
@@ -60,6 +64,7 @@ def run(argv: Sequence[str]) -> int:
         seed=flags.seed,
         task=flags.task,
         execution_horizon=flags.execution_horizon,
+        execution=flags.execution,
         detailed=flags.detailed,
         video=flags.out or Path("outputs/run") / f"{slug(flags.sentence or 'conversation')}.mp4",
         viewer=has_display() and not flags.headless,

@@ -35,7 +35,9 @@ def run(argv: Sequence[str]) -> int:
     policy = train(config, out, resume=resume)
     if not PolicyContract.load(policy).provenance["training"]["finished"]:
         return 130  # as other verbs after Ctrl-C: what follows must not take it for done
-    print(f"policy: {policy}\njudge it:  vla eval --policy {policy} --out {out / 'eval'}")
+    made_in = config.data.generate.suite if config.data.generate is not None else "tabletop"
+    suite = "" if made_in == "tabletop" else f" --suite {made_in}"
+    print(f"policy: {policy}\njudge it:  vla eval --policy {policy}{suite} --out {out / 'eval'}")
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vla import registry
 from vla.embodiment import Embodiment
-from vla.errors import ConfigError, ContractError, UnknownNameError
+from vla.errors import ConfigError, ContractError, IncompatibleError, UnknownNameError
 from vla.interfaces import Env, Policy, Suite
 
 #: Steps to run before replanning, for a policy that does not say what suits it.
@@ -119,6 +119,30 @@ def check_contract(policy: Policy, embodiment: Embodiment) -> None:
             "raises IncompatibleError for an arm it was not made for."
         )
     check(embodiment)
+
+
+@runtime_checkable
+class Continuing(Protocol):
+    """A policy whose chunks can continue the one under way (``Observation.promise``)."""
+
+    def check_continues(self) -> None:
+        """Raise :class:`IncompatibleError` where, as it is set up, it cannot."""
+        ...
+
+
+def check_continues(policy: Policy) -> None:
+    """Refuse a policy whose chunks cannot continue the one under way: it would silently not do so.
+
+    Raises:
+        IncompatibleError: with the reason.
+    """
+    if not isinstance(policy, Continuing):
+        raise IncompatibleError(
+            type(policy).__name__,
+            "real-time chunking",
+            ["it cannot be asked to continue a chunk; learned policies with a flow or diffusion head can"],
+        )
+    policy.check_continues()
 
 
 def contract_of(policy: Policy) -> Contract | None:

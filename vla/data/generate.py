@@ -24,10 +24,9 @@ from vla.data.record import NoiseConfig
 from vla.data.store import EpisodeStore
 from vla.errors import ConfigError, EnvError, UnknownNameError
 from vla.files import exclusive
-from vla.interfaces import TRAIN_SEED, Cell
+from vla.interfaces import TRAIN_SEED, Cell, variants_of
 from vla.provenance import package_versions
 
-VARIANTS = ("base", "swapped")  # demonstration i of a cell uses VARIANTS[i % 2]
 _PACKAGES = ("vla", "numpy", "gymnasium", "mujoco")
 _MAX_WORKERS, _MAX_IMAGE_SIZE = 1024, 2048
 _MIN_ATTEMPTS = 10  # before a cell is judged by its rejects
@@ -71,7 +70,8 @@ def generate(
     """Fill a store with ``episodes_per_cell`` successful demonstrations of each cell.
 
     Half of a cell's demonstrations carry the instruction of the ``base`` variant, half of the ``swapped``
-    one. Demonstrations that are in the store already are kept and counted; run it again to continue.
+    one, where the suite has that. Demonstrations that are in the store already are kept and counted; run it
+    again to continue.
 
     Args:
         suite_name: registered name, or ``module:Class``.
@@ -94,7 +94,8 @@ def generate(
     _check(suite_name, cells, episodes_per_cell, num_workers, image_size, seed0)
     path, started = Path(path), time.monotonic()
     with exclusive(path, "generating"):
-        plan = _Plan(cells, episodes_per_cell, seed0, _committed(suite_name, path, cells))
+        variants = variants_of(registry.suite(suite_name))  # demonstration i uses number i % len(variants)
+        plan = _Plan(cells, variants, episodes_per_cell, seed0, _committed(suite_name, path, cells))
         check_extension(suite_name, plan.incomplete(), path, image_size=image_size, noise=noise)
         config = WorkerConfig(
             suite_name=suite_name,
@@ -117,18 +118,23 @@ class _Plan:
     """Which seed comes next; keeps no cell's successes and running episodes above what is wanted."""
 
     def __init__(
-        self, cells: tuple[Cell, ...], wanted: int, seed0: int, committed: dict[tuple[Cell, str], set[int]]
+        self,
+        cells: tuple[Cell, ...],
+        variants: Sequence[str],
+        wanted: int,
+        seed0: int,
+        committed: dict[tuple[Cell, str], set[int]],
     ) -> None:
         self.cells, self.added, self.rejected = cells, Counter[int](), Counter[int]()
-        self._existing = [sum(len(committed.get((cell, v), ())) for v in VARIANTS) for cell in cells]
+        self._existing = [sum(len(committed.get((cell, v), ())) for v in variants) for cell in cells]
         self._left: Counter[tuple[int, str]] = Counter()  # episodes still to be started
         self._seeds: dict[tuple[int, str], Iterator[int]] = {}
         self.missing = 0
         for number, cell in enumerate(cells):
-            for place, variant in enumerate(VARIANTS):
-                done = committed.get((cell, variant), set())
-                self._left[number, variant] = max(0, (wanted + 1 - place) // 2 - len(done))
-                self._seeds[number, variant] = _fresh(seed0 + place, done)
+            for place, variant in enumerate(variants):
+                done, count = committed.get((cell, variant), set()), len(variants)
+                self._left[number, variant] = max(0, (wanted + count - 1 - place) // count - len(done))
+                self._seeds[number, variant] = _fresh(seed0 + place, count, done)
                 self.missing += self._left[number, variant]
 
     def next(self, preferred: int | None) -> Job | None:
@@ -160,7 +166,8 @@ class _Plan:
 
     def incomplete(self) -> list[Cell]:
         """Cells with episodes still to be started."""
-        return [cell for i, cell in enumerate(self.cells) if any(self._left[i, v] for v in VARIANTS)]
+        unfinished = {number for (number, _), count in self._left.items() if count}
+        return [cell for i, cell in enumerate(self.cells) if i in unfinished]
 
     def reports(self) -> tuple[CellReport, ...]:
         return tuple(
@@ -246,9 +253,9 @@ def _committed(suite_name: str, path: Path, cells: tuple[Cell, ...]) -> dict[tup
     return found
 
 
-def _fresh(seed: int, done: set[int]) -> Iterator[int]:
-    """Every second seed from ``seed`` on (the others belong to the other variant), without those done."""
+def _fresh(seed: int, stride: int, done: set[int]) -> Iterator[int]:
+    """Every ``stride``-th seed from ``seed`` on (the others belong to other variants), without those done."""
     while True:
         if seed not in done:
             yield seed
-        seed += 2
+        seed += stride

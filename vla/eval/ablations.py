@@ -15,7 +15,7 @@ from typing import get_args
 import cv2
 import numpy as np
 
-from vla.control.policies import Contract, check_contract, contract_of
+from vla.control.policies import Contract, check_continues, check_contract, contract_of
 from vla.embodiment import CameraRole, Embodiment
 from vla.errors import UnknownNameError
 from vla.interfaces import Policy, Suite
@@ -80,6 +80,12 @@ class DeprivedPolicy:
         self.policy, self.name, self._seed = policy, name, seed
         self._roles = {camera.name: camera.role for camera in embodiment.cameras}
         self._first: dict[int, Mapping[str, np.ndarray]] = {}
+        self._took = name not in DEPRIVATIONS
+
+    @property
+    def took(self) -> bool:
+        """Whether anything was taken away so far; not from an arm without that camera, for one."""
+        return self._took
 
     @property
     def contract(self) -> Contract | None:
@@ -90,12 +96,17 @@ class DeprivedPolicy:
         """Refuse what the wrapped policy refuses."""
         check_contract(self.policy, embodiment)
 
+    def check_continues(self) -> None:
+        """Refuse what the wrapped policy refuses."""
+        check_continues(self.policy)
+
     def reset(self) -> None:
         self._first.clear()
         self.policy.reset()
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         given = [self._deprive(observation) for observation in observations]
+        self._took = self._took or any(map(_differ, observations, given))
         if self._first_sight is not None:
             self._first_sight(given[0])
             self._first_sight = None
@@ -135,6 +146,12 @@ def shuffled(instruction: str, seed: int) -> str:
         order = [words[i] for i in rng.permutation(len(words))]
         if order != words:
             return " ".join(order)
+
+
+def _differ(seen: Observation, given: Observation) -> bool:
+    return seen.instruction != given.instruction or any(
+        not np.array_equal(image, given.images[name]) for name, image in seen.images.items()
+    )
 
 
 def _with_images(seen: Observation, change: Callable[[str, np.ndarray], np.ndarray]) -> Observation:

@@ -12,6 +12,8 @@ The grounding score is the weakest of four shares, each held between 0 and 1, of
 - rewords: S(heldout) / S, phrasings it was never taught.
 
 Those that were not run are left out. 1 is a policy that does all of what it can because it looks and listens.
+
+Besides, faults are named, each on evidence that no sound policy gives (``vla.eval.faults``).
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ from typing import Any
 import numpy as np
 
 from vla.eval.ablations import DEPRIVATIONS, PERTURBATIONS, perturbations_of
+from vla.eval.faults import name_faults
 from vla.eval.intervals import Rate
 from vla.eval.paired import Pairs
 from vla.eval.records import EpisodeKey, EpisodeRecord
-from vla.interfaces import AuditForm, Suite, Variant, Wording
+from vla.interfaces import AuditForm, Suite, Variant, Wording, variants_of, wordings_of
 
 #: An arm: (variant, wording, ablation); None: that of the plain condition.
 Arm = tuple[Variant | None, Wording | None, str]
@@ -42,10 +45,16 @@ def audit_arms(form: AuditForm, suite: Suite) -> tuple[Arm, ...]:
     Args:
         form: ``short``: swapped instruction, no pictures, no words, held-out words; ``full``: everything that
             the suite can do (``perturbations``) and each camera of its ``camera_roles`` hidden by itself.
+        suite: one without swapped instructions or held-out words is audited without them.
     """
     if form == "off":
         return ()
-    short: tuple[Arm, ...] = (_SWAPPED, (None, None, "blank"), (None, None, "no_words"), _HELDOUT)
+    short: tuple[Arm, ...] = (
+        *((_SWAPPED,) if "swapped" in variants_of(suite) else ()),
+        (None, None, "blank"),
+        (None, None, "no_words"),
+        *((_HELDOUT,) if "heldout" in wordings_of(suite) else ()),
+    )
     if form == "short":
         return short
     roles = getattr(suite, "camera_roles", ())
@@ -81,7 +90,8 @@ class ArmResult:
     """One arm beside the plain condition on the same scenes.
 
     ``success`` of the arm; ``plain`` of the plain condition on these scenes; ``pairs``: A plain, B the arm;
-    ``wrong``: how often the goal of an instruction that nobody gave was reached.
+    ``wrong``: how often the goal of an instruction that nobody gave was reached; ``same``: in how many of
+    ``known`` episodes its actions were those of the plain one to the last bit.
     """
 
     name: str
@@ -90,10 +100,13 @@ class ArmResult:
     plain: Rate
     wrong: Rate
     pairs: Pairs
+    same: int
+    known: int
 
     def to_json(self) -> dict[str, Any]:
         return {
             "meaning": self.meaning,
+            "same_actions": {"episodes": self.same, "of": self.known},
             "success": self.success.to_json(),
             "plain": self.plain.to_json(),
             "wrong": self.wrong.to_json(),
@@ -105,7 +118,8 @@ class ArmResult:
 class Audit:
     """All arms, the four shares and the grounding score with its 95 % bootstrap interval over scenes.
 
-    ``shares`` and ``score`` are None where the plain condition never succeeds: nothing to ground.
+    ``faults``: what is wrong with the policy, a sentence each; none where nothing is shown to be. ``shares``
+    and ``score`` are None where the plain condition never succeeds: nothing to ground.
     """
 
     plain: str
@@ -114,6 +128,7 @@ class Audit:
     score: float | None
     low: float | None
     high: float | None
+    faults: tuple[str, ...] = ()
 
     @property
     def weakest(self) -> str:
@@ -121,7 +136,10 @@ class Audit:
         return "" if not self.shares else min(self.shares, key=lambda name: (self.shares or {})[name])
 
     def text(self) -> str:
-        """One line."""
+        """One line: the score, and the faults where there are any."""
+        return " ".join([f"{self._score_text()}.", *(f"FAULT: {fault}." for fault in self.faults)])
+
+    def _score_text(self) -> str:
         if self.shares is None or self.score is None or self.low is None or self.high is None:
             return "grounding: nothing to say, the policy never succeeds"
         parts = ", ".join(f"{name} {share:.2f}" for name, share in self.shares.items())
@@ -135,6 +153,7 @@ class Audit:
             "low": self.low,
             "high": self.high,
             "shares": None if self.shares is None else dict(self.shares),
+            "faults": list(self.faults),
             "arms": {arm.name: arm.to_json() for arm in self.arms},
         }
 
@@ -157,12 +176,29 @@ def audit(records: Sequence[EpisodeRecord], *, seed: int = 0) -> Audit | None:
     if not conditions:
         return None
     arms = tuple(_arm(name, found, by_key, plain) for name, found in conditions.items())
+    said = (plain.variant, plain.wording)
+    same = {
+        found[0].key.ablation: (arm.same, arm.known)
+        for found, arm in zip(conditions.values(), arms, strict=True)
+        if (found[0].key.variant, found[0].key.wording) == said
+    }
     shares = _shares(_table(conditions, by_key, plain))
-    if shares is None:
-        return Audit(plain=plain.condition, arms=arms, shares=None, score=None, low=None, high=None)
-    low, high = _interval(conditions, by_key, plain, seed)
-    score = min(shares.values()) if shares else None
-    return Audit(plain=plain.condition, arms=arms, shares=shares, score=score, low=low, high=high)
+    intervals = {} if shares is None else _intervals(conditions, by_key, plain, seed)
+    low, high = intervals.get("", (None, None))
+    return Audit(
+        plain=plain.condition,
+        arms=arms,
+        shares=shares,
+        score=None if shares is None else min(shares.values()),
+        low=low,
+        high=high,
+        faults=name_faults(
+            same=same,
+            shares=shares or {},
+            intervals=intervals,
+            plain=[record for record in records if record.key == _plain_key(record.key, plain)],
+        ),
+    )
 
 
 def _plain_key(key: EpisodeKey, plain: EpisodeKey) -> EpisodeKey:
@@ -181,6 +217,7 @@ def _arm(
     if not meaning:
         meaning = "another feasible instruction in the same scene, scored on that one"
         meaning = meaning if key.variant != plain.variant else "phrasings it was never taught"
+    digests = [(r, other) for r, other in zip(found, beside, strict=True) if r.actions and other.actions]
     return ArmResult(
         name=name,
         meaning=meaning,
@@ -188,6 +225,8 @@ def _arm(
         plain=Rate.of(r.success for r in beside),
         wrong=Rate.of(r.wrong for r in found),
         pairs=Pairs.of([r.success for r in beside], [r.success for r in found]),
+        same=sum(r.actions == other.actions for r, other in digests),
+        known=len(digests),
     )
 
 
@@ -242,17 +281,22 @@ def _shares(table: _Table) -> dict[str, float] | None:
     return found or None
 
 
-def _interval(
+def _intervals(
     conditions: Mapping[str, Sequence[EpisodeRecord]],
     by_key: Mapping[EpisodeKey, EpisodeRecord],
     plain: EpisodeKey,
     seed: int,
-) -> tuple[float, float]:
-    """Percentile bootstrap: the scenes of each arm are drawn anew, with their plain outcomes."""
-    rng, table, scores = np.random.default_rng(seed), _table(conditions, by_key, plain), []
+) -> dict[str, tuple[float, float]]:
+    """Of each share, and of the score under the empty name: percentile bootstrap, the scenes of each arm are
+    drawn anew, with their plain outcomes.
+    """
+    rng, table = np.random.default_rng(seed), _table(conditions, by_key, plain)
+    drawn: dict[str, list[float]] = {name: [] for name in ("", *table)}
     for _ in range(_DRAWS):
-        drawn = {name: rows[rng.integers(len(rows), size=len(rows))] for name, rows in table.items()}
-        shares = _shares(drawn)
-        scores.append(0.0 if shares is None else min(shares.values()))
-    low, high = np.quantile(scores, (0.025, 0.975))
-    return float(low), float(high)
+        rows = {name: rows[rng.integers(len(rows), size=len(rows))] for name, rows in table.items()}
+        shares = _shares(rows)
+        drawn[""].append(0.0 if shares is None else min(shares.values()))
+        for name in table if shares is not None else ():
+            drawn[name].append((shares or {})[name])
+    bounds = {name: np.quantile(values or [0.0, 1.0], (0.025, 0.975)) for name, values in drawn.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}

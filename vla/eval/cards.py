@@ -164,6 +164,8 @@ class _CardMaker:
             suite=self._config.suite,
             key=key,
             execution_horizon=self._horizon,
+            execution=self._config.execution,
+            latency_s=self._config.latency_s,
             safety=self._config.safety,
             max_steps=MAX_STEPS,
             hooks=(trace,),

@@ -18,7 +18,16 @@ from vla.text import text_table, wrapped
 ALPHA = 0.05
 #: What may differ between two evaluations that are compared: the policy, and what changes no episode.
 _MAY_DIFFER = {
-    *("policy", "execution_horizon", "image_size", "workers", "max_errors", "record"),
+    *(
+        "policy",
+        "execution_horizon",
+        "execution",
+        "latency_s",
+        "image_size",
+        "workers",
+        "max_errors",
+        "record",
+    ),
     *("tasks", "embodiments", "first_seed", "num_seeds", "variants", "wordings", "ablations"),
     *("videos_per_cell", "failure_videos_per_cell"),
 }

@@ -114,9 +114,14 @@ def _wanted(records: list[EpisodeRecord], keys: list[EpisodeKey]) -> list[Episod
 def _summarise(
     config: EvalConfig, records: list[EpisodeRecord], keys: list[EpisodeKey], out: Path
 ) -> Summary:
-    versions = code_versions(recall_sessions(out / PROVENANCE))
+    suite: Any = registry.suite(config.suite)
     return summarise(
-        records, suite=config.suite, policy=config.policy, num_planned=len(keys), code_versions=versions
+        records,
+        suite=config.suite,
+        policy=config.policy,
+        num_planned=len(keys),
+        code_versions=code_versions(recall_sessions(out / PROVENANCE)),
+        levels={name: suite.groups[name] for name in getattr(suite, "levels", ())},
     )
 
 

@@ -9,13 +9,25 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
+from vla.control.chunks import Execution
+from vla.control.latency import checked_trace
 from vla.control.safety import SafetyConfig
 from vla.errors import ConfigError, UnknownNameError
 from vla.eval.ablations import check_ablation
 from vla.eval.audit import audit_arms, audit_seeds, with_arm
 from vla.eval.records import EpisodeKey
 from vla.files import read_json, write_json
-from vla.interfaces import TRAIN_SEED, AuditForm, Cell, Suite, Variant, Wording
+from vla.interfaces import (
+    TRAIN_SEED,
+    AuditForm,
+    Cell,
+    Suite,
+    Variant,
+    Wording,
+    tasks_of,
+    variants_of,
+    wordings_of,
+)
 
 _WEIGHTS = "policy_weights_sha256"
 _REMEDY = "Remove it and run 'vla eval' again with the settings it held: finished episodes are kept."
@@ -40,6 +52,8 @@ class EvalConfig:
         audit: arms of the grounding audit that are run besides: none, a few on some of the seeds, or all on
             all (``vla.eval.audit``).
         execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
+        execution: what the arm does while the policy thinks (``vla.control.chunks.EXECUTIONS``).
+        latency_s: how long that takes, one question after the other; empty: no time passes.
         image_size: camera pixels; None takes the policy's own, or the suite's default.
         detailed: the suite's detailed looks of the arms (the suite must have them).
         safety: limits of the envelope.
@@ -61,6 +75,8 @@ class EvalConfig:
     ablations: tuple[str, ...] = ("none",)
     audit: AuditForm = "off"
     execution_horizon: int | None = None
+    execution: Execution = "sync"
+    latency_s: tuple[float, ...] = ()
     image_size: int | None = None
     detailed: bool = False
     safety: SafetyConfig = field(default_factory=SafetyConfig)
@@ -90,6 +106,9 @@ class EvalConfig:
             raise ConfigError("EvalConfig.ablations is empty; ('none',) takes nothing away.")
         for name in self.ablations:
             check_ablation(name)
+        if self.execution not in get_args(Execution):
+            raise UnknownNameError("execution", self.execution, get_args(Execution))
+        checked_trace(self.latency_s)
         if self.audit not in get_args(AuditForm):
             raise UnknownNameError("audit", self.audit, get_args(AuditForm))
         for name, allowed in (("variants", Variant), ("wordings", Wording)):
@@ -121,8 +140,12 @@ def plan(config: EvalConfig, suite: Suite) -> list[EpisodeKey]:
 
     Seeds vary slowest inside a cell, so that an interrupted run has all conditions of its first seeds.
     """
-    tasks, embodiments = config.tasks or suite.tasks, config.embodiments or suite.embodiments
-    for kind, given, known in (("task", tasks, suite.tasks), ("arm", embodiments, suite.embodiments)):
+    tasks, embodiments = tasks_of(suite, config.tasks), config.embodiments or suite.embodiments
+    for kind, given, known in (
+        ("arm", embodiments, suite.embodiments),
+        ("variant", config.variants, variants_of(suite)),
+        ("wording", config.wordings, wordings_of(suite)),
+    ):
         for name in given:
             if name not in known:
                 raise UnknownNameError(f"{kind} of suite {suite.name!r}", name, known)
@@ -198,7 +221,8 @@ def remember_config(config: EvalConfig, path: Path, weights_sha256: str = "") ->
     """
     content = {**config.to_json(), _WEIGHTS: weights_sha256}
     if path.exists():
-        earlier = {"detailed": False, **read_json(path, ConfigError, _REMEDY)}  # earlier versions had no such
+        added = {"detailed": False, "execution": "sync", "latency_s": []}  # earlier versions had no such
+        earlier = {**added, **read_json(path, ConfigError, _REMEDY)}
         now = json.loads(json.dumps(content))
         names = [k for k in now if k not in _INCIDENTAL and k not in ("tasks", "embodiments", "num_seeds")]
         changed = [

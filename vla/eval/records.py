@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 ENV_CLIPPED = "env_clipped"
 
 #: Keys that records of earlier versions lack.
-_ADDED = ("unknown_words", "head")
+_ADDED = ("unknown_words", "head", "actions", "unfamiliar")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -66,6 +66,10 @@ class EpisodeRecord:
         target_error_m: the same by phase (``phase`` of ``AUX_KEYS``), mean over the steps in it.
         unknown_words: of the instruction, as the policy said.
         head: action head that decided, as the policy said; empty where it has but one way.
+        actions: digest of all executed actions: episodes that share it moved alike to the last bit; empty
+            where an ablation found nothing to take away (an arm without that camera).
+        unfamiliar: entries of the state that lay far outside the policy's statistics, as it said, each with
+            the share of the steps at which it was asked.
         error: last line of what went wrong with the simulation, empty if nothing did.
         video: file name under ``videos/``, empty if none was made.
     """
@@ -85,6 +89,8 @@ class EpisodeRecord:
     target_error_m: Mapping[str, float] = field(default_factory=dict)
     unknown_words: tuple[str, ...] = ()
     head: str = ""
+    actions: str = ""
+    unfamiliar: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
     video: str = ""
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from vla.control.chunks import ChunkExecutor
+from vla.control.chunks import ChunkExecutor, Execution, holding
+from vla.control.latency import Replayed
 from vla.control.loop import Hook, Tick, run_loop
 from vla.control.policies import check_contract
 from vla.control.safety import SafetyConfig, SafetyEnvelope
@@ -26,6 +31,8 @@ def run_episode(
     suite: str,
     key: EpisodeKey,
     execution_horizon: int = 2,
+    execution: Execution = "sync",
+    latency_s: Sequence[float] = (),
     safety: SafetyConfig | None = None,
     max_steps: int = 10_000,
     hooks: Sequence[Hook] = (),
@@ -39,6 +46,9 @@ def run_episode(
         suite: name for the record.
         key: seed, variant, wording and ablation.
         execution_horizon: steps of each chunk to run before replanning.
+        execution: what the arm does while the policy thinks (``vla.control.chunks.EXECUTIONS``).
+        latency_s: how long that takes on the simulator's clock, one question after the other; the episode
+            says where in it it begins.
         safety: limits of the envelope.
         max_steps: guard against an env without a time limit of its own.
         hooks: recorders that watch the loop.
@@ -57,7 +67,13 @@ def run_episode(
     probe = Probe()
     result = run_loop(
         robot,
-        ChunkExecutor(seen, execution_horizon),
+        ChunkExecutor(
+            seen,
+            execution_horizon,
+            execution=execution,
+            thinking=Replayed(latency_s, (key.seed, zlib.crc32(f"{key.task}/{key.embodiment}".encode()))),
+            hold=holding(envelope),
+        ),
         envelope,
         max_steps=max_steps,
         hooks=(probe, *hooks),
@@ -81,6 +97,8 @@ def run_episode(
         },
         unknown_words=tuple(probe.unknown_words),
         head=probe.head,
+        actions=probe.digest.hexdigest()[:16] if seen.took else "",
+        unfamiliar={name: n / len(probe.latency_s) for name, n in sorted(probe.unfamiliar.items())},
     )
 
 
@@ -89,8 +107,9 @@ class Probe:
     """Hook that measures the policy: its latency, and how far off it thinks target and goal are.
 
     Only steps at which the policy was asked count; its estimates are compared with ``Observation.aux``,
-    which it is not shown. Besides: the words it does not know, and the steps whose action the env
-    clipped once more (none, behind an envelope that knows the ranges).
+    which it is not shown. Besides: the words it does not know, the entries of the state that it says lie far
+    outside its statistics, a digest of what was executed, and the steps whose action the env clipped once
+    more (none, behind an envelope that knows the ranges).
     """
 
     instruction: str = ""
@@ -101,11 +120,14 @@ class Probe:
     unknown_words: list[str] = field(default_factory=list)
     env_clipped: dict[str, int] = field(default_factory=dict)
     head: str = ""
+    unfamiliar: Counter[str] = field(default_factory=Counter)
+    digest: Any = field(default_factory=hashlib.sha256)
 
     def started(self, reading: Reading) -> None:
         self.instruction = reading.observation.instruction
 
     def ticked(self, tick: Tick) -> None:
+        self.digest.update(tick.safe.action.tobytes())
         if "clipped" in tick.reading.info:
             steps = self.env_clipped.get(ENV_CLIPPED, 0)
             self.env_clipped[ENV_CLIPPED] = steps + bool(tick.reading.info["clipped"])
@@ -113,6 +135,7 @@ class Probe:
             return
         self.latency_s.append(float(tick.chunk.info["latency_s"]))
         self.head = str(tick.chunk.info.get("head", ""))
+        self.unfamiliar.update(tick.chunk.info.get("unfamiliar", ()))
         words = tick.chunk.info.get("unknown_words", ())
         self.unknown_words += [word for word in words if word not in self.unknown_words]
         target = localisation_error(tick.observation, tick.chunk, "target_position")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,8 @@ class Summary:
     """Groups of episodes: by condition, and by condition for each task, arm and cell (task, arm).
 
     ``code_versions`` names each program that a session ran with; more than one is worth a warning. ``audit``:
-    whether the policy looks and listens, where arms of an audit were run (``vla.eval.audit``).
+    whether the policy looks and listens, where arms of an audit were run (``vla.eval.audit``). ``by_level``:
+    by the groups of tasks that the suite gives results by, those that were run.
     """
 
     suite: str
@@ -98,6 +99,7 @@ class Summary:
     by_arm: Mapping[str, Row]
     by_cell: Mapping[tuple[str, str], Row]
     audit: Audit | None = None
+    by_level: Mapping[str, Row] = field(default_factory=dict)
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -115,8 +117,11 @@ class Summary:
 
     def mean_of_cells(self, condition: str) -> float | None:
         """Mean success rate over cells, each counted alike."""
-        rates = [row[condition].success.value for row in self.by_cell.values() if condition in row]
-        return float(np.mean(rates)) if rates else None
+        return _mean_rate(self.by_cell.values(), condition)
+
+    def mean_of_levels(self, condition: str) -> float | None:
+        """Mean success rate over levels, each counted alike; None without any."""
+        return _mean_rate(self.by_level.values(), condition)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -133,6 +138,8 @@ class Summary:
                 for (task, arm), row in self.by_cell.items()
             ],
             "audit": None if self.audit is None else self.audit.to_json(),
+            "by_level": {name: _row_json(row) for name, row in self.by_level.items()},
+            "mean_of_levels": {c: self.mean_of_levels(c) for c in self.conditions} if self.by_level else {},
         }
 
 
@@ -143,8 +150,9 @@ def summarise(
     policy: str,
     num_planned: int,
     code_versions: tuple[str, ...] = (),
+    levels: Mapping[str, Sequence[str]] | None = None,
 ) -> Summary:
-    """Group the records of one evaluation."""
+    """Group the records of one evaluation; ``levels``: groups of tasks that results are given by."""
     ordered = sorted(
         records, key=lambda r: (r.key.ablation != "none", r.key.wording != "train", r.key.variant)
     )
@@ -160,6 +168,11 @@ def summarise(
             cell: _row(g) for cell, g in _grouped(ordered, lambda r: (r.key.task, r.key.embodiment)).items()
         },
         audit=audit(ordered),
+        by_level={
+            name: _row(members)
+            for name, tasks in (levels or {}).items()
+            if (members := [r for r in ordered if r.key.task in tasks])
+        },
     )
 
 
@@ -174,6 +187,11 @@ def _grouped(
 
 def _row(records: Sequence[EpisodeRecord]) -> dict[str, Group]:
     return {name: Group.of(group) for name, group in _grouped(records, lambda r: r.key.condition).items()}
+
+
+def _mean_rate(rows: Iterable[Row], condition: str) -> float | None:
+    rates = [row[condition].success.value for row in rows if condition in row]
+    return float(np.mean(rates)) if rates else None
 
 
 def _row_json(row: Row) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class EpisodeRunner:
                 suite=self._config.suite,
                 key=key,
                 execution_horizon=self._config.execution_horizon or EXECUTION_HORIZON,
+                execution=self._config.execution,
+                latency_s=self._config.latency_s,
                 safety=self._config.safety,
                 hooks=[hook for hook in (trace, recorder) if hook is not None],
                 first_sight=self._sight(key),

@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from vla import spaces
-from vla.errors import ConfigError, ObservationError, UnknownNameError
+from vla.errors import ConfigError, IncompatibleError, ObservationError, UnknownNameError
 from vla.models.auxiliary import Locator, keypoint_loss, localisation_loss
 from vla.models.backbones import PrefixFeatures, build_backbone
 from vla.models.heads import HEAD_SETTINGS, HeadConfig, build_head
+from vla.models.heads.denoiser import Denoiser
+from vla.models.heads.guidance import Continuation
 from vla.models.heads.history import History, Past
 from vla.models.layers import EncoderBlock
 from vla.models.projectors import build_projector, project
@@ -367,20 +369,41 @@ class PolicyNet(nn.Module):
         num_steps: int = 5,
         generator: torch.Generator | None = None,
         reuse: FrameReuse | PatchReuse | None = None,
+        plan: Continuation | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Normalised chunk [B H ACTION_DIM] and location estimates [B 2 3] (dm, relative to the tool).
 
         ``reuse`` holds state between calls; whoever runs the policy resets it when an episode begins.
+        ``plan``: what the chunk shall continue (entries of ``action_index``); heads that denoise can.
+
+        Raises:
+            IncompatibleError: a plan, and a head that makes its chunk at once.
         """
         name = head or self.config.heads[0]
         if name not in self.heads:
             raise UnknownNameError("action head of this policy", name, self.heads)
         encoded = self.encode(inputs, reuse=reuse)
         state = self.told(encoded, inputs)
-        active = self.heads[name].sample(encoded.prefix, state, num_steps=num_steps, generator=generator)  # type: ignore[operator]
+        if plan is None:
+            active = self.heads[name].sample(encoded.prefix, state, num_steps=num_steps, generator=generator)  # type: ignore[operator]
+        else:
+            active = denoiser(self, name).continued(
+                encoded.prefix, state, plan, num_steps=num_steps, generator=generator
+            )
         chunk = active.new_zeros(*active.shape[:-1], spaces.ACTION_DIM)
         chunk[..., self.action_index] = active
         return chunk, encoded.location_dm
+
+
+def denoiser(net: PolicyNet, head: str) -> Denoiser:
+    """The head of that name; :class:`IncompatibleError` where its chunk cannot continue another one."""
+    found = net.heads[head]
+    if not isinstance(found, Denoiser):
+        able = [name for name, other in net.heads.items() if isinstance(other, Denoiser)]
+        instead = f"choose --head {able[0]}" if able else "train one of those"
+        reason = f"it makes its chunk at once; heads that denoise (flow, diffusion) continue one: {instead}"
+        raise IncompatibleError(f"action head {head!r}", "real-time chunking", [reason])
+    return found
 
 
 def _insulated(seen: PrefixFeatures) -> PrefixFeatures:

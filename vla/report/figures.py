@@ -78,7 +78,9 @@ def interval_chart(rows: Sequence[tuple[str, Sequence[tuple[str, Rate]]]], *, ro
     return "".join([*parts, "</svg>"])
 
 
-def curve_chart(curves: Sequence[tuple[str, Sequence[TimedRate]]]) -> str:
+def curve_chart(
+    curves: Sequence[tuple[str, Sequence[TimedRate]]], *, label: str = "success against time"
+) -> str:
     """Success against time, a line and its band of intervals a condition; SVG text."""
     left, right, top, bottom = 52, 600, 12, 170
     end = max(point.time_s for _, curve in curves for point in curve)
@@ -86,7 +88,7 @@ def curve_chart(curves: Sequence[tuple[str, Sequence[TimedRate]]]) -> str:
     def at(time_s: float, share: float) -> str:
         return f"{left + (right - left) * time_s / end:.1f},{bottom - (bottom - top) * share:.1f}"
 
-    parts = [f'<svg viewBox="0 0 {right + 30} {bottom + 26}" role="img" aria-label="success against time">']
+    parts = [f'<svg viewBox="0 0 {right + 30} {bottom + 26}" role="img" aria-label="{html.escape(label)}">']
     for percent in (0, 25, 50, 75, 100):
         y = bottom - (bottom - top) * percent / 100
         parts.append(f'<line class="tick" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')

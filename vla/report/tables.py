@@ -29,6 +29,21 @@ def success_rows(
     return [(name, {c: row.get(c) for c in conditions}) for name, row in rows.items()]
 
 
+def level_facts(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the groups of tasks that the suite gives results by, then their mean."""
+    means = [summary.mean_of_levels(condition) for condition in summary.conditions]
+    mean = ["mean of levels", *("-" if value is None else f"{100 * value:.1f} %" for value in means)]
+    body = [*_success_body(summary.by_level, summary.conditions), mean]
+    return ["level", *summary.conditions], body
+
+
+def _success_body(rows: Mapping[str, Row], conditions: Sequence[str]) -> list[list[str]]:
+    return [
+        [name, *("-" if group is None else rate_text(group.success) for group in groups.values())]
+        for name, groups in success_rows(rows, conditions)
+    ]
+
+
 def condition_facts(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Header and rows: one line a condition with everything that is not the success rate of a cell."""
     header = [
@@ -125,11 +140,9 @@ def summary_text(summary: Summary) -> str:
     parts = [f"{summary.policy} on {summary.suite}: {count}; rates with 95 % Wilson intervals"]
     cells = {f"{task} / {arm}": row for (task, arm), row in summary.by_cell.items()}
     for title, rows in (("cell", cells), ("task", summary.by_task), ("arm", summary.by_arm)):
-        body = [
-            [name, *("-" if group is None else rate_text(group.success) for group in groups.values())]
-            for name, groups in success_rows(rows, conditions)
-        ]
-        parts.append(text_table([title, *conditions], body))
+        parts.append(text_table([title, *conditions], _success_body(rows, conditions)))
+    if summary.by_level:
+        parts.append(text_table(*level_facts(summary)))
     header, facts = condition_facts(summary)
     columns = [list(column) for column in zip(header, *facts, strict=True)]
     parts.append(text_table(columns[0], columns[1:]))

@@ -22,7 +22,7 @@ class GenerationConfig:
 
     Args:
         suite: registered name.
-        tasks, embodiments: every pair of them is a cell.
+        tasks, embodiments: every pair of them is a cell; tasks may be groups of them (``mt10``).
         episodes_per_cell: successful demonstrations of each cell.
         image_size: px.
         num_workers: processes; 0: one a core.

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from vla import registry
 from vla.contract import PolicyContract
 from vla.data.batch import Batch
 from vla.data.loader import BatchLoader
@@ -29,7 +30,7 @@ from vla.data.statistics import Mode, Normalizer, compute_statistics
 from vla.data.windows import WindowConfig, WindowDataset
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ConfigError, IncompatibleError
-from vla.interfaces import Cell
+from vla.interfaces import Cell, tasks_of
 from vla.models.backbones import FROM_SCRATCH
 from vla.models.backbones.words import build_vocabulary
 from vla.models.heads import HeadConfig
@@ -59,9 +60,10 @@ def ensure_demonstrations(config: DataConfig) -> None:
         return
     from vla.data.generate import generate
 
+    tasks = tasks_of(registry.suite(recipe.suite), recipe.tasks)
     generate(
         recipe.suite,
-        [Cell(task=task, embodiment=arm) for arm in recipe.embodiments for task in recipe.tasks],
+        [Cell(task=task, embodiment=arm) for arm in recipe.embodiments for task in tasks],
         recipe.episodes_per_cell,
         Path(config.sources[0].path),
         image_size=recipe.image_size,

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.data.solve.arm import dataset, motions
+from tests.data.solve.arm import dataset, motions, robot
 from vla.cli.main import main
 from vla.data.description import DatasetDescription
+from vla.data.readers.memory import MemoryDataset, MemoryEpisode
 from vla.data.solve import solve
+from vla.data.solve.draft import read_given
+from vla.errors import DatasetError
+from vla.text import MAX_COLUMNS
 
 MADE = motions()
+DOCUMENT = Path(__file__).parents[3] / "docs/solver.md"
 
 
 @pytest.fixture
@@ -86,22 +94,81 @@ def test_time_stamps_that_were_made_from_the_rate_confirm_nothing() -> None:
     assert "contradict" in solve(contradicted).answers["control_hz"].refused
 
 
-def test_a_published_layout_is_said_to_need_no_answers(folder: Path, monkeypatch, capsys) -> None:
+def test_a_published_layout_needs_no_answers_and_is_compared(folder: Path, monkeypatch, capsys) -> None:
     said = "no answers are needed"
     solve_it(folder)
     assert said not in capsys.readouterr().out
-    monkeypatch.setattr("vla.data.readers.known.known_description", lambda raw: object())
-    solve_it(folder)
+    known = solve(dataset(MADE), model=robot()).description()
+    monkeypatch.setattr("vla.data.readers.known.known_description", lambda raw: known)
+    assert solve_it(folder) == 0
     assert said in capsys.readouterr().out
+    wrong = replace(known, embodiment=replace(known.embodiment, control_hz=5.0))
+    monkeypatch.setattr("vla.data.readers.known.known_description", lambda raw: wrong)
+    assert solve_it(folder) == 1
+    assert "CONTRADICTED: control_hz" in capsys.readouterr().out
 
 
-def test_the_answers_that_the_manual_shows_make_an_embodiment_file() -> None:
-    given = {
-        "position": {"column": "state", "start": 0}, "position_unit": "m",
-        "rotation": {"column": "state", "start": 3, "format": "quat_xyzw"}, "rotation_unit": "rad",
-        "action_position": {"column": "action", "start": 0}, "action_mode": "delta", "action_frame": "world",
-        "action_lag": 0, "action_unit": "m/step", "action_rotation": None,
-        "gripper_action": {"column": "action", "start": 6, "open": -1, "closed": 1}, "gripper_state": None,
-    }  # fmt: skip
-    arm = solve(dataset(MADE), given=given).description().embodiment
+def documented_answers() -> str:
+    (answers,) = re.findall(r"^```json\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    return answers
+
+
+def test_the_answers_that_the_manual_shows_make_an_embodiment_file(tmp_path: Path) -> None:
+    (tmp_path / "known.json").write_text(documented_answers())
+    raw = dataset(MADE)
+    columns = {"observation.state": "state", "action": "action"}
+    episodes = [
+        MemoryEpisode(
+            columns={new: raw.column(e.index, old) for new, old in columns.items()},
+            pictures={"observation.images.side": np.zeros((e.length, 8, 8, 3), np.uint8)},
+            instruction="do it",
+        )
+        for e in raw.episodes
+    ]
+    solution = solve(MemoryDataset(episodes), given=read_given(tmp_path / "known.json"))
+    arm = solution.description().embodiment
     assert [f.name for f in arm.action] == ["tcp_position_delta", "gripper"]
+    assert (arm.control_hz, arm.cameras) == (5.0, ())
+
+
+def test_what_is_printed_fits_the_page_and_says_each_reason_once(folder: Path, capsys) -> None:
+    assert solve_it(folder) == 1
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= MAX_COLUMNS
+    assert said.count("no robot model was given") == 1
+    assert "joints, joint_unit: no robot model was given" in said
+
+
+def test_the_draft_says_how_each_answer_is_written_and_others_are_refused(folder: Path, capsys) -> None:
+    solve_it(folder, "--write")
+    path = folder / "embodiment.draft.json"
+    draft = json.loads(path.read_text())
+    assert set(draft["_how_to_answer"]) == {q for q, value in draft.items() if value == "?"}
+    assert draft["_how_to_answer"]["action_mode"] == "delta | absolute | velocity"
+    path.write_text(json.dumps({"action_mode": "relative"}))
+    assert solve_it(folder, "--answers", path) == 2
+    assert "'relative', expected delta | absolute | velocity" in capsys.readouterr().err
+
+
+def test_the_gripper_is_told_by_which_side_is_closed_and_why() -> None:
+    said = solve(dataset(MADE), model=robot()).answers["gripper_action"].evidence
+    assert "side is closed: of" in said
+    assert "100 % begin" in said
+
+
+def test_data_that_are_too_short_are_said_to_be() -> None:
+    short = MemoryDataset([MemoryEpisode(columns={"state": np.zeros((2, 3)), "action": np.zeros((2, 3))})])
+    with pytest.raises(DatasetError, match="has no episode of 4 steps that can be studied"):
+        solve(short)
+
+
+def test_an_embodiment_file_beside_the_data_is_compared_and_nothing_is_asked(folder: Path, capsys) -> None:
+    known = solve(dataset(MADE, mode="joint_delta"), model=robot()).description()
+    known.save(folder / "embodiment.json")
+    assert solve_it(folder) == 0
+    said = capsys.readouterr().out
+    assert "already says what the columns mean" in said
+    assert "--answers" not in said
+    replace(known, embodiment=replace(known.embodiment, control_hz=5.0)).save(folder / "embodiment.json")
+    assert solve_it(folder) == 1
+    assert "CONTRADICTED: control_hz" in capsys.readouterr().out

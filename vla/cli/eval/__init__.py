@@ -9,6 +9,7 @@ from collections.abc import Sequence
 ACTIONS = {
     "compare": "two judged policies on the same episodes: who is better, by how much, how sure",
     "cards": "why episodes failed: going on from their middle under something else",
+    "latency": "success against the time that the policy takes, for each way of executing",
     "race": "two policies side by side until one is shown to be better",
     "spread": "the same recipe trained with several seeds: what is the recipe and what is luck",
     "power": "how many episodes a question takes",

@@ -19,7 +19,7 @@ class Eval:
         head: which of the policy's action heads decides; its default if not given.
         out: run directory.
         suite: registered suite.
-        tasks: empty for all of the suite's.
+        tasks: or groups of them; empty for all of the suite's.
         arms: empty for all of the suite's.
         episodes: held-out seeds of each task with each arm, under each condition.
         until: stop as soon as the success rate is known to plus or minus this (0.03), whatever is left of

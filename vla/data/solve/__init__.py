@@ -17,22 +17,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scipy.spatial.transform import Rotation
+import numpy as np
 
 from vla.data.solve.answers import Answer, Solution
+from vla.data.solve.given import given_block, read_answers, replaced
 from vla.data.solve.gripper import gripper_answers
 from vla.data.solve.joint_action import joint_action_answers, joints_explain_more
-from vla.data.solve.kinematics import arm_answers, canonical_position, fit_arm
 from vla.data.solve.motion import motion_answers, search_motion
 from vla.data.solve.pictures import camera_answers
+from vla.data.solve.pose import find_pose, orientation
 from vla.data.solve.rate import rate_answer
 from vla.data.solve.robot import RobotModel, SceneModel
-from vla.data.solve.rotation import Reading, rotation_from_arm, rotations
-from vla.data.solve.tracks import Block, Tracks, load_tracks
+from vla.data.solve.tracks import Tracks, load_tracks
 from vla.data.solve.turning import turning_answers
-from vla.data.solve.unmodelled import position_without_model, rotation_without_model
 from vla.data.source import RawDataset
-from vla.errors import DatasetError, UnknownNameError
+from vla.errors import DatasetError
 
 __all__ = ["Answer", "Solution", "solve"]
 
@@ -47,77 +46,58 @@ def solve(
     Args:
         raw: demonstrations as stored.
         model: the robot, where there is one; a scene of a suite also sees pictures.
-        given: answers that a person knows, by question; they replace those found. ``"absent"`` (null in a
-            file): the data set has no such thing.
+        given: answers that a person knows, by question; they replace those found, and what depends on a
+            ``position``, ``rotation``, ``joints`` or ``control_hz`` among them is found from them.
+            ``"absent"`` (null in a file): the data set has no such thing.
 
     Raises:
-        DatasetError: there is nothing to look at.
-        UnknownNameError: a given answer to a question that is not asked.
+        DatasetError: there is nothing to look at, or a given answer is not of the kind that is asked for.
+        UnknownNameError: a given answer to a question that is not asked, or about no column.
     """
     tracks = load_tracks(raw)
     if not tracks.numbers or not tracks.state_columns or tracks.action_column is None:
-        missing = (
-            "episode of 4 steps" if not tracks.numbers else "state" if tracks.action_column else "action"
-        )
+        missing = "state column" if tracks.action_column else "action column"
+        there = ", ".join(f"{c.name} [{c.size}]" for c in raw.columns.values()) or "none"
         raise DatasetError(
-            f"{raw.path} has no {missing} column that can be studied; its columns: "
-            f"{', '.join(f'{c.name} [{c.size}]' for c in raw.columns.values()) or 'none'}. Conventions can "
-            "be found only where both the state and the action are stored as numbers."
+            f"{raw.path} has no {missing if tracks.numbers else 'episode of 4 steps'} that can be studied; "
+            f"its columns: {there}. Conventions can be found only where both the state and the action are "
+            "stored as numbers."
         )
-    answers = {a.question: a for a in _ask(raw, tracks, model)}
-    for question, value in (given or {}).items():
-        if question not in answers:
-            raise UnknownNameError("question of the solver", question, answers)
-        known = "absent" if value is None else value
-        answers[question] = Answer(question=question, value=known, confidence=1.0, evidence="given")
-    return Solution(raw=raw, answers=answers)
+    known = read_answers(raw, given or {})
+    answers = {a.question: a for a in _ask(raw, tracks, model, known)}
+    return Solution(raw=raw, answers=replaced(answers, known))
 
 
-def _ask(raw: RawDataset, tracks: Tracks, model: RobotModel | None) -> list[Answer]:
+def _ask(raw: RawDataset, tracks: Tracks, model: RobotModel | None, given: Mapping[str, Any]) -> list[Answer]:
     rate = rate_answer(raw, tracks, model)
-    fit = fit_arm(tracks, model) if model is not None else None
-    answers = arm_answers(tracks, model, fit)
-    if fit is not None and model is not None:
-        path = canonical_position(tracks, fit.position, fit.scale_m, fit.axes, fit.signs)
-        position, known = fit.position, (fit.joints, fit.position)
-        turned = fit.base * model.forward(tracks.stacked(fit.joints) * fit.joint_scale)[1]
-        reading, found = rotation_from_arm(tracks, turned, known)
-        motions = search_motion(tracks, {position: path}, _orientation(tracks, reading))
-        if motions and joints_explain_more(tracks, fit.joints, motions[0]):
-            motions = []
-    else:
-        motions, path, position_found = position_without_model(tracks)
-        answers = [*(a for a in answers if a.question.startswith("joint")), *position_found]
-        position = motions[0].position if motions and path else None
-        known = (position,)
-        reading, found = rotation_without_model(tracks, motions if path else [], known)
-        if path and position is not None and reading is not None:
-            motions = search_motion(tracks, {position: path}, _orientation(tracks, reading))
-    answers += found
-    turns = _orientation(tracks, reading)
-    moved = motion_answers(tracks, motions if path else [], path or [], turns, rate.value)
-    answers += moved
+    control_hz = given.get("control_hz", rate.value)
+    control_hz = None if isinstance(control_hz, str) else control_hz
+    pose = find_pose(tracks, model, given, control_hz)
+    motions, why, turns = pose.motions, pose.why, orientation(tracks, pose.reading)
+    if motions and pose.position is not None and pose.path and pose.joints is None and turns is not None:
+        motions = search_motion(tracks, {pose.position: pose.path}, turns)
+    if motions and pose.joints is not None and joints_explain_more(tracks, pose.joints, motions[0]):
+        motions, why = [], "the entries that seem to move the tool move the joints, see joint_action"
+    moved = motion_answers(tracks, motions, pose.path or [], turns, control_hz, why)
     values = {a.question: a.value for a in moved}
-    used: list[Block | None] = [motions[0].action] if values["action_position"] else []
-    lag = motions[0].lag if used else 0
-    block, turning = turning_answers(
-        tracks, turns, tuple(used), values["action_mode"], values["action_frame"], lag, rate.value
+    action = motions[0].action if values["action_position"] is not None else None
+    lag = motions[0].lag if action is not None else 0
+    mode = values["action_mode"] if action is not None else None
+    turn_block, turning = turning_answers(
+        tracks, turns, (action,), mode, values["action_frame"], lag, control_hz
     )
-    used.append(block)
-    answers += turning
-    if not used[0]:
-        unit = "rad" if fit is None or fit.joint_scale == 1.0 else "deg"
-        joints_at = fit.joints if fit else None
-        joint_block, joint_found = joint_action_answers(tracks, joints_at, unit, rate.value)
-        answers += joint_found
-        used.append(joint_block)
-    taken = (*known, reading.block if reading else None, *used)
-    height = [p[:, 2] for p in path] if path else None
+    answers, joint_block = [*pose.answers, *moved, *turning], None
+    given_joints = given_block(tracks, given, "joints")
+    joints_at = given_joints or pose.joints
+    if action is None:
+        unit = given.get("joint_unit", pose.joint_unit)
+        joint_block, found = joint_action_answers(tracks, joints_at, unit, control_hz)
+        answers += found
+    in_state = (pose.position, joints_at, pose.reading.block if pose.reading else None)
+    taken = (*in_state, action, turn_block, joint_block)
+    height = [p[:, 2] for p in pose.path] if pose.path else None
     answers += gripper_answers(tracks, taken, height, lag)
-    joints = [p * fit.joint_scale for p in tracks.parts(fit.joints)] if fit else None
+    scale = 1.0 if pose.joint_unit == "rad" else np.pi / 180
+    joints = None if pose.joints is None else [p * scale for p in tracks.parts(pose.joints)]
     scene = model if isinstance(model, SceneModel) else None
     return [*answers, rate, *camera_answers(raw, tracks, scene, joints)]
-
-
-def _orientation(tracks: Tracks, reading: Reading | None) -> list[Rotation] | None:
-    return None if reading is None else rotations(tracks, reading)

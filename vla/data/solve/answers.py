@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vla.text import text_table
+from vla.text import listed, prose_table
 
 if TYPE_CHECKING:
     from vla.data.description import DatasetDescription
     from vla.data.source import RawDataset
 
 ACCEPT = 0.5  # an answer of less confidence is refused
+ABSENT = "absent"  # the answer where a person says that the data have no such thing
+#: All that is asked of numbers; ``camera.<column>`` besides, of pictures.
+QUESTIONS = (
+    "joints", "joint_unit", "position", "position_unit", "rotation", "rotation_unit", "rotation_sign_flips",
+    "action_position", "action_mode", "action_frame", "action_lag", "action_unit", "action_rotation",
+    "action_rotation_unit", "joint_action", "joint_action_unit", "gripper_action", "gripper_state",
+    "control_hz",
+)  # fmt: skip
 _FULL_SUPPORT = 25.0  # informative steps that bring confidence to 63 % of what the margin allows
 
 
@@ -55,12 +63,20 @@ class Solution:
         return tuple(name for name, answer in self.answers.items() if answer.refused)
 
     def table(self) -> str:
-        """For people: one line an answer."""
+        """For people: what was found."""
         rows = [
-            [a.question, "unknown" if a.refused else _short(a.value), f"{a.confidence:.2f}", _why(a)]
+            [a.question, short(a.value), f"{a.confidence:.2f}", a.evidence]
             for a in self.answers.values()
+            if not a.refused
         ]
-        return text_table(["question", "answer", "confidence", "evidence"], rows)
+        return prose_table(["found", "answer", "sure", "evidence"], rows) if rows else "Nothing was found."
+
+    def refusals(self, questions: Iterable[str]) -> str:
+        """For people: what has no answer and why; questions refused for one reason stand together."""
+        by_reason: dict[str, list[str]] = {}
+        for question in questions:
+            by_reason.setdefault(_why(self.answers.get(question)), []).append(question)
+        return "\n".join(listed(", ".join(names), why) for why, names in by_reason.items())
 
     def description(self) -> DatasetDescription:
         """The embodiment file.
@@ -96,13 +112,19 @@ def confidence_of(score: float, second: float, informative: int) -> float:
     return float(margin * support * np.clip(score / 0.5, 0.0, 1.0))
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value for a table."""
+    if isinstance(value, Mapping) and {"column", "start"} <= set(value):
+        rest = {key: item for key, item in value.items() if key not in ("column", "start")}
+        return f"{value['column']}[{value['start']}]" + (f", {short(rest)}" if rest else "")
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {short(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return "[" + " ".join(_short(item) for item in value) + "]"
+        return "[" + " ".join(short(item) for item in value) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _why(answer: Answer) -> str:
-    return f"refused: {answer.refused}. {answer.evidence}".strip() if answer.refused else answer.evidence
+def _why(answer: Answer | None) -> str:
+    if answer is None:
+        return "not asked: it is told apart only where the action does not move the tool"
+    return f"{answer.refused} ({answer.evidence})" if answer.evidence else answer.refused

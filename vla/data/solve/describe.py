@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription, SourceFrame
-from vla.data.solve.answers import Answer, Solution
+from vla.data.solve.answers import ABSENT, QUESTIONS, Answer, Solution
 from vla.data.solve.first_actions import without_placeholders
+from vla.data.solve.forms import check_form
 from vla.data.solve.ranges import with_measured_ranges
 from vla.embodiment import Camera, CameraRole, Embodiment, Field
 from vla.errors import DatasetError
@@ -20,16 +21,6 @@ _HALF_TURN = float(np.pi)
 _REACH_M = 3.0
 _STEP_M = 0.5
 
-#: What each answer must look like where a person gives it; ``absent`` besides, where that is possible.
-_PLACES = ("position", "rotation", "joints", "action_position", "action_rotation", "joint_action",
-           "gripper_action", "gripper_state")  # fmt: skip
-_KEYS: Mapping[str, tuple[str, ...]] = {
-    "rotation": ("format",), "action_rotation": ("format",), "joints": ("size",),
-    "joint_action": ("size", "mode"), "gripper_action": ("open", "closed"),
-    "gripper_state": ("open", "closed"),
-}  # fmt: skip
-
-ABSENT = "absent"  # the answer where a person says that the data have no such thing
 _Parts = tuple[list[Field], list[ColumnRule]]
 
 
@@ -93,31 +84,36 @@ def _require(solution: Solution) -> None:
                 f"{', '.join(q for q in answers if _can_be_absent(q, solution))}."
             )
         if solution.value(question) not in (None, ABSENT):
-            _check_value(solution, question)
+            check_form(f"{solution.raw.path}: answer to {question!r}", question, solution.value(question))
     missing = [q for q in needed(answers) if q not in answers or answers[q].value is None]
     if missing:
-        reasons = (f"\n  - {q}: {answers[q].refused if q in answers else 'not asked'}" for q in missing)
         raise DatasetError(
-            f"No embodiment file for {solution.raw.path}: these answers were refused.{''.join(reasons)}\n"
+            f"No embodiment file for {solution.raw.path}: answers that it needs were refused.\n"
+            f"{solution.refusals(missing)}\n{_others(solution)}"
             "Give them in a JSON file {question: answer} with --answers; null says that the data set has "
             "no such thing."
         )
 
 
-def _check_value(solution: Solution, question: str) -> None:
-    """Raise where an answer, which a person may have typed, is not of the kind that the question asks for."""
-    value, where = solution.value(question), f"{solution.raw.path}: answer to {question!r}"
-    if question == "control_hz" and (not isinstance(value, int | float) or not 0 < value < 1e5):
-        raise DatasetError(f"{where} is {value!r}, expected steps a second.")
-    if question == "action_lag" and (not isinstance(value, int) or value < 0):
-        raise DatasetError(f"{where} is {value!r}, expected a whole number of steps, 0 or more.")
-    if question not in _PLACES:
-        if question.startswith("camera.") and not (isinstance(value, Mapping) and "camera" in value):
-            raise DatasetError(f"{where} is {value!r}, expected an object with 'camera'.")
-        return
-    keys = ("column", "start", *_KEYS.get(question, ()))
-    if not isinstance(value, Mapping) or not set(keys) <= set(value):
-        raise DatasetError(f"{where} is {value!r}, expected an object with {', '.join(keys)}.")
+def refused_besides(answers: Mapping[str, Answer]) -> list[str]:
+    """Questions that the file can do without and that have no answer either."""
+    other = [q for q in dict.fromkeys([*QUESTIONS, *answers]) if q not in needed(answers)]
+    return [
+        q
+        for q in other
+        if (q not in answers and q.startswith("joint_action")) or (q in answers and answers[q].refused)
+    ]
+
+
+def _others(solution: Solution) -> str:
+    others = refused_besides(solution.answers)
+    if not others:
+        return ""
+    return (
+        "No answer either, and needed only for more fields of the state, or for an action in joint space\n"
+        "(joint_action, joint_action_unit, joints, joint_unit in place of action_* and the pose):\n"
+        f"{solution.refusals(others)}\n"
+    )
 
 
 def _state(solution: Solution, parts: _Parts) -> None:

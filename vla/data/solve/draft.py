@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vla.data.solve.answers import Solution
-from vla.data.solve.describe import needed
+from vla.data.solve.answers import Answer, Solution
+from vla.data.solve.describe import needed, refused_besides
+from vla.data.solve.forms import form_of
 from vla.errors import DatasetError
 from vla.files import read_json, write_json
 
@@ -18,15 +19,23 @@ _REFUSED = "_refused"  # keys that begin so are for people
 def write_draft(solution: Solution, path: Path) -> list[str]:
     """Write ``{question: answer}`` with ``"?"`` where an answer is needed and was refused; returns these.
 
-    The reasons of the refusals stand beside them. Filled in, it is given as ``vla data solve --answers``.
+    How each is written and why it was refused stand beside them, and what was refused that the file can do
+    without.
+    Filled in, it is given as ``vla data solve --answers``.
     """
     answers = solution.answers
     missing = [q for q in needed(answers) if q not in answers or answers[q].value is None]
     content: dict[str, Any] = {q: a.value for q, a in answers.items() if a.value is not None}
     content |= dict.fromkeys(missing, UNANSWERED)
-    content[_REFUSED] = {q: answers[q].refused if q in answers else "not asked" for q in missing}
+    content["_how_to_answer"] = {q: form_of(q) for q in missing}
+    content[_REFUSED] = _reasons(answers, missing)
+    content[f"{_REFUSED}_besides"] = _reasons(answers, refused_besides(answers))
     write_json(path, content)
     return missing
+
+
+def _reasons(answers: Mapping[str, Answer], questions: Sequence[str]) -> dict[str, str]:
+    return {q: answers[q].refused if q in answers else "not asked" for q in questions}
 
 
 def read_given(path: Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 A gripper is commanded from one side of its range to the other. Three things tell the sides apart: an
 episode that grasps begins open; what is lifted is held closed; and a gripper that closes on things of many
-sizes stops at many widths, one that opens always stops at the same.
+sizes stops at many widths, one that opens always stops at the same. An entry that switches is a gripper's
+command only where an entry of the state moves when it switches and rests otherwise: flags, modes and joints
+that happen to go along do not.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ import numpy as np
 
 from vla.data.solve.answers import Answer, accept, refuse
 from vla.data.solve.kinematics import place
+from vla.data.solve.motion import COPY, copied
 from vla.data.solve.tracks import Block, Tracks
 
 _DELAY = 3  # steps after which a gripper has answered
 _LINKED = 0.6
+_RESPONDS = 0.5  # share of the motion, beyond that of any motion, that lies about the switches
+_FLAG_STEPS = 5  # an entry that switches for no more than so many last steps, always as many, marks the end
 _MIN_SWITCHES = 5
 _FULL_SWITCHES = 8.0
 
@@ -36,9 +41,12 @@ class _Side:
         return (2 * self.starts + self.rises + self.stops) / 4
 
     def text(self) -> str:
+        closed, opened, sign = ("high", "low", 1) if self.total > 0 else ("low", "high", -1)
+        begun, rising = (f"{50 * (1 + sign * vote):.0f} %" for vote in (self.starts, self.rises))
+        lifted = f", {rising} rise more while {closed}" if self.lifts else ""
         return (
-            f"{self.switches} episodes switch; begins open {self.starts:+.2f}, lifts closed "
-            f"{self.rises:+.2f}, stops at many widths {self.stops:+.2f} (+: the high side is closed)"
+            f"the {closed} side is closed: of {self.switches} episodes that switch {begun} begin {opened}"
+            f"{lifted}; where it stops spreads x{3 ** (sign * self.stops):.2g} as far when {closed}"
         )
 
 
@@ -54,21 +62,30 @@ def gripper_answers(
         without: blocks that mean something else.
         height: the tool's height of each episode, where it is known.
     """
-    commands = [b for b in tracks.action_blocks(1, without=without) if _two_sided(tracks.stacked(b))]
+    switching = [b for b in tracks.action_blocks(1, without=without) if _two_sided(tracks.stacked(b))]
+    commands = [b for b in switching if not _marks_an_end(tracks.parts(b))]
     if not commands:
-        why = "no other entry of the action switches between two sides"
-        return [refuse("gripper_action", why), refuse("gripper_state", why)]
+        flags = f", entry {switching[0].start} only at the ends of episodes" if switching else ""
+        return _refused(f"no other entry of the action switches between two sides{flags}")
     states = [b for b in tracks.state_blocks(1, without=without) if tracks.stacked(b).std() > 1e-6]
     links = {(c, s): _link(tracks.parts(c), tracks.parts(s), lag) for c in commands for s in states}
-    best = max(links, key=lambda pair: abs(links[pair]), default=None)
-    if best is not None and abs(links[best]) >= _LINKED:
-        command, state, link = best[0], best[1], links[best]
-    elif len(commands) == 1:
-        command, state, link = commands[0], None, 0.0
-    else:
-        why = f"{len(commands)} entries of the action switch, and none moves anything in the state"
-        return [refuse("gripper_action", why), refuse("gripper_state", why)]
-    side = _sides(tracks.parts(command), tracks.parts(state) if state else None, height, link, lag)
+    answering = {pair: link for pair, link in links.items() if abs(link) >= _LINKED}
+    moves = {(c, s): _responds(tracks.parts(c), tracks.parts(s), lag) for c, s in answering}
+    answering = {pair: link for pair, link in answering.items() if moves[pair] >= _RESPONDS}
+    if not answering:
+        where = ", ".join(str(c.start) for c in commands)
+        link, move = max(map(abs, links.values()), default=0.0), max(moves.values(), default=0.0)
+        why = "nothing in the state moves when, and only when, the entry switches: a flag looks the same"
+        said = f"entries {where} switch; best correlation {link:.2f}"
+        return _refused(why, f"{said}, of its motion {100 * move:.0f} % at the switches beyond chance")
+    grippers = sorted({c.start for c, _ in answering})
+    if len(grippers) > 1:
+        return _refused(f"entries {grippers} of the action each move something in the state: two grippers?")
+    command, state = max(answering, key=lambda pair: abs(answering[pair]))
+    link = answering[command, state]
+    if copied(tracks.parts(command), tracks.parts(state)):
+        return _refused(COPY)
+    side = _sides(tracks.parts(command), tracks.parts(state), height, lag)
     sure = abs(side.total) * (1 - np.exp(-side.switches / _FULL_SWITCHES)) * 1.4
     if side.switches < _MIN_SWITCHES:
         sure = 0.0
@@ -80,9 +97,6 @@ def gripper_answers(
     }
     doubt = "it cannot be told which side is open"
     answers = [accept("gripper_action", value, sure, side.text(), doubt)]
-    if state is None:
-        answers.append(refuse("gripper_state", "no entry of the state follows the gripper's command"))
-        return answers
     low, high = _range(tracks.stacked(state))
     opens_high = (side.total > 0) == (link < 0)
     value = {**place(state), "open": high if opens_high else low, "closed": low if opens_high else high}
@@ -93,9 +107,8 @@ def gripper_answers(
 
 def _sides(
     commands: list[np.ndarray],
-    states: list[np.ndarray] | None,
+    states: list[np.ndarray],
     height: list[np.ndarray] | None,
-    link: float,
     lag: int,
 ) -> _Side:
     middle = sum(_range(np.concatenate(commands))) / 2
@@ -120,11 +133,10 @@ def _sides(
                 gap = 0.0
             rises.append(float(np.sign(gap)))
             lifts += 1
-        if states is not None:
-            for side in (True, False):
-                steady = _steady(high, side)
-                if steady.size:
-                    settled[side].append(float(np.median(states[e][: len(high)][steady, 0])))
+        for side in (True, False):
+            steady = _steady(high, side)
+            if steady.size:
+                settled[side].append(float(np.median(states[e][: len(high)][steady, 0])))
     stops = 0.0
     if min(len(settled[True]), len(settled[False])) >= _MIN_SWITCHES:
         wide = {side: _width(np.array(values)) for side, values in settled.items()}
@@ -159,6 +171,47 @@ def _link(commands: list[np.ndarray], states: list[np.ndarray], lag: int) -> flo
         return 0.0
     a, b = np.concatenate(x), np.concatenate(y)
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-9 and b.std() > 1e-9 else 0.0
+
+
+def _responds(commands: list[np.ndarray], states: list[np.ndarray], lag: int) -> float:
+    """How far the state's motion lies about the switches of the command: 0 as any motion would, 1 all of it.
+
+    Steps are weighed by the square of the motion, so that a slow finger counts and noise does not.
+    """
+    middle, late = sum(_range(np.concatenate(commands))) / 2, max(lag, 0)
+    moved = moved_near = steps = steps_near = 0.0
+    for command, state in zip(commands, states, strict=True):
+        high = command[late:, 0] > middle
+        squares = np.diff(state[: len(high), 0]) ** 2
+        near = np.zeros(len(squares), bool)
+        for switch in np.flatnonzero(high[1:] != high[:-1]) + 1:
+            near[max(switch - _DELAY, 0) : switch + _DELAY + 1 + len(high) // 10] = True
+        moved, moved_near = moved + squares.sum(), moved_near + squares[near].sum()
+        steps, steps_near = steps + len(near), steps_near + near.sum()
+    if moved <= 0 or steps_near >= steps:
+        return 0.0
+    by_chance = steps_near / steps
+    return float((moved_near / moved - by_chance) / (1 - by_chance))
+
+
+def _marks_an_end(parts: list[np.ndarray]) -> bool:
+    """Whether an entry only says that an episode begins or ends: it switches for the same few steps there."""
+    middle, runs = sum(_range(np.concatenate(parts))) / 2, list[tuple[int, int]]()
+    for values in parts:
+        high = values[:, 0] > middle
+        switches = np.flatnonzero(high[1:] != high[:-1]) + 1
+        if len(switches):
+            runs.append((int(switches[0]), len(high) - int(switches[-1])) if len(switches) == 1 else (0, 0))
+    for side in (0, 1):
+        steps = [run[side] for run in runs]
+        usual = max(set(steps), key=steps.count, default=0)
+        if 0 < usual <= _FLAG_STEPS and steps.count(usual) >= 0.9 * len(steps):
+            return True
+    return False
+
+
+def _refused(why: str, evidence: str = "") -> list[Answer]:
+    return [refuse("gripper_action", why, evidence), refuse("gripper_state", why, evidence)]
 
 
 def _two_sided(values: np.ndarray) -> bool:

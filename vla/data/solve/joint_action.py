@@ -6,7 +6,7 @@ import numpy as np
 
 from vla.data.solve.answers import Answer, accept, confidence_of, refuse
 from vla.data.solve.kinematics import moving, place
-from vla.data.solve.motion import LAGS, WINDOW, Motion, pairs
+from vla.data.solve.motion import COPY, LAGS, WINDOW, Motion, copied, pairs
 from vla.data.solve.rotation import explained
 from vla.data.solve.tracks import Block, Tracks
 
@@ -52,6 +52,8 @@ def joint_action_answers(
     if not scored or scored[0][0] < _EXPLAINS:
         return None, [refuse(q, "no entries of the action explain how the joints move") for q in questions]
     score, block, mode, lag = scored[0]
+    if mode == "absolute" and copied(tracks.parts(block), states):
+        return None, [refuse(q, COPY) for q in (*questions, "action_lag")]
     second = max((s for s, b, m, _ in scored if (b, m) != (block, mode)), default=0.0)
     late = max((s for s, b, m, n in scored if (b, m) == (block, mode) and n != lag), default=0.0)
     steps = moving(np.concatenate([np.diff(s, axis=0) for s in states]))

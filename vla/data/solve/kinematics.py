@@ -33,8 +33,12 @@ class ArmFit:
     second: float
 
 
-def fit_arm(tracks: Tracks, robot: RobotModel) -> ArmFit | None:
-    """The pair of blocks whose tool paths agree best; None where none does."""
+def fit_arm(tracks: Tracks, robot: RobotModel, at: Block | None = None) -> ArmFit | None:
+    """The pair of blocks whose tool paths agree best; None where none does.
+
+    Args:
+        at: where the position is known to be; None: anywhere.
+    """
     fits: list[tuple[float, Block, float, Block, np.ndarray, float]] = []
     for joints in tracks.state_blocks(robot.num_joints):
         q = tracks.stacked(joints)
@@ -46,6 +50,8 @@ def fit_arm(tracks: Tracks, robot: RobotModel) -> ArmFit | None:
                 continue
             path = robot.forward(angles)[0]
             for position in tracks.state_blocks(3, without=(joints,)):
+                if at is not None and position != at:
+                    continue
                 score, turn, size = _align(tracks.stacked(position)[rows], path)
                 fits.append((score, joints, scale, position, turn, size))
     if not fits:
@@ -77,21 +83,29 @@ def arm_answers(tracks: Tracks, robot: RobotModel | None, fit: ArmFit | None) ->
         f"forward kinematics explains {100 * fit.score:.2f} % of the tool's path, the next best pair of "
         f"entries {100 * fit.second:.1f} %, {steps} moving steps"
     )
-    spread = (tracks.stacked(fit.position) * fit.scale_m).std(axis=0)
-    flat = spread.min() < _MOVED_M
+    doubt = "other entries follow the robot model alike: two arms?" if fit.second > _FIT else ""
     value = {**place(fit.position), "axes": list(fit.axes), "signs": list(fit.signs)}
     unit = next(name for name, size in LENGTH_UNITS.items() if size == fit.scale_m)
     joint_unit = "rad" if fit.joint_scale == 1.0 else "deg"
-    position = accept("position", value, sure, said)
-    if flat:
-        moved = f"spread {1000 * spread.min():.1f} mm"
-        position = refuse("position", "the tool hardly moves along one axis: it has no sign", moved)
+    position = accept("position", value, sure, said, doubt)
+    if rests := rests_along([tracks.stacked(fit.position) * fit.scale_m]):
+        position = refuse("position", rests, said)
+    size = f"size against the model: {fit.scale_m:g} m an entry unit"
     return [
-        accept("joints", place(fit.joints) | {"size": fit.joints.size}, sure, said),
-        accept("joint_unit", joint_unit, sure, f"within the joint limits as {joint_unit}; {said}"),
+        accept("joints", place(fit.joints) | {"size": fit.joints.size}, sure, said, doubt),
+        accept("joint_unit", joint_unit, sure, f"within the joint limits as {joint_unit}; {said}", doubt),
         position,
-        accept("position_unit", unit, sure, f"size against the model: {fit.scale_m:g} m an entry unit"),
+        accept("position_unit", unit, sure, size, doubt),
     ]
+
+
+def rests_along(path: list[np.ndarray]) -> str:
+    """Why a path in metres [T 3] an episode does not show three axes; empty where it does."""
+    spread = np.concatenate(path).std(axis=0)
+    if spread.min() >= _MOVED_M:
+        return ""
+    axis = "xyz"[int(spread.argmin())]
+    return f"the tool hardly moves along {axis} ({1000 * spread.min():.1f} mm): it has no sign"
 
 
 def moving(changes: np.ndarray) -> int:

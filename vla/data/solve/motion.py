@@ -18,8 +18,12 @@ from vla.data.solve.rotation import explained
 from vla.data.solve.tracks import Block, Tracks
 
 LAGS = (0, 1, 2, 3, 4, -1, -2)
+COPY = "the action repeats the state of the same row: what was commanded is not in the data"
 WINDOW = 4  # steps over which gains are measured, so that a slow servo counts less
 _EXPLAINS = 0.5
+_COPIED = 1e-3  # of the spread: no servo keeps so near to its targets
+_AXIS_FACTOR = 2.0  # the gain of an axis may differ by so much from that of all
+_MOVES = 0.2  # an axis that moves less than this share of what the liveliest does has no gain of its own
 _UNTRIED = 0.7  # confidence at most, where the other hypothesis could not be tried
 
 
@@ -72,17 +76,26 @@ def motion_answers(
     path: list[np.ndarray],
     turned: list[Rotation] | None,
     control_hz: float | None,
+    why: str = "",
 ) -> list[Answer]:
-    """Questions ``action_position``, ``action_mode``, ``action_frame``, ``action_lag``, ``action_unit``."""
+    """Questions ``action_position``, ``action_mode``, ``action_frame``, ``action_lag``, ``action_unit``.
+
+    Args:
+        found: hypotheses, best first.
+        path: the tool's position, m.
+        turned: its orientation, where it is known.
+        control_hz: steps a second, where known.
+        why: there is nothing to look at; empty where there is.
+    """
     questions = ("action_position", "action_mode", "action_frame", "action_lag", "action_unit")
     steps = moving(np.concatenate([np.diff(p, axis=0) for p in path])) if path else 0
-    if not found or found[0].score < _EXPLAINS:
-        best = (
-            f"best {100 * max(found[0].score, 0):.0f} % explained"
-            if found
-            else "no three entries but those that move the joints"
-        )
+    if why or not found:
+        return [refuse(q, why or "the action has no three entries") for q in questions]
+    if found[0].score < _EXPLAINS:
+        best = f"best {100 * max(found[0].score, 0):.0f} % explained"
         return [refuse(q, "no entries of the action explain how the tool moves", best) for q in questions]
+    if found[0].mode == "absolute" and copied(tracks.parts(found[0].action), path, found[0].scale):
+        return [refuse(q, COPY) for q in questions]
     best = found[0]
 
     def rival(same: str) -> float:
@@ -95,7 +108,7 @@ def motion_answers(
         )
 
     sure = {k: confidence_of(best.score, rival(k), steps) for k in ("action", "mode", "frame", "lag")}
-    mode, unit, unit_said = _unit(tracks, best, path, turned, control_hz)
+    mode, unit, unit_said = unit_of_moves(tracks, best, path, turned, control_hz)
     value = {**place(best.action), "axes": [0, 1, 2], "signs": [1, 1, 1]}
     answers = [accept("action_position", value, sure["action"], say("action"))]
     if mode:
@@ -119,6 +132,12 @@ def motion_answers(
         else refuse("action_unit", "the gain fits no unit: scaled numbers?", unit_said)
     )
     return answers
+
+
+def copied(actions: list[np.ndarray], path: list[np.ndarray], scale: float = 1.0) -> bool:
+    """Whether every row of the action is the state of the same row: a record of it, not a command."""
+    a, p = np.concatenate(actions) * scale, np.concatenate(path)
+    return bool(np.abs(a - p).max() <= _COPIED * p.std())
 
 
 def pairs(
@@ -174,7 +193,7 @@ def _same_level(a: np.ndarray, p: np.ndarray) -> bool:
     return bool(np.linalg.norm((a - p).mean(axis=0)) < spread)
 
 
-def _unit(
+def unit_of_moves(
     tracks: Tracks,
     best: Motion,
     path: list[np.ndarray],
@@ -185,7 +204,9 @@ def _unit(
     if best.mode == "absolute":
         unit = next((n for n, size in LENGTH_UNITS.items() if np.isclose(size, best.scale)), None)
         return "absolute", unit, f"targets at {best.scale:g} m a unit"
-    gain = _window_gain(tracks.parts(best.action), path, turned if best.frame == "tool" else None, best.lag)
+    turn = turned if best.frame == "tool" else None
+    xy, xx, yy = _window_sums(tracks.parts(best.action), path, turn, best.lag)
+    gain = float(xy.sum() / xx.sum()) if xx.sum() > 0 else 0.0
     known: list[tuple[float, str, str]] = [(s, "delta", f"{n}/step") for n, s in LENGTH_UNITS.items()]
     if control_hz:
         known += [(s / control_hz, "velocity", f"{n}/s") for n, s in LENGTH_UNITS.items() if n != "cm"]
@@ -194,24 +215,28 @@ def _unit(
     off, mode, unit = ranked[0]
     if off > np.log(1.8) or ranked[1][0] < off + np.log(1.8):
         return None, None, f"{said}; nearest {unit}, off by a factor {np.exp(off):.2f}"
+    own = np.where(yy > _MOVES**2 * yy.max(), xy / np.maximum(xx, 1e-300), gain)
+    apart = np.abs(np.log(np.maximum(own, 1e-9) / gain))
+    if apart.max() > np.log(_AXIS_FACTOR):
+        worst = int(apart.argmax())
+        return None, None, f"{said}, but along {'xyz'[worst]} {own[worst]:.4g}: each axis has its own scale"
     return mode, unit, said
 
 
-def _window_gain(
+def _window_sums(
     actions: list[np.ndarray], path: list[np.ndarray], turned: list[Rotation] | None, lag: int
-) -> float:
-    top = bottom = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per axis, sums of action x move, action^2 and move^2, each over a few steps at a time."""
+    sums, kernel = np.zeros((3, 3)), np.ones(WINDOW)
     for e, (action, positions) in enumerate(zip(actions, path, strict=True)):
         rows = np.arange(max(0, -lag), len(positions) - 1)
         rows = rows[rows + lag < len(action)]
-        a = action[rows + lag]
-        if turned is not None and len(rows):
-            a = np.einsum("tij,tj->ti", turned[e].as_matrix()[rows], a)
-        y = positions[rows + 1] - positions[rows]
         if len(rows) < WINDOW:
             continue
-        kernel = np.ones(WINDOW)
+        a, y = action[rows + lag], positions[rows + 1] - positions[rows]
+        if turned is not None:
+            a = np.einsum("tij,tj->ti", turned[e].as_matrix()[rows], a)
         for axis in range(3):
             x_sum, y_sum = (np.convolve(v[:, axis], kernel, "valid") for v in (a, y))
-            top, bottom = top + float(x_sum @ y_sum), bottom + float(x_sum @ x_sum)
-    return top / bottom if bottom > 0 else 0.0
+            sums[:, axis] += x_sum @ y_sum, x_sum @ x_sum, y_sum @ y_sum
+    return sums[0], sums[1], sums[2]

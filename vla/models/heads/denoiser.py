@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from vla.models.backbones.interface import PrefixFeatures
+from vla.models.heads.guidance import Continuation, drawn
 from vla.models.heads.interface import ChunkDecoder, HeadConfig, Memory, masked_mean
 from vla.models.layers import sinusoids
 
@@ -53,3 +57,38 @@ class Denoiser(nn.Module):
         if generator is None:
             return torch.zeros(shape, device=state.device, dtype=state.dtype)
         return torch.randn(shape, generator=generator, device=state.device, dtype=state.dtype)
+
+    def times(self, num_steps: int) -> tuple[float, ...]:
+        """Of the sampler, from the noise to the actions."""
+        raise NotImplementedError
+
+    def weights(self, time: float) -> tuple[float, float]:
+        """Of actions and of noise in ``x`` at a time."""
+        raise NotImplementedError
+
+    def clean(self, memory: Memory, x_BHA: Tensor, time: float) -> Tensor:
+        """The actions that the head takes ``x`` to come from, [B H A]."""
+        raise NotImplementedError
+
+    def continued(
+        self,
+        prefix: PrefixFeatures,
+        state: Tensor,
+        plan: Continuation,
+        *,
+        num_steps: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """As ``sample``, a chunk [B H A] that continues another one; see ``vla.models.heads.guidance``."""
+        with torch.inference_mode(False), torch.no_grad():  # its gradients need ordinary tensors
+            mask = None if prefix.mask is None else prefix.mask.clone()
+            state, plan = state.clone(), plan.clone()
+            memory = self.encode_prefix(PrefixFeatures(prefix.features.clone(), mask), state)
+            x = start = self.start(state, generator)
+            for now, then in pairwise(self.times(num_steps)):
+                (alpha, sigma), (next_alpha, next_sigma) = self.weights(now), self.weights(then)
+                x = torch.where(plan.frozen, alpha * plan.actions + sigma * start, x)
+                gain = next_alpha - next_sigma * alpha / sigma
+                made = drawn(partial(self.clean, memory, time=now), x, plan, (alpha, sigma), gain)
+                x = next_alpha * made + next_sigma * (x - alpha * made) / sigma
+            return torch.where(plan.frozen, plan.actions, x)

@@ -6,6 +6,7 @@ predicts the noise (``epsilon``) or ``v = alpha noise - sigma actions`` (arXiv:2
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vla.models.backbones.interface import PrefixFeatures
 from vla.models.heads.denoiser import Denoiser
+from vla.models.heads.interface import Memory
 
 _LAST = 0.98  # time that sampling starts from: at 1 the actions have no weight in x and epsilon says nothing
 _LIMIT = 4.0  # of the estimated actions while sampling; normalised actions lie well within
@@ -38,18 +40,32 @@ class DiffusionHead(Denoiser):
         """DDIM; ``generator`` None starts from zero noise, else from a draw."""
         x = self.start(state, generator)
         memory = self.encode_prefix(prefix, state)
-        times = torch.linspace(_LAST, 0.0, num_steps + 1, device=state.device)
-        for now, then in pairwise(times):
+        for now, then in pairwise(self._times(num_steps, state.device)):
             (alpha, sigma), (next_alpha, next_sigma) = _weights(now), _weights(then)
-            made = self.predict(memory, x, now.expand(len(x)))
-            if self.config.prediction == "epsilon":
-                actions = (x - sigma * made) / alpha
-            else:
-                actions = alpha * x - sigma * made
-            actions = actions.clamp(-_LIMIT, _LIMIT)
+            actions = self._clean(memory, x, now)
             noise = (x - alpha * actions) / sigma
             x = next_alpha * actions + next_sigma * noise
         return x
+
+    def _times(self, num_steps: int, device: torch.device | str = "cpu") -> Tensor:
+        return torch.linspace(_LAST, 0.0, num_steps + 1, device=device)
+
+    def _clean(self, memory: Memory, x: Tensor, time: Tensor) -> Tensor:
+        alpha, sigma = _weights(time)
+        made = self.predict(memory, x, time.expand(len(x)))
+        actions = (
+            (x - sigma * made) / alpha if self.config.prediction == "epsilon" else alpha * x - sigma * made
+        )
+        return actions.clamp(-_LIMIT, _LIMIT)
+
+    def times(self, num_steps: int) -> tuple[float, ...]:
+        return tuple(self._times(num_steps).tolist())
+
+    def weights(self, time: float) -> tuple[float, float]:
+        return math.cos(time * math.pi / 2), math.sin(time * math.pi / 2)
+
+    def clean(self, memory: Memory, x_BHA: Tensor, time: float) -> Tensor:
+        return self._clean(memory, x_BHA, torch.tensor(time, device=x_BHA.device, dtype=torch.float32))
 
 
 def _weights(time: Tensor) -> tuple[Tensor, Tensor]:

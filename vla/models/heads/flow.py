@@ -34,6 +34,16 @@ class FlowHead(Denoiser):
         x = (1 - t) * noise + t * actions
         return self.error(self.encode_prefix(prefix, state), x, time, actions - noise, mask)
 
+    def times(self, num_steps: int) -> tuple[float, ...]:
+        return time_grid(self.config.schedule, num_steps)
+
+    def weights(self, time: float) -> tuple[float, float]:
+        return time, 1 - time
+
+    def clean(self, memory: Memory, x_BHA: Tensor, time: float) -> Tensor:
+        time_B = torch.full((len(x_BHA),), time, device=x_BHA.device)
+        return x_BHA + (1 - time) * self.velocity(memory, x_BHA, time_B)
+
     def sample(
         self, prefix: PrefixFeatures, state: Tensor, *, num_steps: int, generator: torch.Generator | None
     ) -> Tensor:
@@ -41,7 +51,7 @@ class FlowHead(Denoiser):
         x = self.start(state, generator)
         memory = self.encode_prefix(prefix, state)
         uniform = self.config.schedule == "uniform"
-        for now, then in pairwise(time_grid(self.config.schedule, num_steps)):
+        for now, then in pairwise(self.times(num_steps)):
             time = torch.full((len(state),), now, device=state.device)
             velocity = self.velocity(memory, x, time)
             x = x + (velocity / num_steps if uniform else velocity * (then - now))

@@ -1,0 +1,1 @@
+"""Gymnasium environments of others, described by a file instead of code."""

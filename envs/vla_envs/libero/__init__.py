@@ -1,0 +1,1 @@
+"""LIBERO and LIBERO-PRO, served from a Python of their own."""

@@ -1,0 +1,1 @@
+"""Meta-World's fifty tasks, served from a Python of their own."""

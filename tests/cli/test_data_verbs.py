@@ -1,5 +1,6 @@
 """The actions of ``vla data`` through their real parsers."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from tests.data.worlds import make_arm, make_episode
 from vla.cli.data.archive import Archive, run_archive
-from vla.cli.data.check import Check
+from vla.cli.data.check import Check, run_check
 from vla.cli.data.exporting import Export, run_export
 from vla.cli.data.fix import Fix, run_fix
 from vla.cli.data.flags import Demonstrations
@@ -86,7 +87,7 @@ def test_a_repair_that_lost_episodes_does_not_look_clean(three: Path, capsys: py
     assert run_fix([str(three), "--out", str(out), "--retime", "5"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "not opened: part-00000: commits.jsonl: lines [1] are damaged",
+        "not opened: part-00000: commits.jsonl: line 1 is damaged",
         f"{three}: 2 episodes, 12 steps could be opened; NOT OPENED: 1 (above); "
         "0 episodes changed or left out",
         "all 2 kept episodes re-timed to 5 Hz: 'alpha' from 10",
@@ -126,3 +127,29 @@ def test_solve_opens_a_url_and_looks_for_the_description_in_its_copy(tmp_path: P
     with pytest.raises(ZeroDivisionError):
         solve_path(parse(Solve, "data solve", ["memory://solved/a.hdf5"]))
     assert looked[0].is_relative_to(tmp_path / "cache")
+
+
+def test_check_says_what_mends_each_kind_and_that_an_example_is_cut(
+    three: Path, capsys: pytest.CaptureFixture[str]
+):
+    with EpisodeStore.open(three) as store:
+        store.append(
+            make_episode(np.random.default_rng(1), make_arm(), length=6, instruction="/a/b " + "c" * 200)
+        )
+    assert run_check([str(three), "--frames", "none"]) == 0
+    said = capsys.readouterr().out
+    assert "to mend odd_instruction: put what a person would say" in said
+    assert "(examples are cut at 120 characters: --html and --json write them whole)" in said
+
+
+def test_a_damaged_index_for_other_libraries_says_that_nothing_is_lost_and_what_to_do(
+    three: Path, capsys: pytest.CaptureFixture[str]
+):
+    index = three / "part-00000/episodes/c/0/0"
+    raw = bytearray(index.read_bytes())
+    raw[10] ^= 255
+    index.write_bytes(raw)
+    assert run_check([str(three), "--frames", "none", "--json", str(three.parent / "f.json")]) == 1
+    (found,) = json.loads((three.parent / "f.json").read_text())["findings"]
+    assert "this package reads all episodes, zarr libraries may not" in found["message"]
+    assert "'vla data import' it" in found["message"]

@@ -189,7 +189,7 @@ def test_what_cannot_be_opened_is_counted_told_of_and_noted(filled: Path, tmp_pa
     fixed = fix(source, tmp_path / "out", FixConfig(drop=("jump",), check=NUMBERS))
     source.close()
     assert (fixed.num_episodes_before, fixed.num_episodes) == (7, 7)
-    assert fixed.lost == ("part-00000: commits.jsonl: lines [1] are damaged",)
+    assert fixed.lost == ("part-00000: commits.jsonl: line 1 is damaged",)
     assert EpisodeStore.open(tmp_path / "out").provenance["not_opened"] == list(fixed.lost)
 
 
@@ -245,3 +245,36 @@ def test_a_fix_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(ZeroDivisionError):
             fix(store, tmp_path / "out.zarr", FixConfig(drop=("short_episode",)))
     assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+
+
+def test_an_instruction_is_given_to_episodes_that_have_none(tmp_path: Path) -> None:
+    source = MadeSource(count=6)
+    source.rename(2, "")
+    source.rename(4, " ")
+    fixed, store = repaired(source, tmp_path / "out", instruction="reach the square")
+    assert {c.episode: c.kept for c in fixed.changes} == {2: (0, LENGTH - 1), 4: (0, LENGTH - 1)}
+    assert "told 'reach the square': empty_instruction" in str(fixed.changes[0])
+    said = [info.instruction for info in store.episodes]
+    assert said == [
+        "reach the square" if i in (2, 4) else info.instruction for i, info in enumerate(source.episodes)
+    ]
+    assert store.episodes[2].provenance["fixed"]["instruction_given"]
+
+
+def test_an_instruction_of_white_space_or_for_what_is_dropped_is_refused() -> None:
+    with pytest.raises(ConfigError, match="white space"):
+        FixConfig(instruction=" ")
+    with pytest.raises(ConfigError, match="choose one"):
+        FixConfig(instruction="reach it", drop=("empty_instruction",))
+
+
+def test_a_refusal_of_damage_is_one_sentence_after_the_other_and_fits_the_fault(tmp_path: Path) -> None:
+    source = MadeSource(count=6)
+    source.pictures[3]["front"][7] = None
+    with pytest.raises(ConfigError, match=r"--cut frames") as refused:
+        repaired(source, tmp_path / "out", trim_idle=True, check=CheckConfig(frames="all"))
+    assert ".." not in str(refused.value)
+    del source.values[3]["state"]
+    source.pictures[3]["front"][7] = source.pictures[3]["front"][6]
+    with pytest.raises(ConfigError, match=r"--drop damaged to leave such episodes out\.$"):
+        repaired(source, tmp_path / "out", trim_idle=True)

@@ -249,7 +249,7 @@ def test_a_commit_log_cut_at_a_line_is_noticed(filled):
 
 def test_a_damaged_commit_is_noticed(filled):
     flip_byte(filled / "part-00000/episodes/commits.jsonl", 200)
-    with pytest.raises(StoreError, match=r"lines \[1\] are damaged"):
+    with pytest.raises(StoreError, match=r"line 1 is damaged"):
         EpisodeStore.open(filled)
     with EpisodeStore.open(filled, tolerate_damage=True) as store:
         assert len(store) == 7
@@ -461,7 +461,7 @@ def test_commits_lost_from_a_log_that_was_never_closed_are_found(tmp_path, rng):
 def test_damaged_and_lost_commits_are_told_of_without_reading_everything(filled):
     flip_byte(filled / "part-00000/episodes/commits.jsonl", 200)
     with EpisodeStore.open(filled, tolerate_damage=True) as store:
-        assert damaged_episodes(store) == [(None, "part-00000: commits.jsonl: lines [1] are damaged")]
+        assert damaged_episodes(store) == [(None, "part-00000: commits.jsonl: line 1 is damaged")]
         view = AdaptedSource(store, episodes=[0, 1], damaged=[(5, "torn")])
         assert damaged_episodes(view)[1:] == [(5, "torn")]
     log = filled / "part-00000/episodes/commits.jsonl"

@@ -59,7 +59,7 @@ def test_it_is_checked_for_what_needs_no_meaning_and_the_rest_is_named(folder: P
     }
     assert main(["data", "check", str(folder), "--frames", "all"]) == 0
     said = capsys.readouterr()
-    assert "not looked for: jump, outlier" in said.out
+    assert "not looked for: outlier, episode_outlier" in said.out
     assert "data verify" not in said.out
     assert "nobody says what the columns mean" in said.err
 
@@ -69,10 +69,11 @@ def test_a_missing_video_is_one_finding_and_the_rest_is_checked(folder: Path, tm
     (folder / "data/chunk-000/episode_000002.parquet").write_bytes(b"PAR1")
     answer = main(["data", "check", str(folder), "--json", str(tmp_path / "f.json")])
     assert answer == 1
-    found = [f for f in json.loads((tmp_path / "f.json").read_text())["findings"] if f["kind"] == "missing"]
-    assert len(found) == 2
-    assert all(name in str(found) for name in ("episode_000001.mp4", "episode_000002.parquet"))
-    assert "1 episode, 6 steps" in capsys.readouterr().out
+    found = {f["kind"]: f for f in json.loads((tmp_path / "f.json").read_text())["findings"]}
+    assert "episode_000002.parquet" in found["missing"]["message"]
+    assert (found["unreadable"]["episode"], found["unreadable"]["where"]) == (1, CAMERA)
+    assert "episode_000001.mp4" in found["unreadable"]["message"]
+    assert "2 episodes, 14 steps" in capsys.readouterr().out
 
 
 def test_info_and_view_work_and_view_closes_what_it_opened(folder: Path, tmp_path: Path, capsys, monkeypatch):

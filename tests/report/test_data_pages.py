@@ -15,9 +15,9 @@ import pytest
 from tests.data.check.made import LENGTH, MadeSource
 from tests.data.memory import memory_source
 from tests.data.worlds import make_arm
-from vla.data.check import KINDS, CheckConfig, check
+from vla.data.check import KINDS, CheckConfig, check, not_opened
 from vla.embodiment import Camera
-from vla.errors import MissingExtraError
+from vla.errors import DatasetError, MissingExtraError
 from vla.report.data_page import write_check_page
 from vla.report.data_view import write_episode_page
 from vla.report.plots import bar_plot, line_plot
@@ -182,3 +182,36 @@ def test_a_page_of_very_many_cameras_shows_the_first_and_names_the_rest(tmp_path
     page = write_episode_page(source, 0, tmp_path / "e.html").read_text()
     assert "<video" in page
     assert "8 more cameras are not shown: c32, c33" in page
+
+
+def test_what_cannot_be_opened_has_a_page_that_says_why(tmp_path: Path) -> None:
+    report = not_opened("somewhere/demos", DatasetError("every table of <it> is cut short"))
+    page = write_check_page(report, None, tmp_path / "c.html").read_text()
+    assert "every table of &lt;it&gt; is cut short" in page
+    assert "<p>error</p><strong>1</strong><small>the data set</small>" in page
+    assert "What was looked at" not in page
+
+
+def test_long_words_are_broken_and_nothing_is_said_twice(source: MadeSource, tmp_path: Path) -> None:
+    source.rename(3, "x" * 180)
+    source.values[5]["state"] = source.values[5]["state"][:-1]
+    del source.values[7]["state"]
+    source.pictures[2]["front"][10] = None
+    page = write_check_page(check(source, CheckConfig(frames="all")), source, tmp_path / "c.html").read_text()
+    assert f"<th class='long'>{'x' * 180}</th>" in page
+    assert "cannot be drawn" not in page
+    assert "<b>episode 2, step 10, front</b> the frame of step 10" in page
+
+
+def test_bars_that_only_go_up_fill_the_drawing() -> None:
+    tall = [
+        float(h) for h in re.findall(r'<rect.*? height="([\d.]+)"', bar_plot(["a", "b"], [2, 1], marked=-1))
+    ]
+    assert tall == [104.0, 52.0]
+    assert (
+        max(
+            float(h)
+            for h in re.findall(r'<rect.*? height="([\d.]+)"', bar_plot(["a", "b"], [2, -1], marked=0))
+        )
+        < 60
+    )

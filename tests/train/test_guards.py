@@ -16,7 +16,8 @@ from vla.errors import CheckpointError, DivergenceError, IncompatibleError, VlaE
 from vla.files import exclusive
 from vla.models.saving import save_policy
 from vla.train.loop import train
-from vla.train.setup import draft_contract, load_start, open_data
+from vla.train.setup import draft_contract, open_data
+from vla.train.start import load_start
 from vla.train.trainer import Trainer
 
 

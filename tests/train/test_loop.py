@@ -146,6 +146,19 @@ def test_a_run_may_start_from_a_policy(store, tmp_path):
     assert same(dict(load_policy(policy)[0].state_dict()), dict(load_policy(again)[0].state_dict()))
 
 
+def test_a_run_may_start_from_a_policy_that_lacks_one_of_its_heads(store, tmp_path, capsys):
+    config = tiny_config(store, steps=1)
+    one = replace(config, model=replace(config.model, heads=("regression",)))
+    policy = train(one, tmp_path / "first")
+    two = replace(config.model, heads=("regression", "flow"))
+    still = replace(config, model=two, init_from=str(policy), optim=OptimConfig(batch_size=4, lr=0.0))
+    made = dict(load_policy(train(still, tmp_path / "second"))[0].state_dict())
+    old = dict(load_policy(policy)[0].state_dict())
+    assert same(old, {key: made[key] for key in old})
+    assert any(key.startswith("heads.flow.") for key in made)
+    assert "begins untrained" in capsys.readouterr().out
+
+
 def test_a_time_budget_ends_the_run_and_anneals(store, tmp_path):
     config = tiny_config(store, budget=BudgetConfig(steps=None, minutes=0.01))
     train(config, tmp_path / "run")

@@ -7,6 +7,14 @@ from collections.abc import Iterable, Sequence
 from vla.data.source import EpisodeSource, Fault, Faulty
 from vla.text import counted
 
+#: What errors of readers advise besides fetching a file again.
+LEAVE_OUT = "leave what is damaged out: vla data import --skip-damaged, or skip_damaged of a recipe's source."
+
+
+def without_advice(line: str) -> str:
+    """The same without :data:`LEAVE_OUT`, for where that is said already or is of no use."""
+    return line.replace(f", or {LEAVE_OUT}", ".")
+
 
 def damaged_episodes(source: EpisodeSource) -> list[Fault]:
     """What of a source could not be opened, or was left out because it is damaged; each with its reason.

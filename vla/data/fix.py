@@ -20,7 +20,7 @@ from vla.data.frames import Encoded, encoded
 from vla.data.mixture import stated_ranges
 from vla.data.source import EpisodeSource, read_episode
 from vla.data.store import EpisodeStore
-from vla.data.stretches import Change, Stretches
+from vla.data.stretches import Change, Stretches, best, reasons_for, stretches_of
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, UnknownNameError
 from vla.files import written_whole
@@ -30,8 +30,18 @@ _BETWEEN = ("jump", "time_gap", "time_backwards")
 #: Kinds that name steps: what is cut out.
 _OF_STEPS = (
     *("not_finite", "unreadable_frame", "blank_frame", "torn_frame", "frozen_frames", "odd_frame", *_BETWEEN),
-    *("outlier", "state_out_of_range", "action_out_of_range", "idle_start", "idle_middle", "idle_end"),
+    *(
+        "frozen_state",
+        "outlier",
+        "state_out_of_range",
+        "action_out_of_range",
+        "idle_start",
+        "idle_middle",
+        "idle_end",
+    ),
 )
+#: Of them, those that leave steps as good to learn from as any.
+_HARMLESS = ("idle_start", "idle_middle", "idle_end")
 #: Kinds that name no episode, as they are of all of an arm, or of what could not be opened.
 _OF_ALL = (
     *("missing", "constant_action", "constant_state", "saturated_action", "held_action", "placeholder_first"),
@@ -47,7 +57,9 @@ class FixConfig:
         trim_idle: leave the idle stretches at start and end out.
         keep_idle_s: and keep this much of them.
         drop: kinds of findings, or groups of kinds, for which an episode is left out.
-        cut: kinds for which an episode is cut to its longest stretch without them.
+        cut: kinds for which an episode is cut to the stretch without them that has most steps of which no
+            other finding speaks.
+        instruction: what is said in episodes that have no instruction; others keep theirs.
         retime_hz: bring all episodes to this rate; None: leave the rate.
         restamp: where time stamps do not rise, put even ones at the arm's control rate in their place; the
             steps stay in the order in which they are stored.
@@ -62,6 +74,7 @@ class FixConfig:
     cut: tuple[str, ...] = ()
     retime_hz: float | None = None
     restamp: bool = False
+    instruction: str = ""
     min_steps: int = 3
     jpeg_quality: int = 95
     check: CheckConfig = field(default_factory=lambda: CheckConfig(frames="all"))
@@ -70,8 +83,16 @@ class FixConfig:
         _check_kinds("--drop", self.drop, [kind for kind in KINDS if kind not in _OF_ALL])
         _check_kinds("--cut", self.cut, _OF_STEPS)
         dropped, cut = expand_kinds(self.drop), expand_kinds(self.cut)
-        if not (self.trim_idle or dropped or cut or self.retime_hz or self.restamp):
-            raise ConfigError("Nothing to repair: give --trim-idle, --drop, --cut, --retime or --restamp.")
+        if not (self.trim_idle or dropped or cut or self.retime_hz or self.restamp or self.instruction):
+            raise ConfigError(
+                "Nothing to repair: give --trim-idle, --drop, --cut, --retime, --restamp or --instruction."
+            )
+        if self.instruction != self.instruction.strip():
+            raise ConfigError(f"The instruction {self.instruction!r} begins or ends with white space.")
+        if self.instruction and "empty_instruction" in dropped:
+            raise ConfigError(
+                "Episodes without an instruction are to be dropped, and also to be given one: choose one."
+            )
         if self.restamp and "time_backwards" in {*dropped, *cut}:
             raise ConfigError(
                 "time_backwards is to be dropped or cut, and also to be stamped anew: choose one."
@@ -226,15 +247,19 @@ def plan(source: EpisodeSource, report: Report, config: FixConfig) -> list[Chang
 def _plan_episode(
     index: int, length: int, found: Sequence[Finding], source: EpisodeSource, config: FixConfig
 ) -> Change | None:
-    """Dropped, or the longest stretch that nothing speaks against; None: as it is."""
+    """Dropped, or the best stretch of those that nothing that is cut speaks against; None: as it is."""
     dropped = [f for f in found if f.kind in expand_kinds(config.drop)]
     if dropped:
         reasons = tuple(dict.fromkeys(f"{f.kind} ({f.message})" for f in dropped))
         return Change(episode=index, length=length, kept=None, reasons=reasons)
     good, together = np.ones(length, bool), np.ones(length, bool)  # the second: with the step before
-    reasons, restamped = [], False
+    other: dict[str, np.ndarray] = {}  # kind that is not cut -> steps that have it
+    reasons, restamped, instruction = [], False, ""
     hz = source.embodiments[source.episodes[index].embodiment].control_hz
     for finding in found:
+        if config.instruction and finding.kind == "empty_instruction":
+            instruction = config.instruction
+            reasons.append(f"empty_instruction ({finding.message})")
         if finding.first is None or finding.last is None:
             continue
         first, last = finding.first, finding.last
@@ -245,32 +270,30 @@ def _plan_episode(
             first, last = (first, last - kept) if finding.kind == "idle_start" else (first + kept, last)
             good[first : last + 1] = False
         elif finding.kind not in expand_kinds(config.cut):
+            if finding.kind not in _HARMLESS:
+                other.setdefault(finding.kind, np.zeros(length, bool))[finding.steps] = True
             continue
         elif finding.kind in _BETWEEN:
             together[np.add(finding.evidence["steps"], 1)] = False
         else:
-            good[list(finding.evidence.get("steps", range(first, last + 1)))] = False
+            good[finding.steps] = False
         reasons.append(f"{finding.kind} ({finding.message})")
     if not reasons:
         return None
-    kept = _longest(good, together)
-    if kept is None or kept[1] - kept[0] + 1 < config.min_steps:
+    whole, stretches = (0, length - 1), stretches_of(good, together)
+    kept = best(stretches, other)
+    if kept is None or (kept != whole and kept[1] - kept[0] + 1 < config.min_steps):
         return Change(episode=index, length=length, kept=None, reasons=(*reasons, "too little would be left"))
-    return Change(episode=index, length=length, kept=kept, reasons=tuple(reasons), restamped=restamped)
-
-
-def _longest(good: np.ndarray, together: np.ndarray) -> tuple[int, int] | None:
-    """First and last step of the longest stretch of good steps that belong together."""
-    best: tuple[int, int] | None = None
-    start: int | None = None
-    for t in range(len(good)):
-        if not good[t]:
-            start = None
-            continue
-        start = t if start is None or not together[t] else start
-        if best is None or t - start > best[1] - best[0]:
-            best = (start, t)
-    return best
+    if kept != whole:
+        reasons += reasons_for(kept, stretches, other)
+    return Change(
+        episode=index,
+        length=length,
+        kept=kept,
+        reasons=tuple(reasons),
+        restamped=restamped,
+        instruction=instruction,
+    )
 
 
 def _refuse_damage(found: Sequence[Finding], kept: tuple[int, int] | None) -> None:
@@ -281,9 +304,7 @@ def _refuse_damage(found: Sequence[Finding], kept: tuple[int, int] | None) -> No
         if finding.kind not in ("unreadable", "ragged", "not_finite", "unreadable_frame"):
             continue
         whole = finding.first is None or finding.last is None
-        steps = finding.evidence.get("steps", () if whole else (finding.first, finding.last))
-        if whole or any(kept[0] <= t <= kept[1] for t in steps):
-            raise ConfigError(
-                f"{finding.place}: {finding.message}. It cannot be stored: add --drop damaged to leave such "
-                "episodes out, or --cut frames,not_finite to keep the longest sound stretch."
-            )
+        if whole or any(kept[0] <= t <= kept[1] for t in finding.steps):
+            ways = "add --drop damaged to leave such episodes out"
+            ways += "" if whole else ", or --cut frames,not_finite to keep a sound stretch"
+            raise ConfigError(f"{finding.place}: {finding.message.rstrip('.')}. It cannot be stored: {ways}.")

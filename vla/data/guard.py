@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla.data.damage import LEAVE_OUT
 from vla.data.source import Frames, RawCamera, RawColumn, RawDataset, RawEpisode
 from vla.errors import DatasetError, VlaError
 
@@ -32,8 +33,7 @@ def reading(what: object, expected: str = "") -> Iterator[None]:
     except Exception as error:  # a guard: what damaged bytes raise is not to be foreseen
         fault = f"is no readable {expected}" if expected else "is damaged"
         raise DatasetError(
-            f"{what} {fault} ({type(error).__name__}: {error}). Fetch or write it again, or leave what is "
-            "damaged out: vla data import --skip-damaged, or skip_damaged of a recipe's source."
+            f"{what} {fault} ({type(error).__name__}: {error}). Fetch or write it again, or {LEAVE_OUT}"
         ) from error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vla.data.arrays import ArrayReader, FileHandles
 from vla.data.commits import EPISODE_COLUMNS, LOG, Commit, read_log
+from vla.data.damage import spans
 from vla.data.remote import RemoteFiles, RemotePath
 from vla.data.shards import crc32c, group_document, read_document
 from vla.errors import StoreError
@@ -125,7 +126,7 @@ class PartReader:
         except (KeyError, TypeError, ValueError) as error:
             _blame(self.faults, f"{self.directory / 'zarr.json'} is damaged ({error!r})")
         if log.damaged_lines:
-            self.faults.append(f"commits.jsonl: lines {list(log.damaged_lines)} are damaged")
+            self.faults.append(f"commits.jsonl: {_damaged('line', log.damaged_lines)}")
         if len(log.commits) + len(log.damaged_lines) < sealed:
             self.faults.append(f"commits.jsonl is truncated: {len(log.commits)} of {sealed} episodes")
 
@@ -158,7 +159,7 @@ class PartReader:
         columns = len(EPISODE_COLUMNS) if checksummed else 3  # what is unknown was written otherwise before
         wrong = np.flatnonzero((there[:, :columns] != known[:, :columns]).any(axis=1))
         if len(wrong):
-            self.blemishes.append(f"{self._table_file()}: rows {wrong.tolist()} are damaged")
+            self.blemishes.append(f"{self._table_file()}: {_damaged('row', wrong.tolist())}")
 
     def _table(self, start: int, count: int) -> np.ndarray:
         """Rows of the ``episodes`` array; fewer where its file ends."""
@@ -197,6 +198,11 @@ class PartReader:
                 reason = str(error)
             if reason:
                 _blame(self.faults, reason)
+
+
+def _damaged(noun: str, numbers: Sequence[int]) -> str:
+    """``line 3 is damaged``, ``rows 0-2, 7 are damaged``."""
+    return f"{noun} {numbers[0]} is damaged" if len(numbers) == 1 else f"{noun}s {spans(numbers)} are damaged"
 
 
 def _blame(faults: list[str], reason: str) -> None:

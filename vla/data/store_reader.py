@@ -23,6 +23,7 @@ from vla.data.verification import Damage, damaged_columns
 from vla.errors import StoreError, UnknownNameError
 
 _GONE = "{} is missing, with all its episodes"
+_BLEMISH = "this package reads all episodes, zarr libraries may not: copy it again, or 'vla data import' it"
 _log = logging.getLogger(__name__)
 
 
@@ -198,9 +199,10 @@ class StoreReader:
         unknown = [f"commits.jsonl has episodes of {name!r}, which {self.path} lacks" for name in strange]
         self._note_faults(directory.name, [*part.faults, *unknown])
         for reason in part.blemishes:
-            self._damaged.append(Damage(episode=None, column=directory.name, reason=reason))
+            mended = f"{reason.rstrip('.')}; {_BLEMISH}"
+            self._damaged.append(Damage(episode=None, column=directory.name, reason=mended))
             if not self._tolerant:
-                self._notice(f"{self.path}: {reason}; zarr libraries may not read it, this package does.")
+                self._notice(f"{self.path}: {mended}")
         for commit in part.log.commits:
             if commit.embodiment in self.embodiments:
                 self._add(part, commit)

@@ -19,7 +19,6 @@ from vla.errors import DatasetError, UnknownNameError
 UNKNOWN = "?"
 #: Kinds of findings that take knowing what a column means, and why.
 NEEDS_MEANING: Mapping[str, str] = {
-    "jump": "which columns are positions",
     "outlier": "which columns are numbers and which are codes",
     "episode_outlier": "which columns tell where the arm is",
     "state_out_of_range": "ranges",

@@ -24,8 +24,11 @@ _STRIP_FRAMES = 7
 _MARK = (234, 88, 12)
 
 
-def write_check_page(report: Report, source: EpisodeSource, path: str | Path) -> Path:
-    """Write the page of ``report`` on ``source``; pictures and numbers are read from it again."""
+def write_check_page(report: Report, source: EpisodeSource | None, path: str | Path) -> Path:
+    """Write the page of ``report`` on ``source``; pictures and numbers are read from it again.
+
+    None: it could not be opened, the page says why.
+    """
     name = Path(report.path).name
     kinds = report.kinds
     cards = [
@@ -53,7 +56,8 @@ def write_check_page(report: Report, source: EpisodeSource, path: str | Path) ->
     )
     parts = [head, section("Findings", findings)]
     parts += [_kind(kind, found, source) for kind, found in kinds.items()]
-    parts.append(overview(report, source))
+    if source is not None:
+        parts.append(overview(report, source))
     return write_document(Path(path), title=f"Check of {name}", body="\n".join(parts))
 
 
@@ -70,7 +74,7 @@ def _row(kind: str, found: list[Finding]) -> list[str]:
     return [kind, facts.severity, str(len(found)), episodes_of(found), facts.meaning]
 
 
-def _kind(kind: str, found: list[Finding], source: EpisodeSource) -> str:
+def _kind(kind: str, found: list[Finding], source: EpisodeSource | None) -> str:
     """A kind with its first findings drawn and the others listed."""
     facts = KINDS[kind]
     figures = "".join(_figure(f, source) for f in _spread(found)[:PICTURED])
@@ -99,8 +103,8 @@ def _spread(found: list[Finding]) -> list[Finding]:
     return [found[i] for _, i in sorted(ranked)]
 
 
-def _figure(finding: Finding, source: EpisodeSource) -> str:
-    picture = _picture(finding, source)
+def _figure(finding: Finding, source: EpisodeSource | None) -> str:
+    picture = "" if source is None else _picture(finding, source)
     return (
         f"<figure class='finding'>{picture}<figcaption><b>{html.escape(finding.place)}</b> "
         f"{html.escape(finding.message)}</figcaption></figure>"
@@ -146,7 +150,8 @@ def _plot(finding: Finding, source: EpisodeSource, episode: int, column: str) ->
     try:
         values = np.asarray(source.column(episode, column), np.float64)
     except DAMAGE as error:
-        return f"<p class='muted'>cannot be drawn: {html.escape(one_line(error))}</p>"
+        said = "" if finding.kind == "unreadable" else f"cannot be drawn: {one_line(error)}"
+        return f"<p class='muted'>{html.escape(said)}</p>" if said else ""
     if column == "time_s":
         values, names = np.diff(values)[:, None], ["seconds to the next step"]
     else:
@@ -179,13 +184,9 @@ def _strip(finding: Finding, source: EpisodeSource, episode: int) -> str:
         steps = np.arange(finding.first - 2, finding.last + 3)
         if len(steps) > _STRIP_FRAMES:
             steps = np.linspace(finding.first - 2, finding.last + 2, _STRIP_FRAMES).round().astype(int)
-    bad = finding.evidence.get("steps")
-    if bad is None and finding.first is not None and finding.last is not None:
-        bad = range(finding.first, finding.last + 1)
     pictures, labels = [], []
     for step in np.unique(np.clip(steps, 0, length - 1)).tolist():
-        marked = bad is not None and step in bad
-        pictures.append(_framed(source, episode, camera, step, marked))
+        pictures.append(_framed(source, episode, camera, step, step in finding.steps))
         labels.append(str(step))
     text = f"episode {episode}, {camera}, steps {', '.join(labels)}; “{source.episodes[episode].instruction}”"
     uri = jpeg_uri(film_strip(pictures, count=_STRIP_FRAMES))

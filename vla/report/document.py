@@ -9,6 +9,7 @@ from pathlib import Path
 from vla.files import write_text
 from vla.report.style import CSS
 
+_NARROW, _LONG = 40, " class='long'"  # characters of a head that is never broken
 POLICY_OF_NO_REQUESTS = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
@@ -52,7 +53,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "
     """Plain texts as a table, the first column as row heads; ``kind``: its class in the style sheet."""
 
     def cells(tag: str, texts: Sequence[str]) -> str:
-        return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+        return "".join(
+            f"<{tag}{_LONG if tag == 'th' and len(text) > _NARROW else ''}>{html.escape(text)}</{tag}>"
+            for text in texts
+        )
 
     body = "".join(f"<tr>{cells('th', row[:1])}{cells('td', row[1:])}</tr>" for row in rows)
     return (

@@ -84,6 +84,7 @@ def bar_plot(labels: Sequence[str], values: Sequence[float], *, marked: int, hei
     """Bars up and down from 0, one of them marked; SVG text."""
     bar, width = 30, 30 * len(values) + 20
     middle, top = height / 2 - 6, max([abs(v) for v in values] + [1e-9])
+    middle = middle if min(values, default=0) < 0 else height - 18  # nothing goes down
     parts = [f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label="bars">']
     parts.append(f'<line class="tick" x1="0" x2="{width}" y1="{middle}" y2="{middle}"/>')
     for i, (label, value) in enumerate(zip(labels, values, strict=True)):

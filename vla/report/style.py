@@ -9,9 +9,9 @@ CSS = """
   --s4: #f472b6; --s5: #facc15; --s6: #94a3b8; --s7: #a3e635; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }
 main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 80px; }
-h1 { font-size: 28px; margin: 0; letter-spacing: -.01em; overflow-wrap: anywhere; }
+h1 { font-size: 28px; margin: 0; letter-spacing: -.01em; }
 h2 { font-size: 18px; margin: 44px 0 12px; }
 p { margin: 4px 0 12px; }
 .kicker { text-transform: uppercase; letter-spacing: .08em; font-size: 12px; color: var(--muted); margin: 0; }
@@ -61,8 +61,9 @@ polyline { fill: none !important; stroke-width: 1.6; stroke-linejoin: round; }
 .badge.error { background: #dc2626; }
 .badge.warning { background: #b45309; }
 .badge.note { background: #6b7280; }
-.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts td { text-align: left; vertical-align: top; white-space: normal; }
 .facts th { text-align: left; vertical-align: top; }
+.facts th.long { white-space: normal; min-width: 12em; }
 .finding { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
 .finding p { margin: 0 0 4px; font-size: 13px; }
 .finding svg.plot { max-width: none; }

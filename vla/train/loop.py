@@ -45,9 +45,9 @@ from vla.train.setup import (
     describe_data,
     draft_contract,
     ensure_demonstrations,
-    load_start,
     open_data,
 )
+from vla.train.start import load_start, start_from, start_notes
 from vla.train.trainer import Trainer
 
 CONTRACT_FILE = "contract.json"
@@ -115,6 +115,8 @@ def _prepare(config: TrainConfig, out: Path, resume: bool) -> None:
         contract = draft_contract(config, sources, {**described, **facts})
         if config.init_from is not None:
             load_start(config.init_from, contract)
+            for note in start_notes(config.init_from, contract):
+                tqdm.write(f"note: {note}")
         write_record(out, described)
         write_json(out / CONTRACT_FILE, contract.to_json())
     finally:
@@ -143,7 +145,7 @@ def _work(
     torch.manual_seed(config.seed)  # initial weights: the same in every process
     net = PolicyNet(PolicyNetConfig.from_json(contract.network))
     if config.init_from is not None:
-        net.load_state_dict(load_start(config.init_from, contract), strict=True)
+        start_from(net, config.init_from, contract)
     trainer = Trainer(
         net,
         config,

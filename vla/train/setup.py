@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,14 +27,13 @@ from vla.data.packing import merge_embodiments
 from vla.data.source import EpisodeSource
 from vla.data.statistics import Mode, Normalizer, compute_statistics
 from vla.data.windows import WindowConfig, WindowDataset
-from vla.embodiment import Embodiment, compatible
+from vla.embodiment import Embodiment
 from vla.errors import ConfigError, IncompatibleError
 from vla.interfaces import Cell, tasks_of
 from vla.models.backbones import FROM_SCRATCH
 from vla.models.backbones.words import build_vocabulary
 from vla.models.heads import HeadConfig
 from vla.models.policy_net import PolicyNetConfig
-from vla.models.saving import load_policy
 from vla.train.action_tokens import fit_codec
 from vla.train.config import DataConfig, ModelConfig, TrainConfig
 from vla.train.cotraining import question_names
@@ -47,8 +45,6 @@ from vla.train.vlm import vlm_notes, vlm_settings, with_examples
 INSTRUCTION_NORMALISATION = (
     "lower case, split into words at anything that is not a letter, digit or underscore"
 )
-#: Settings of the network that may differ from those of the policy that a run starts from.
-_TRAINING_ONLY = {"num_noise", "localisation_weight", "keypoint_weight", "things_weight", "state_dropout"}
 
 
 def ensure_demonstrations(config: DataConfig) -> None:
@@ -169,54 +165,6 @@ def check_data(config: DataConfig, sources: Sequence[EpisodeSource], contract: P
     if reasons:
         advice = "restore these sources, or start a new run directory"
         raise IncompatibleError("the run", "what its sources hold now", [*reasons, advice])
-
-
-def load_start(path: str, contract: PolicyContract) -> dict[str, torch.Tensor]:
-    """Weights of the policy at ``path``, if they mean in this run what they meant there.
-
-    Raises:
-        IncompatibleError: arms, normalisation, cameras, words or network differ; with every reason.
-    """
-    net, start = load_policy(path)
-    reasons = _start_reasons(start, contract)
-    if reasons:
-        raise IncompatibleError(f"the policy {path} (init_from)", "this run", reasons)
-    return net.state_dict()
-
-
-def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
-    reasons = []
-    theirs, ours = sorted(start.embodiments), sorted(run.embodiments)
-    if theirs != ours:
-        reasons.append(f"embodiments {theirs} there, {ours} here")
-    for name in sorted(set(theirs) & set(ours)):
-        answer = compatible(start.embodiments[name], run.embodiments[name])
-        reasons += [f"embodiment {name!r}: {reason}" for reason in answer.reasons]
-    for key in ("state_mode", "action_mode", "modes"):
-        there, here = start.normalisation.get(key, {}), run.normalisation.get(key, {})
-        if there != here:
-            reasons.append(f"{key} {there!r} there, {here!r} here")
-    words, known = (list(c.instruction["vocabulary"]) for c in (start, run))
-    if words != known:
-        only_there, only_here = sorted(set(words) - set(known)), sorted(set(known) - set(words))
-        reasons.append(f"vocabulary: only there {only_there}, only here {only_here} (or another order)")
-    if start.instruction["normalisation"] != run.instruction["normalisation"]:
-        reasons.append("instructions become words in another way")
-    left, right = _settings(start), _settings(run)
-    for key in sorted(left.keys() | right.keys()):
-        if left.get(key) != right.get(key):
-            reasons.append(f"{key} {left.get(key)!r} there, {right.get(key)!r} here")
-    return reasons
-
-
-def _settings(contract: PolicyContract) -> dict[str, Any]:
-    """What decides the meaning of weights beside arms and words, flat and as JSON values."""
-    network = json.loads(json.dumps(PolicyNetConfig.from_json(contract.network).to_json()))
-    nested = network.pop("backbone_settings")
-    flat = {**{f"backbone {key}": value for key, value in nested.items()}, **network}
-    flat |= {"camera_roles": list(contract.camera_roles), "image_size": contract.image_size}
-    compared = {"backbone vocabulary", "backbone embodiments", "backbone camera_roles", "backbone image_size"}
-    return {key: value for key, value in flat.items() if key not in compared | _TRAINING_ONLY}
 
 
 def network_config(

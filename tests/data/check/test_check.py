@@ -10,7 +10,10 @@ import pytest
 
 from tests.data.check.made import LENGTH, MadeSource
 from vla.data.check import KINDS, OF_PICTURES, CheckConfig, Finding, Report, check, expand_kinds
-from vla.errors import ConfigError, UnknownNameError
+from vla.data.check.motion import interval
+from vla.data.check.signals import said
+from vla.data.damage import LEAVE_OUT
+from vla.errors import ConfigError, DatasetError, UnknownNameError
 
 ALL = CheckConfig(frames="all")
 
@@ -60,6 +63,10 @@ def torn(s: MadeSource) -> None:
 
 def frozen(s: MadeSource) -> None:
     s.pictures[5]["front"][10:25] = [s.pictures[5]["front"][10]] * 15
+
+
+def unreported(s: MadeSource) -> None:
+    s.values[5]["state"][12:31, :10] = s.values[5]["state"][12, :10]
 
 
 def odd(s: MadeSource) -> None:
@@ -242,6 +249,7 @@ PLANTED: dict[str, list[tuple[Callable[[MadeSource], None], int | None]]] = {
     "blank_frame": [(black, 5)],
     "torn_frame": [(torn, 5)],
     "frozen_frames": [(frozen, 5)],
+    "frozen_state": [(unreported, 5)],
     "odd_frame": [(odd, 5)],
     "jump": [(jump, 5), (jumps_everywhere, 5)],
     "outlier": [(outlier, 5)],
@@ -447,3 +455,18 @@ def test_time_is_looked_at_where_other_numbers_are_damaged() -> None:
     nan(source)
     back_in_time(source)
     assert {"not_finite", "time_backwards"} <= set(check(source, NUMBERS).kinds)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.0, 0.0, "are 0"), (0.1, 0.25, "lie in 0.1 to 0.25"), (1.23456, 1.23457, "lie in 1.23456 to 1.23457")],
+)
+def test_an_interval_is_told_with_as_many_digits_as_it_needs(low: float, high: float, said: str) -> None:
+    assert interval(low, high) == said
+
+
+def test_what_cannot_be_read_is_told_once_with_its_place() -> None:
+    error = DatasetError("Episode 2: column 'state' of episode 2 of made (made/a.parquet) is damaged.")
+    assert said(error, MadeSource(count=3), 2) == "column 'state' (a.parquet) is damaged."
+    advised = DatasetError(f"{MadeSource.path}/a.mp4 is cut. Fetch it again, or {LEAVE_OUT}")
+    assert said(advised, MadeSource(count=3), 2) == "a.mp4 is cut. Fetch it again."

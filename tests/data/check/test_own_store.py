@@ -38,7 +38,7 @@ def lines(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
 
 LOST: dict[str, tuple[Callable[[Path], object], str]] = {
     "the end of the log": (lambda p: lines(p, lambda x: x[:4]), "commits.jsonl is truncated: 4 of 6"),
-    "a line of it": (lambda p: lines(p, lambda x: [*x[:2], b"{}\n", *x[3:]]), "lines [3] are damaged"),
+    "a line of it": (lambda p: lines(p, lambda x: [*x[:2], b"{}\n", *x[3:]]), "line 3 is damaged"),
     "the log": (lambda p: (p / LOG).unlink(), "commits.jsonl is truncated: 0 of 6"),
     "a part": (lambda p: (p / "part-00000").rename(p.parent / "elsewhere"), "part-00000 is missing"),
     "metadata": (lambda p: (p / "part-00000/zarr.json").write_text("{"), "zarr.json"),

@@ -27,9 +27,10 @@ class Fix(Demonstrations):
         trim_idle: leave idle stretches at start and end out.
         drop: leave episodes with these kinds of findings out: kinds as 'vla data check' prints them, or
             damaged, frames, duplicates; separated by commas.
-        cut: cut episodes to their longest stretch without these kinds (frames: all faults of pictures); only
-            kinds that name steps.
+        cut: cut episodes to the best stretch without these kinds (frames: all faults of pictures): the
+            longest, not counting steps that have another fault; only kinds that name steps.
         retime: bring all episodes to this rate, Hz.
+        instruction: said in episodes that have none; others keep theirs.
         restamp: give episodes whose time stamps do not rise even ones, at the control rate.
         jpeg_quality: of pictures that are encoded anew, 1..100.
         frames: look for faults in a few pictures of each camera and episode, or in all.
@@ -41,6 +42,7 @@ class Fix(Demonstrations):
     cut: str = ""
     retime: float | None = None
     restamp: bool = False
+    instruction: str = ""
     jpeg_quality: int = 95
     frames: Literal["sampled", "all"] = "all"
 
@@ -49,6 +51,7 @@ def run_fix(argv: Sequence[str]) -> int:
     flags = parse(Fix, "data fix", argv)
     from vla.data.check import CheckConfig
     from vla.data.fix import FixConfig, fix
+    from vla.text import counted
 
     config = FixConfig(
         trim_idle=flags.trim_idle,
@@ -56,6 +59,7 @@ def run_fix(argv: Sequence[str]) -> int:
         cut=_names(flags.cut),
         retime_hz=flags.retime,
         restamp=flags.restamp,
+        instruction=flags.instruction,
         jpeg_quality=flags.jpeg_quality,
         check=CheckConfig(frames=flags.frames),
     )
@@ -70,9 +74,10 @@ def run_fix(argv: Sequence[str]) -> int:
     if more:
         print(f"... and {more} more; the provenance of {flags.out} lists all")
     print(
-        f"{flags.path}: {fixed.num_episodes_before} episodes, {fixed.num_steps_before} steps"
+        f"{flags.path}: {counted(fixed.num_episodes_before, 'episode')}, "
+        f"{counted(fixed.num_steps_before, 'step')}"
         + (f" could be opened; NOT OPENED: {len(fixed.lost)} (above)" if fixed.lost else "")
-        + f"; {len(fixed.changes)} episodes changed or left out"
+        + f"; {counted(len(fixed.changes), 'episode')} changed or left out"
     )
     if fixed.retimed:
         before = ", ".join(f"{name!r} from {hz:g}" for name, hz in fixed.retimed.items())
@@ -81,7 +86,7 @@ def run_fix(argv: Sequence[str]) -> int:
         print(f"{fixed.num_copied} pictures copied as they were stored")
     if fixed.num_encoded:
         print(f"{fixed.num_encoded} pictures encoded anew ({fixed.codec})")
-    print(f"{flags.out}: {fixed.num_episodes} episodes, {fixed.num_steps} steps")
+    print(f"{flags.out}: {counted(fixed.num_episodes, 'episode')}, {counted(fixed.num_steps, 'step')}")
     return int(bool(fixed.lost))
 
 

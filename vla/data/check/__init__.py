@@ -9,6 +9,7 @@ from __future__ import annotations
 from tqdm import tqdm
 
 from vla.data.check.agreement import Agreement, pairs
+from vla.data.check.columns import ColumnJumps
 from vla.data.check.config import CheckConfig
 from vla.data.check.edges import Edges
 from vla.data.check.findings import (
@@ -22,6 +23,7 @@ from vla.data.check.findings import (
     Severity,
     expand_kinds,
 )
+from vla.data.check.frozen_state import FrozenState
 from vla.data.check.motion import (
     check_idle,
     check_jumps,
@@ -32,11 +34,20 @@ from vla.data.check.motion import (
 )
 from vla.data.check.pictures import check_pictures
 from vla.data.check.sentences import Sentences
-from vla.data.check.signals import Signals, Typical, as_signals, learn_typical, read_columns
+from vla.data.check.signals import (
+    Signals,
+    Typical,
+    as_signals,
+    learn_typical,
+    one_line,
+    read_columns,
+    shortened,
+)
 from vla.data.check.whole import Population
 from vla.data.damage import damage_lines, damaged_episodes
 from vla.data.source import EpisodeSource
 from vla.data.undescribed import NEEDS_MEANING, UndescribedSource
+from vla.errors import VlaError
 
 __all__ = [
     "GROUPS",
@@ -49,6 +60,7 @@ __all__ = [
     "Severity",
     "check",
     "expand_kinds",
+    "not_opened",
 ]
 
 
@@ -69,9 +81,16 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
     }
     agreements = {name: Agreement(arm=source.embodiments[name], config=config) for name in usual}
     edges = {name: Edges(arm=source.embodiments[name], config=config) for name in usual}
+    frozen = {
+        name: FrozenState(arm=source.embodiments[name], usual=typical, config=config)
+        for name, typical in usual.items()
+    }
+    told = not isinstance(source, UndescribedSource)
+    columns_alone = {} if told else {n: ColumnJumps(arm=source.embodiments[n], config=config) for n in usual}
     sentences, num_frames = Sentences(), 0
     left_out = _left_out(source, config)
-    found = [Finding(kind="missing", message=line) for line in damage_lines(damaged_episodes(source))]
+    lost = [shortened(line, source) for line in damage_lines(damaged_episodes(source))]
+    found = [Finding(kind="missing", message=line) for line in lost]
     for info in tqdm(source.episodes, desc="checking", unit="episode", disable=not progress):
         found += sentences.check(info.index, info.instruction)
         columns, damage = read_columns(source, info.index)
@@ -83,10 +102,13 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
         if not info.length:
             found.append(Finding(kind="short_episode", episode=info.index, value=0.0, message="no steps"))
         if signals is not None and info.embodiment in usual:
-            found += _check_numbers(signals, usual[info.embodiment], config)
+            found += _check_numbers(signals, usual[info.embodiment], config, told=told)
             populations[info.embodiment].add(signals)
             agreements[info.embodiment].add(signals)
             edges[info.embodiment].add(signals)
+            frozen[info.embodiment].add(signals)
+            if not told:
+                columns_alone[info.embodiment].add(signals)
             if signals.arm.state_dim:
                 moved = ~still_steps(signals, usual[info.embodiment], config)
         if config.frames != "none":
@@ -96,6 +118,8 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
     found += sentences.conclude()
     for name in usual:
         found += [*populations[name].conclude(), *agreements[name].conclude(), *edges[name].conclude()]
+        found += frozen[name].conclude()
+    found += [finding for jumps in columns_alone.values() for finding in jumps.conclude()]
     return Report(
         path=str(source.path),
         num_episodes=len(source.episodes),
@@ -103,6 +127,15 @@ def check(source: EpisodeSource, config: CheckConfig | None = None, *, progress:
         num_frames_read=num_frames,
         findings=tuple(finding for finding in found if finding.kind not in left_out),
         left_out=left_out,
+    )
+
+
+def not_opened(path: str, error: VlaError) -> Report:
+    """The report on a data set that cannot even be opened in spite of damage: this one fault."""
+    fault = Finding(kind="missing", message=one_line(error))
+    others = {kind: "a data set that can be opened" for kind in KINDS if kind != fault.kind}
+    return Report(
+        path=path, num_episodes=0, num_steps=0, num_frames_read=0, findings=(fault,), left_out=others
     )
 
 
@@ -118,10 +151,11 @@ def _left_out(source: EpisodeSource, config: CheckConfig) -> dict[str, str]:
     return found
 
 
-def _check_numbers(signals: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
+def _check_numbers(signals: Signals, usual: Typical, config: CheckConfig, *, told: bool) -> list[Finding]:
+    """``told``: somebody says which columns are positions."""
     return [
         *check_length(signals, usual, config),
-        *check_jumps(signals, usual, config),
+        *(check_jumps(signals, usual, config) if told else []),
         *check_values(signals, usual, config),
         *check_idle(signals, usual, config),
     ]

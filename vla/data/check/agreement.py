@@ -124,7 +124,7 @@ class Agreement:
                     where=pair.name,
                     value=float(lag),
                     threshold=0.0 if lag < 0 else late,
-                    message=f"{arm.name}: the motion fits the action of {abs(lag)} steps "
+                    message=f"the motion fits the action of {abs(lag)} steps "
                     f"{'later' if lag < 0 else 'before'} best (correlation {abs(curve[best]):.2f}, "
                     f"{at_zero:.2f} at its own step)",
                     evidence=evidence,
@@ -137,7 +137,7 @@ class Agreement:
                     where=pair.name,
                     value=float(curve[best]),
                     threshold=-self.config.min_correlation,
-                    message=f"{arm.name}: correlation of action and motion {curve[best]:.2f}",
+                    message=f"correlation of action and motion {curve[best]:.2f}",
                     evidence=evidence,
                 )
             )
@@ -152,7 +152,7 @@ class Agreement:
                         where=pair.name,
                         value=ratio,
                         threshold=self.config.scale_factor,
-                        message=f"{arm.name}: the state moves {ratio:.3g} times as far as the action asks",
+                        message=f"the state moves {ratio:.3g} times as far as the action asks",
                         evidence=evidence,
                     )
                 )

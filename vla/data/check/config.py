@@ -26,6 +26,12 @@ class CheckConfig:
             touches things stays below 3, a lost step of an encoder or a wrong row does not.
         lone_jump_factor: likewise for a step that goes on neither from the one before nor to the one after;
             clean ones stay below 1.3, also of people (BridgeData, robosuite: 0.7).
+        jump_sigma: standard deviations of a column's changes, where nobody says what it means.
+        frozen_state_s: seconds in which commands go on and the state stays as it was to the last bit; longer
+            than any arm takes to follow (``max_lag_s``) ...
+        frozen_state_factor: ... and this many times as long as it does in four of five episodes.
+        commanded: share of the 90 % quantile of what is asked from which an action counts as a command ...
+        commanded_range: ... and this share of the range, where it is a change.
         moving: share of the 75 % quantile of the change in one step below which an arm stands still ...
         moving_share: ... or of this share of the 90 % quantile, where arms wait most of the time.
         quiet_action: share of the range within which an action asks for nothing.
@@ -64,6 +70,11 @@ class CheckConfig:
     odd_factor: float = 4.0
     jump_factor: float = 5.0
     lone_jump_factor: float = 2.5
+    jump_sigma: float = 20.0
+    frozen_state_s: float = 1.0
+    frozen_state_factor: float = 3.0
+    commanded: float = 0.2
+    commanded_range: float = 0.005
     moving: float = 0.05
     moving_share: float = 0.2
     quiet_action: float = 0.05

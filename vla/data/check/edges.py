@@ -78,7 +78,7 @@ class Edges:
             where="action",
             value=float(shares[what]),
             threshold=self.config.edge_episodes,
-            message=f"{self.arm.name}: the {end} action is {what}, in {100 * shares[what]:.0f} % of "
+            message=f"the {end} action is {what}, in {100 * shares[what]:.0f} % of "
             f"{len(at)} episodes; skip_{end}: 1 in the embodiment file leaves it out",
             evidence={"embodiment": self.arm.name, "example": self.example},
         )

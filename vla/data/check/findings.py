@@ -29,18 +29,27 @@ _CUT = "vla data fix --cut {}"
 #: costs success or is a likely fault; note: worth knowing.
 KINDS: Mapping[str, Kind] = {
     "missing": Kind(
-        "error", "an episode or file cannot be opened: it is missing, cut short or damaged",
-        "fetch it again; vla data fix and vla data import --skip-damaged leave it out",
+        "error", "something cannot be opened or contradicts itself: it is missing, cut short or damaged",
+        "fetch or copy it again; vla data fix writes a new store of all that can be opened",
     ),
-    "unreadable": Kind("error", "a column or a camera cannot be read", _DROP.format("damaged")),
+    "unreadable": Kind(
+        "error", "a column or a camera cannot be read", "fetch it again, or " + _DROP.format("damaged")
+    ),
     "ragged": Kind("error", "a column or camera has another number of steps", _DROP.format("damaged")),
     "not_finite": Kind("error", "NaN or infinity among the numbers", "vla data fix --cut not_finite"),
     "unreadable_frame": Kind("error", "a picture that cannot be decoded", _CUT.format("frames")),
     "blank_frame": Kind("error", "a black or single-coloured picture", _CUT.format("frames")),
     "torn_frame": Kind("error", "the lower part of a picture is missing", _CUT.format("frames")),
+    "frozen_state": Kind(
+        "warning", "the state stays as it was to the last bit while commands go on: nobody reported it?",
+        _CUT.format("frozen_state"),
+    ),
     "frozen_frames": Kind("warning", "the picture stands still while the arm moves", _CUT.format("frames")),
     "odd_frame": Kind("warning", "one picture does not belong between its neighbours", _CUT.format("frames")),
-    "jump": Kind("warning", "the state moves farther in a step than it ever does", _CUT.format("jump")),
+    "jump": Kind(
+        "warning", "the state, or a column nobody described, moves farther in a step than it ever does",
+        _CUT.format("jump"),
+    ),
     "outlier": Kind("warning", "a number far from all others of its kind", _CUT.format("outlier")),
     "episode_outlier": Kind(
         "warning", "an episode lies far from all others: other units, frame or robot?",
@@ -58,7 +67,7 @@ KINDS: Mapping[str, Kind] = {
         "widen the range and record again; a policy learns the clipped value",
     ),
     "held_action": Kind(
-        "note", "an action a little beyond the range of its field: what was executed is held at its end",
+        "note", "an action beyond the range of its field: what was executed is held at its end",
         "nothing: the controller does the same; clip in the embodiment file for the label too",
     ),
     "placeholder_first": Kind(
@@ -81,7 +90,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "empty_instruction": Kind(
         "error", "nobody says what is done",
-        "instruction in the embodiment file, or " + _DROP.format("empty_instruction"),
+        "vla data import or fix --instruction TEXT says one in all that have none; or "
+        + _DROP.format("empty_instruction"),
     ),
     "odd_instruction": Kind(
         "warning", "a file name, task id, placeholder or broken text instead of a sentence",
@@ -177,6 +187,13 @@ class Finding:
                 f"step {self.first}" if self.first == self.last else f"steps {self.first}-{self.last}"
             )
         return ", ".join([*parts, *([self.where] if self.where else [])])
+
+    @property
+    def steps(self) -> list[int]:
+        """All that it names; none where it is of the whole episode, or of all."""
+        if self.first is None or self.last is None:
+            return []
+        return list(self.evidence.get("steps", range(self.first, self.last + 1)))
 
     def to_json(self) -> dict[str, Any]:
         return {"severity": self.severity, **asdict(self)}

@@ -9,6 +9,7 @@ from vla.data.check.findings import Finding
 from vla.data.check.signals import (
     Signals,
     Typical,
+    asked,
     change,
     displacement,
     entry_names,
@@ -133,8 +134,9 @@ def check_values(s: Signals, usual: Typical, config: CheckConfig) -> list[Findin
         spread = usual.high[column] - usual.low[column]
         away = np.maximum(values - usual.high[column], usual.low[column] - values)
         limit = np.maximum(config.outlier_factor * spread, config.outlier_range * (high - low))
+        known = held_entries(s) if column == "action" else np.zeros(len(names), bool)
         for i, name in enumerate(names):
-            outside = np.flatnonzero(beyond[:, i] > config.range_tolerance)
+            outside = np.flatnonzero((beyond[:, i] > config.range_tolerance) & ~known[i])
             if len(outside):
                 worst = outside[np.argmax(beyond[outside, i])]
                 found.append(
@@ -163,12 +165,25 @@ def check_values(s: Signals, usual: Typical, config: CheckConfig) -> list[Findin
                         where=name,
                         value=float(values[worst, i]),
                         threshold=float(limit[i]),
-                        message=f"{values[worst, i]:.4g} at step {worst}; 98 % of all lie in "
-                        f"{usual.low[column][i]:.4g} to {usual.high[column][i]:.4g}",
+                        message=f"{values[worst, i]:.4g} at step {worst}; 98 % of all "
+                        + interval(usual.low[column][i], usual.high[column][i]),
                         evidence={"steps": odd.tolist()},
                     )
                 )
     return found
+
+
+def interval(low: float, high: float) -> str:
+    """``lie in 0 to 0.25``, with as many digits as tell the ends apart; ``are 0`` where they are one."""
+    if low == high:
+        return f"are {low:.4g}"
+    digits = next((n for n in range(4, 17) if f"{low:.{n}g}" != f"{high:.{n}g}"), 17)
+    return f"lie in {low:.{digits}g} to {high:.{digits}g}"
+
+
+def held_entries(s: Signals) -> np.ndarray:
+    """bool [A]: entries of fields that are executed at the end of their range, as the layout says."""
+    return np.array([member.name in s.held for member in s.arm.action for _ in range(member.size)], bool)
 
 
 def at_limits(s: Signals) -> np.ndarray:
@@ -181,13 +196,13 @@ def at_limits(s: Signals) -> np.ndarray:
 def held_steps(s: Signals, config: CheckConfig) -> np.ndarray:
     """Steps at which each action entry is a little beyond its range and was executed at the end of it, [A].
 
-    What is farther beyond is ``action_out_of_range``.
+    What is farther beyond is ``action_out_of_range``, unless the layout says that it is held.
     """
     low, high = s.arm.action_low.astype(float), s.arm.action_high.astype(float)
     near, far = 1e-6 * (high - low), config.range_tolerance * (high - low)
     off = np.maximum(s.action - high, low - s.action)
     held = np.abs(s.executed - np.clip(s.action, low, high)) <= near
-    return ((off > near) & (off <= far) & held).sum(axis=0)
+    return ((off > near) & ((off <= far) | held_entries(s)) & held).sum(axis=0)
 
 
 def check_idle(s: Signals, usual: Typical, config: CheckConfig) -> list[Finding]:
@@ -237,8 +252,7 @@ def _quiet_actions(s: Signals, config: CheckConfig) -> np.ndarray:
     quiet = np.ones(len(s), bool)
     for member, place in slices(s.arm.action):
         values, span = s.action[:, place], np.subtract(member.high, member.low)
-        asked = values if member.mode != "absolute" else np.diff(values, axis=0, prepend=values[:1])
-        quiet &= (np.abs(asked) <= config.quiet_action * span).all(axis=1)
+        quiet &= (np.abs(asked(values, member)) <= config.quiet_action * span).all(axis=1)
     return quiet
 
 

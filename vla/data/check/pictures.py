@@ -9,7 +9,7 @@ import numpy as np
 
 from vla.data.check.config import CheckConfig
 from vla.data.check.findings import Finding
-from vla.data.check.signals import DAMAGE, one_line, runs
+from vla.data.check.signals import DAMAGE, runs, said
 from vla.data.source import EpisodeSource, Frames
 
 #: Rows of grey that a decoder leaves where a JPEG ends too early, as a share of the height.
@@ -32,20 +32,22 @@ def check_pictures(
     try:
         cameras = source.cameras(index)
     except DAMAGE as error:
-        return [Finding(kind="unreadable", episode=index, where="cameras", message=one_line(error))], 0
+        message = said(error, source, index)
+        return [Finding(kind="unreadable", episode=index, where="cameras", message=message)], 0
     for camera in cameras:
         try:
             frames = source.frame_reader(index, camera)
             there, shape = len(frames), frames.shape
         except DAMAGE as error:
-            found.append(Finding(kind="unreadable", episode=index, where=camera, message=one_line(error)))
+            message = said(error, source, index)
+            found.append(Finding(kind="unreadable", episode=index, where=camera, message=message))
             continue
         if there != length:
             message = f"{there} pictures for {length} steps"
             found.append(
                 Finding(kind="ragged", episode=index, where=camera, message=message, value=float(there))
             )
-        film = _Film(frames, min(there, length), shape, index, camera, config)
+        film = _Film(frames, min(there, length), shape, source, index, camera, config)
         found += film.check(moved)
         num_read += film.num_read
     return found, num_read
@@ -59,12 +61,13 @@ class _Film:
         frames: Frames,
         length: int,
         shape: tuple[int, int],
+        source: EpisodeSource,
         episode: int,
         camera: str,
         config: CheckConfig,
     ) -> None:
         self._frames, self._length, self._shape = frames, length, shape
-        self._episode, self._camera, self._config = episode, camera, config
+        self._source, self._episode, self._camera, self._config = source, episode, camera, config
         self.num_read = 0
         self._faults: dict[str, list[tuple[int, float, str]]] = {}
 
@@ -113,7 +116,7 @@ class _Film:
             self._frames.read(int(step), picture)
         except DAMAGE as error:
             if judge:
-                self._fault("unreadable_frame", step, float("nan"), one_line(error))
+                self._fault("unreadable_frame", step, float("nan"), said(error, self._source, self._episode))
             return None
         self.num_read += 1
         if not judge:
@@ -146,7 +149,7 @@ class _Film:
                     where=self._camera,
                     value=None if np.isnan(value) else value,
                     threshold=thresholds.get(kind),
-                    message=f"step {step}: {message}" + (f"; {len(faults)} such" if len(faults) > 1 else ""),
+                    message=f"step {step}: {message}; {len(faults)} such" if len(faults) > 1 else message,
                     evidence={"steps": [f[0] for f in faults]},
                 )
             )

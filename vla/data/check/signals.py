@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ import numpy as np
 from vla.data.check.config import CheckConfig
 from vla.data.check.findings import Finding
 from vla.data.conversion import read_rotation
+from vla.data.damage import without_advice
 from vla.data.description import ROTATION_SIZES
+from vla.data.mapped import MappedSource
 from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.embodiment import Embodiment, Field
 from vla.errors import VlaError
@@ -23,15 +26,20 @@ DAMAGE = (VlaError, OSError, ValueError, KeyError, EOFError)
 _WRAPPING = ("yaw", "rotvec", "quat_wxyz", "euler_xyz")
 
 #: Episodes of which one may be unlike the others.
-_FEWEST = 4
+FEWEST = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Signals:
-    """One episode: float64 ``state`` [T S], ``action`` and ``executed`` [T A], ``time_s`` [T]."""
+    """One episode: float64 ``state`` [T S], ``action`` and ``executed`` [T A], ``time_s`` [T].
+
+    ``held``: action fields of which the layout says that they are executed at the end of their range, however
+    far beyond they lie.
+    """
 
     info: EpisodeInfo
     arm: Embodiment
+    held: frozenset[str]
     state: np.ndarray
     action: np.ndarray
     executed: np.ndarray
@@ -52,7 +60,9 @@ def as_signals(source: EpisodeSource, index: int, columns: Mapping[str, np.ndarr
     info = source.episodes[index]
     if not info.length or not {"state", "action", "executed", "time_s"} <= set(columns):
         return None
-    return Signals(info=info, arm=source.embodiments[info.embodiment], **columns)
+    rules = source.description.executed if isinstance(source, MappedSource) else ()
+    held = frozenset(rule.field for rule in rules if rule.clip)
+    return Signals(info=info, arm=source.embodiments[info.embodiment], held=held, **columns)
 
 
 def read_columns(source: EpisodeSource, index: int) -> tuple[dict[str, np.ndarray], list[Finding]]:
@@ -78,7 +88,9 @@ def read_columns(source: EpisodeSource, index: int) -> tuple[dict[str, np.ndarra
         try:
             column = np.asarray(source.column(index, name), np.float64)
         except DAMAGE as error:
-            found.append(Finding(kind="unreadable", episode=index, where=name, message=one_line(error)))
+            found.append(
+                Finding(kind="unreadable", episode=index, where=name, message=said(error, source, index))
+            )
             continue
         expected = shape or (info.length, *column.shape[1:])
         if column.shape != expected:
@@ -109,6 +121,20 @@ def read_columns(source: EpisodeSource, index: int) -> tuple[dict[str, np.ndarra
 
 def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def shortened(text: str, source: EpisodeSource) -> str:
+    """The same beside the path of the data set and a remedy: files within it, and nothing of what to do."""
+    return without_advice(text).replace(f"{source.path}/", "")
+
+
+def said(error: BaseException, source: EpisodeSource, index: int) -> str:
+    """The same beside a place and a remedy: also without the episode."""
+    text, place = (
+        shortened(one_line(error), source),
+        rf"episode {index}(?: of {re.escape(str(source.path))})?",
+    )
+    return re.sub(rf"^{place}[:,] +| of {place}(?![\w])", "", text, flags=re.IGNORECASE)
 
 
 def entry_names(arm: Embodiment, column: str) -> list[str]:
@@ -158,6 +184,11 @@ def change(values: np.ndarray, member: Field) -> np.ndarray:
     return np.linalg.norm(displacement(values, member), axis=1)
 
 
+def asked(action: np.ndarray, member: Field) -> np.ndarray:
+    """The motion that a field of the action [T n] asks for: itself, or of a target by how much it changes."""
+    return action if member.mode != "absolute" else np.diff(action, axis=0, prepend=action[:1])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Typical:
     """What is usual for an embodiment, from episodes spread evenly over the data.
@@ -169,6 +200,7 @@ class Typical:
         step_q75, step_q90, step_q99: quantiles of the change in one step, by moving state field.
         step_usual: the 99 % quantile of an episode's changes that nine of ten episodes do not exceed: a tenth
             of them with many jumps does not raise it as it does ``step_q99``.
+        asked_q90: quantile of the size of what is asked in one step, by action field.
     """
 
     num_episodes: int
@@ -179,6 +211,7 @@ class Typical:
     step_q90: Mapping[str, float]
     step_q99: Mapping[str, float]
     step_usual: Mapping[str, float]
+    asked_q90: Mapping[str, float]
 
 
 def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typical]:
@@ -200,6 +233,12 @@ def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typic
             member.name: [change(s.state[:, place], member) for s in signals if len(s) > 1]
             for member, place in moving_fields(arm)
         }
+        commands = {
+            member.name: np.concatenate(
+                [np.linalg.norm(asked(s.action[:, place], member), axis=1) for s in signals]
+            )
+            for member, place in slices(arm.action)
+        }
         steps = {key: np.concatenate(v) if v else np.zeros(0) for key, v in by_episode.items()}
         usual[name] = Typical(
             num_episodes=len(signals),
@@ -210,6 +249,7 @@ def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typic
             step_q90=_quantiles(steps, 0.9),
             step_q99=_quantiles(steps, 0.99),
             step_usual={key: _usual_step(v) for key, v in by_episode.items()},
+            asked_q90=_quantiles(commands, 0.9),
         )
     return usual
 
@@ -220,7 +260,7 @@ def _quantiles(steps: Mapping[str, np.ndarray], share: float) -> dict[str, float
 
 def _usual_step(steps: Sequence[np.ndarray]) -> float:
     """0 where episodes are too few to tell."""
-    if len(steps) < _FEWEST:
+    if len(steps) < FEWEST:
         return 0.0
     return float(np.quantile([np.quantile(v, 0.99) for v in steps], 0.9, method="lower"))
 

@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from vla.data.check.config import CheckConfig
 from vla.data.check.findings import Finding
-from vla.data.check.motion import at_limits, held_steps
+from vla.data.check.motion import at_limits, held_steps, interval
 from vla.data.check.signals import Signals, Typical, entry_names, is_gripper, slices
 from vla.embodiment import Embodiment
 
@@ -152,8 +152,8 @@ class Population:
                     value=float(means[row, entry]),
                     threshold=float(limit[entry]),
                     message=f"mean {means[row, entry]:.4g}, the median of all episodes is "
-                    f"{middle[entry]:.4g}, and {len(means) - 2 * beyond} of {len(means)} lie in "
-                    f"{low[entry]:.4g} to {high[entry]:.4g}",
+                    f"{middle[entry]:.4g}, and {len(means) - 2 * beyond} of {len(means)} "
+                    + interval(low[entry], high[entry]),
                 )
             )
         return found
@@ -171,7 +171,7 @@ class Population:
                 where=name,
                 value=float(spread[i]),
                 threshold=float(limit[i]),
-                message=f"{self.arm.name}: {self.lowest[i]:.4g} in all {sum(self.lengths)} steps",
+                message=f"{self.lowest[i]:.4g} in all {sum(self.lengths)} steps",
                 evidence={"embodiment": self.arm.name, "example": self.indices[0]},
             )
             for i, name in enumerate(self._names())
@@ -192,8 +192,7 @@ class Population:
                 where=name,
                 value=float(count),
                 threshold=0.0,
-                message=f"{self.arm.name}: {count} of {total} actions lie a little beyond the range and were "
-                "executed at its end",
+                message=f"{count} of {total} actions lie beyond the range and were executed at its end",
                 evidence=self._evidence("held", i),
             )
             for i, name in enumerate(entry_names(self.arm, "action"))
@@ -219,7 +218,7 @@ class Population:
                         where=entry_names(self.arm, "action")[i],
                         value=float(low + high),
                         threshold=self.config.saturated_share,
-                        message=f"{self.arm.name}: at the low end in {100 * low:.0f} %, at the high end in "
+                        message=f"at the low end in {100 * low:.0f} %, at the high end in "
                         f"{100 * high:.0f} % of {total} steps",
                         evidence=self._evidence("saturated", i),
                     )

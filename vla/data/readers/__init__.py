@@ -24,12 +24,16 @@ from vla.data.store_header import is_store
 from vla.errors import DatasetError, UndescribedError
 
 #: Modules with ``recognise(path) -> bool`` (cheap, looks at files, never raises on foreign data) and
-#: ``open_raw(path, *, skip_damaged, cameras) -> RawDataset``; the first that recognises a path reads it.
+#: ``open_raw(path, *, skip_damaged, cameras, to_look) -> RawDataset``; the first that recognises it reads it.
 READERS = ("lerobot", "rlds", "hdf5", "diffusion_policy")
 
 
 def open_raw(
-    path: str | Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    path: str | Path,
+    *,
+    skip_damaged: bool = False,
+    cameras: Collection[str] | None = None,
+    to_look: bool = False,
 ) -> RawDataset:
     """A data set in its own format.
 
@@ -42,6 +46,8 @@ def open_raw(
             :func:`~vla.data.mixture.open_sources` and :func:`~vla.data.importing.import_dataset`.
         cameras: that are going to be read, by their stored names (None: all); pictures of the others need not
             be there.
+        to_look: with ``skip_damaged``: keep episodes of which only a video or the instruction is in doubt,
+            where the format tells (LeRobot); reading that video raises, ``damaged`` names the instruction.
 
     Raises:
         DatasetError: nothing there, no reader knows it, or whatever is wrong with the files; so does
@@ -57,7 +63,9 @@ def open_raw(
         with reading(path):
             if module.recognise(path):
                 opened = cast(Callable[..., RawDataset], module.open_raw)
-                return GuardedDataset(opened(path, skip_damaged=skip_damaged, cameras=cameras))
+                return GuardedDataset(
+                    opened(path, skip_damaged=skip_damaged, cameras=cameras, to_look=to_look)
+                )
     raise DatasetError(
         f"{path} is none of the known formats: our zarr (zarr.json), LeRobotDataset v2.1 or v3.0 "
         "(meta/info.json), RLDS (*.tfrecord* and features.json), HDF5 of robomimic, LIBERO or ALOHA "
@@ -89,7 +97,8 @@ def open_source(
         skip_damaged: leave damaged episodes out; see :func:`open_raw` and :meth:`EpisodeStore.open`.
         cameras: of a foreign format that are read, by their stored names (None: those that the description
             names, all where there is none); files of the others need not be there.
-        to_look: for people who look at them, instructions may be empty and time stamps need not rise.
+        to_look: for people who look at them, instructions may be empty and time stamps need not rise; with
+            ``tolerate_damage``, see :func:`open_raw`.
 
     Raises:
         DatasetError: the data cannot be read, or nobody says what the columns mean.
@@ -104,7 +113,7 @@ def open_source(
     path = local_copy(str(path)) if is_url(path) else Path(path)
     given = _given(path, description)
     wanted = [rule.column for rule in given.cameras] if given is not None and cameras is None else cameras
-    raw = open_raw(path, skip_damaged=skip_damaged or tolerate_damage, cameras=wanted)
+    raw = open_raw(path, skip_damaged=skip_damaged or tolerate_damage, cameras=wanted, to_look=to_look)
     meaning = given or _known(raw, path)
     if cameras is not None:
         meaning = meaning.with_cameras(cameras)
@@ -128,7 +137,7 @@ def open_to_look(
         from vla.data.undescribed import UndescribedSource
 
         path = local_copy(str(path)) if is_url(path) else Path(path)
-        return UndescribedSource(open_raw(path, skip_damaged=tolerate_damage, cameras=cameras))
+        return UndescribedSource(open_raw(path, skip_damaged=tolerate_damage, cameras=cameras, to_look=True))
 
 
 def _given(path: Path, description: str | Path | DatasetDescription | None) -> DatasetDescription | None:

@@ -46,7 +46,11 @@ def recognise(path: Path) -> bool:
 
 
 def open_raw(
-    path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    path: Path,
+    *,
+    skip_damaged: bool = False,
+    cameras: Collection[str] | None = None,
+    to_look: bool = False,  # what is damaged is left out all the same
 ) -> ReplayBuffer:
     return ReplayBuffer(path, skip_damaged=skip_damaged, cameras=cameras)
 

@@ -39,7 +39,11 @@ def recognise(path: Path) -> bool:
 
 
 def open_raw(
-    path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    path: Path,
+    *,
+    skip_damaged: bool = False,
+    cameras: Collection[str] | None = None,
+    to_look: bool = False,  # what is damaged is left out all the same
 ) -> Hdf5Dataset:
     return Hdf5Dataset(path, skip_damaged=skip_damaged, cameras=cameras)
 

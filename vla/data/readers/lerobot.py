@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.damage import damage_lines
 from vla.data.lerobot_files import BOOKKEEPING, checksum
 from vla.data.readers.fingerprint import fingerprint
 from vla.data.readers.lerobot_faults import (
@@ -29,8 +30,10 @@ from vla.data.readers.lerobot_faults import (
     check_columns,
     check_tables,
     check_videos,
-    file_faults,
     row_faults,
+    table_faults,
+    task_faults,
+    video_faults,
 )
 from vla.data.readers.lerobot_layout import NUMERIC, leave_out, read_layout
 from vla.data.readers.lerobot_meta import EpisodeEntry, Feature, VideoSpan
@@ -50,9 +53,13 @@ def recognise(path: Path) -> bool:
 
 
 def open_raw(
-    path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    path: Path,
+    *,
+    skip_damaged: bool = False,
+    cameras: Collection[str] | None = None,
+    to_look: bool = False,
 ) -> LeRobotDataset:
-    return LeRobotDataset(path, skip_damaged=skip_damaged, cameras=cameras)
+    return LeRobotDataset(path, skip_damaged=skip_damaged, cameras=cameras, to_look=to_look)
 
 
 class LeRobotDataset:
@@ -63,6 +70,8 @@ class LeRobotDataset:
         skip_damaged: leave episodes out whose files are missing or unreadable or whose rows are not theirs,
             and name them in ``damaged``. Single numbers and pictures are not read for that.
         cameras: that are read (None: all); videos of the others need not be there.
+        to_look: keep, with ``skip_damaged``, episodes of which only a video cannot be read (reading that
+            camera says why) or of which the list of tasks says something else (``damaged`` names them).
 
     Raises:
         DatasetError: another version, two versions mixed, missing files, tables that do not have the rows or
@@ -70,11 +79,16 @@ class LeRobotDataset:
     """
 
     def __init__(
-        self, path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+        self,
+        path: Path,
+        *,
+        skip_damaged: bool = False,
+        cameras: Collection[str] | None = None,
+        to_look: bool = False,
     ) -> None:
         self.path = path
         damaged: list[str] | None = [] if skip_damaged else None
-        self.layout = read_layout(path, damaged, cameras)
+        self.layout = read_layout(path, damaged, cameras, to_look=to_look)
         self._tables, self._videos = Tables(), VideoFiles()
         features = self.layout.features.values()
         self.columns: Mapping[str, RawColumn] = {
@@ -90,7 +104,17 @@ class LeRobotDataset:
             check_tables(self.layout, self._tables)
             check_videos(self.layout)
         else:
-            self.layout = leave_out(self.layout, file_faults(self.layout, self._tables), damaged)
+            self.layout = leave_out(
+                self.layout, table_faults(self.layout, self._tables, tasks_too=not to_look), damaged
+            )
+        blind = [] if damaged is None else list(video_faults(self.layout))
+        #: Episode and camera whose video cannot be read, and why.
+        self._blind = {(entry.number, camera): message for entry, camera, message in blind if to_look}
+        if damaged is not None and to_look:
+            doubts = [(entry.number, message) for entry, message in task_faults(self.layout, self._tables)]
+            damaged += damage_lines(doubts)
+        elif damaged is not None:
+            self.layout = leave_out(self.layout, ((entry, said) for entry, _, said in blind), damaged)
         known = self.layout.episodes if self.layout.is_v3 or skip_damaged else ()
         self._sound = {entry.number for entry in known}  # episodes whose rows are known to be theirs
         if damaged is not None:
@@ -124,6 +148,8 @@ class LeRobotDataset:
         if camera not in self.cameras:
             raise UnknownNameError(f"camera of {self.path}", camera, self.cameras)
         entry, stored = self._entry(index), self.cameras[camera]
+        if (entry.number, camera) in self._blind:
+            raise DatasetError(self._blind[entry.number, camera])
         origin = f"Episode {entry.number} of {self.path}, camera {camera!r}"
         shape = (stored.height, stored.width)
         if camera not in entry.videos:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.data.damage import damage_lines
-from vla.data.readers.lerobot_layout import REMEDY, Layout
+from vla.data.damage import damage_lines, without_advice
+from vla.data.readers.lerobot_layout import Layout
 from vla.data.readers.lerobot_meta import EpisodeEntry, VideoSpan
 from vla.data.readers.lerobot_tables import AGAIN, Tables
 from vla.data.video import VideoFile
@@ -34,52 +34,65 @@ def check_tables(layout: Layout, tables: Tables) -> None:
             raise DatasetError(_ragged(table, rows, total, entries))
 
 
-def file_faults(layout: Layout, tables: Tables) -> Iterator[Fault]:
-    """Episodes in tables and videos that cannot be opened, or whose rows are not theirs."""
+def table_faults(layout: Layout, tables: Tables, *, tasks_too: bool = True) -> Iterator[Fault]:
+    """Episodes in tables that cannot be opened, or whose rows are not theirs; see :func:`row_faults`."""
     for table, entries in _by_table(layout).items():
         try:
             check_columns(layout, table, tables.names(table))
-            found = list(row_faults(layout, tables, table, entries))
+            found = list(row_faults(layout, tables, table, entries, tasks_too=tasks_too))
         except DatasetError:
-            found = [fault for entry in entries for fault in _alone(layout, tables, entry)]
+            found = [
+                fault for entry in entries for fault in _alone(layout, tables, entry, tasks_too=tasks_too)
+            ]
         yield from found
-    yield from video_faults(layout)
+
+
+def task_faults(layout: Layout, tables: Tables) -> Iterator[Fault]:
+    """Episodes in sound tables whose rows are said to do something else than their entry in ``meta`` says."""
+    for table, entries in _by_table(layout).items():
+        if "task_index" not in tables.names(table):
+            continue
+        for entry in entries:
+            numbers = tables.values(table, "task_index", entry.row, entry.row + entry.length, 1)[:, 0]
+            if message := _other_task(layout, entry, numbers):
+                yield entry, message
 
 
 def check_videos(layout: Layout) -> None:
     """Raise :class:`DatasetError` where videos cannot be opened or end before their episodes do."""
-    faults = [(entry.number, message) for entry, message in video_faults(layout)]
+    faults = [(entry.number, message) for entry, _, message in video_faults(layout)]
     if faults:
-        lines = damage_lines(faults)
+        lines = [without_advice(line) for line in damage_lines(faults)]
         more = f"\n  and {len(lines) - 10} more" if len(lines) > 10 else ""
         raise DatasetError(
             f"Videos of {layout.root} do not hold the pictures of their episodes:\n  "
             + "\n  ".join(lines[:10])
-            + f"{more}\n{REMEDY}"
+            + f"{more}\n{layout.remedy(lines)}"
         )
 
 
-def video_faults(layout: Layout) -> Iterator[Fault]:
-    """Episodes whose video cannot be opened or ends before they do, by its own index: nothing is decoded."""
-    users: dict[Path, list[tuple[EpisodeEntry, VideoSpan]]] = {}
+def video_faults(layout: Layout) -> Iterator[tuple[EpisodeEntry, str, str]]:
+    """Episode and camera whose video cannot be opened or ends before the episode does, by its own index:
+    nothing is decoded."""
+    users: dict[Path, list[tuple[EpisodeEntry, str, VideoSpan]]] = {}
     for entry in layout.episodes:
-        for span in entry.videos.values():
-            users.setdefault(span.path, []).append((entry, span))
+        for camera, span in entry.videos.items():
+            users.setdefault(span.path, []).append((entry, camera, span))
     for path in sorted(users):
         try:
             file = VideoFile(path)
             last_s = file.last_frame_s
             file.close()
         except DatasetError as error:
-            yield from ((entry, str(error)) for entry, _ in users[path])
+            yield from ((entry, camera, str(error)) for entry, camera, _ in users[path])
             continue
         message = (
             f"{path} has no whole frame after {max(last_s, 0):.3f} s, earlier than meta says: it is cut "
             "short, or another video."
         )
-        for entry, span in users[path]:
+        for entry, camera, span in users[path]:
             if last_s < span.start_s + (entry.length - 1.5) / layout.fps:
-                yield entry, message
+                yield entry, camera, message
 
 
 def row_faults(
@@ -90,6 +103,7 @@ def row_faults(
     *,
     first: int = 0,
     last: int | None = None,
+    tasks_too: bool = True,
 ) -> Iterator[Fault]:
     """Episodes whose rows in a table are too few, another's, out of order, or said to do something else.
 
@@ -98,6 +112,7 @@ def row_faults(
         tables: to read with.
         table: whose rows are looked at, ``first`` to before ``last`` (None: all).
         entries: the episodes in it.
+        tasks_too: also whether what they are said to do is what ``meta`` says.
 
     Raises:
         DatasetError: the rows cannot be read.
@@ -108,7 +123,7 @@ def row_faults(
     numbers = tables.values(table, "episode_index", first, last, 1)[:, 0]
     order = tables.values(table, "frame_index", first, last, 1)[:, 0]
     tasks = None
-    if "task_index" in tables.names(table):
+    if tasks_too and "task_index" in tables.names(table):
         tasks = tables.values(table, "task_index", first, last, 1)[:, 0]
     for entry in entries:
         begin = entry.row - first
@@ -155,12 +170,14 @@ def _other_task(layout: Layout, entry: EpisodeEntry, numbers: np.ndarray) -> str
     return ""
 
 
-def _alone(layout: Layout, tables: Tables, entry: EpisodeEntry) -> Iterator[Fault]:
+def _alone(layout: Layout, tables: Tables, entry: EpisodeEntry, *, tasks_too: bool) -> Iterator[Fault]:
     """What is wrong with one episode of a table in which something cannot be read."""
     table, last = entry.table, entry.row + entry.length
     try:
         check_columns(layout, table, tables.names(table))
-        yield from list(row_faults(layout, tables, table, [entry], first=entry.row, last=last))
+        yield from list(
+            row_faults(layout, tables, table, [entry], first=entry.row, last=last, tasks_too=tasks_too)
+        )
     except DatasetError as error:
         yield entry, str(error)
 

@@ -12,12 +12,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vla.data.damage import damage_lines
+from vla.data.damage import LEAVE_OUT, damage_lines, without_advice
 from vla.data.guard import reading
 from vla.data.readers.lerobot_meta import (
     FETCH,
@@ -33,10 +33,9 @@ from vla.errors import DatasetError
 from vla.files import read_json
 
 V2, V3 = ("v2.0", "v2.1"), ("v3.0",)
-REMEDY = (
-    "Fetch them (Git LFS?), leave their episodes out (vla data import --skip-damaged, skip_damaged of a "
-    "recipe's source), or read without a camera whose videos are not whole: --cameras with the names of the "
-    "others ('' for none), or a description whose 'cameras' do not name it."
+_BLIND = (
+    "read without a camera whose videos are not whole: --cameras with the names of the others ('' for none), "
+    "or a description whose 'cameras' do not name it."
 )
 NUMERIC = (
     "float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
@@ -59,9 +58,21 @@ class Layout:
     def is_v3(self) -> bool:
         return self.version in V3
 
+    def remedy(self, said: Iterable[str], *, all_damaged: bool = False) -> str:
+        """What to do where files cannot be read, as ``said``; cameras are spoken of where videos are."""
+        videos = {str(span.path) for entry in self.episodes for span in entry.videos.values()}
+        seen = any(video in line for line in said for video in videos)
+        again = "Fetch them again, whole (Git LFS?)"
+        ways = [again] if all_damaged else [again, LEAVE_OUT.removesuffix(".")]
+        return ", or ".join([*ways, _BLIND]) if seen else f"{', or '.join(ways)}."
+
 
 def read_layout(
-    root: Path, damaged: list[str] | None = None, wanted: Collection[str] | None = None
+    root: Path,
+    damaged: list[str] | None = None,
+    wanted: Collection[str] | None = None,
+    *,
+    to_look: bool = False,
 ) -> Layout:
     """Read ``meta``.
 
@@ -69,6 +80,7 @@ def read_layout(
         root: of the data set.
         damaged: where given, episodes that lack files or contradict themselves are left out and named there.
         wanted: cameras whose videos must be there; None: all.
+        to_look: keep episodes of which only videos are missing.
 
     Raises:
         DatasetError: another version, mixed layouts, missing files.
@@ -113,7 +125,7 @@ def read_layout(
     if damaged is None:
         _check_entries(layout)
         return layout
-    return leave_out(layout, _entry_faults(layout), damaged)
+    return leave_out(layout, _entry_faults(layout, videos=not to_look), damaged)
 
 
 def leave_out(layout: Layout, faults: Iterator[tuple[EpisodeEntry, str]], damaged: list[str]) -> Layout:
@@ -123,8 +135,12 @@ def leave_out(layout: Layout, faults: Iterator[tuple[EpisodeEntry, str]], damage
     gone = {number for number, _ in found}
     kept = [entry for entry in layout.episodes if entry.number not in gone]
     if not kept:
+        lines = [without_advice(line) for line in damaged[:5]]
+        more = f"\n  and {len(damaged) - 5} more" if len(damaged) > 5 else ""
         raise DatasetError(
-            f"Every episode of {layout.root} is damaged:\n  " + "\n  ".join(damaged[:5]) + f"\n{REMEDY}"
+            f"Every episode of {layout.root} is damaged:\n  "
+            + "\n  ".join(lines)
+            + f"{more}\n{layout.remedy(damaged, all_damaged=True)}"
         )
     return replace(layout, episodes=kept)
 
@@ -170,21 +186,22 @@ def _check_entries(layout: Layout) -> None:
     for _, message in _contradictions(layout):
         raise DatasetError(message)
     files = {path for entry in layout.episodes for path in entry.files}
-    missing = sorted(str(path.relative_to(layout.root)) for path in files if not path.is_file())
+    missing = sorted(str(path) for path in files if not path.is_file())
     if missing:
-        shown = "".join(f"\n  - {path}" for path in missing[:20])
+        shown = "".join(f"\n  - {Path(path).relative_to(layout.root)}" for path in missing[:20])
         more = f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
         raise DatasetError(
             f"{len(missing)} of {len(files)} files of {layout.root} are missing (of {layout.version}, as "
-            f"meta/info.json says):{shown}{more}\n{REMEDY}"
+            f"meta/info.json says):{shown}{more}\n{layout.remedy(missing)}"
         )
 
 
-def _entry_faults(layout: Layout) -> Iterator[tuple[EpisodeEntry, str]]:
+def _entry_faults(layout: Layout, *, videos: bool) -> Iterator[tuple[EpisodeEntry, str]]:
     yield from _contradictions(layout)
     missing = {path for entry in layout.episodes for path in entry.files if not path.is_file()}
     for entry in layout.episodes:
-        yield from ((entry, f"{path} is missing") for path in entry.files if path in missing)
+        needed = entry.files if videos else [entry.table]
+        yield from ((entry, f"{path} is missing") for path in needed if path in missing)
 
 
 def _contradictions(layout: Layout) -> Iterator[tuple[EpisodeEntry, str]]:

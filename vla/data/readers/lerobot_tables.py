@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.damage import LEAVE_OUT
 from vla.data.guard import reading
 from vla.data.readers.lerobot_meta import PURPOSE
 from vla.errors import DatasetError, MissingExtraError
@@ -22,10 +23,7 @@ from vla.errors import DatasetError, MissingExtraError
 MAX_BYTES = 96 * 2**20  # of columns kept
 _BLOCK_ROWS = 8192  # of numbers read at once: a row group is often one short episode
 _MAX_OPEN_FILES = 8
-AGAIN = (
-    "Fetch or export it again, or leave what is damaged out: vla data import --skip-damaged, or skip_damaged "
-    "of a recipe's source."
-)
+AGAIN = f"Fetch or export it again, or {LEAVE_OUT}"
 
 
 class Tables:

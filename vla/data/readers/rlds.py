@@ -50,7 +50,11 @@ def recognise(path: Path) -> bool:
 
 
 def open_raw(
-    path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
+    path: Path,
+    *,
+    skip_damaged: bool = False,
+    cameras: Collection[str] | None = None,
+    to_look: bool = False,  # what is damaged is left out all the same
 ) -> RldsDataset:
     return RldsDataset(path, skip_damaged=skip_damaged, cameras=cameras)
 

@@ -3,7 +3,7 @@
 The recorded arm is rendered in the suite's scene with an empty table, and each stored picture is compared
 with it under 4 flips x 2 colour orders x every camera. Things on the table differ and are outvoted: errors
 are capped. A hand camera sees little of its own arm, so the same hypotheses must also carry one picture onto
-a later one along the table, as its motion demands; a camera that stands still must leave it where it is.
+a later one along the table, as its motion demands.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vla.data.solve.robot import SceneModel
 from vla.data.solve.tracks import Tracks
 from vla.data.source import RawDataset, read_frames
 
-_FRAMES = 16
+_FRAMES = 48
 _APART = 3  # steps between the pictures of a pair
 _CAP = 40.0  # grey levels; more is a thing that the empty scene lacks
 _STILL = 6.0  # grey levels over all frames
@@ -126,16 +126,16 @@ def _carry(
     second: np.ndarray,
     still: np.ndarray,
 ) -> float:
-    """How badly a later picture fits the first one moved as the table moves before the camera, 0..1.
+    """How badly a later picture fits the first one moved as the table moves, 0..1; 1 for a still camera.
 
     The difference is counted in units of what stands out from the table; pixels that are the same in every
     frame (the fingers before a hand camera) are left out.
     """
     size = len(first)
     before, after = (scene.camera_pose(joints[i], camera) for i in (t, t + _APART))
-    carry = np.eye(3)  # of a camera that stands still
-    if not np.allclose(before[0], after[0], atol=1e-4) or not np.allclose(before[1], after[1], atol=1e-3):
-        carry = _table_to_pixels(*after, size) @ np.linalg.inv(_table_to_pixels(*before, size))
+    if np.allclose(before[0], after[0], atol=1e-4) and np.allclose(before[1], after[1], atol=1e-3):
+        return 1.0
+    carry = _table_to_pixels(*after, size) @ np.linalg.inv(_table_to_pixels(*before, size))
     seen = cv2.warpPerspective(np.full((size, size), 255, np.uint8), carry, (size, size)) == 255
     moved = cv2.warpPerspective(first, carry, (size, size)).astype(np.float32)
     used = seen & ~still

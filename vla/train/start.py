@@ -1,0 +1,97 @@
+"""Starting a run from the weights of a policy: only where they mean in the run what they meant there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from vla.contract import PolicyContract
+from vla.embodiment import compatible
+from vla.errors import IncompatibleError
+from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.models.saving import load_policy
+
+#: Settings of the network that decide nothing once it is trained ...
+_TRAINING_ONLY = ("num_noise", "localisation_weight", "keypoint_weight", "things_weight", "state_dropout")
+#: ... and those that add parts or take parts away, whose weights are of no other: they may differ.
+_MAY_DIFFER = ("compression", "keep", "reuse", "heads")
+_PARTS = ("compress.", "heads.")
+
+
+def load_start(path: str, contract: PolicyContract) -> dict[str, torch.Tensor]:
+    """Weights of the policy at ``path``, if they mean in this run what they meant there.
+
+    Raises:
+        IncompatibleError: arms, normalisation, cameras, words or network differ; with every reason.
+    """
+    net, start = load_policy(path)
+    reasons = _start_reasons(start, contract)
+    if reasons:
+        raise IncompatibleError(f"the policy {path} (init_from)", "this run", reasons)
+    return net.state_dict()
+
+
+def start_from(net: PolicyNet, path: str, contract: PolicyContract) -> None:
+    """Give ``net`` the weights of the policy at ``path``; parts that it has and that has not keep their own.
+
+    Raises:
+        IncompatibleError: as :func:`load_start`; or weights besides those of such parts are not there.
+    """
+    there, here = load_start(path, contract), net.state_dict()
+    odd = sorted(key for key in there.keys() ^ here.keys() if not key.startswith(_PARTS))
+    if odd:
+        raise IncompatibleError(f"the policy {path} (init_from)", "this run", [f"weights differ: {odd[:5]}"])
+    net.load_state_dict({key: there.get(key, weight) for key, weight in here.items()}, strict=True)
+
+
+def start_notes(path: str, contract: PolicyContract) -> list[str]:
+    """How the network differs from that of the policy that the run starts from, in what may differ."""
+    there, here = _network(PolicyContract.load(path)), _network(contract)
+    return [
+        f"{key} is {here[key]!r} and was {there[key]!r} in {path}: what is new there begins untrained"
+        for key in _MAY_DIFFER
+        if here[key] != there[key]
+    ]
+
+
+def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
+    reasons = []
+    theirs, ours = sorted(start.embodiments), sorted(run.embodiments)
+    if theirs != ours:
+        reasons.append(f"embodiments {theirs} there, {ours} here")
+    for name in sorted(set(theirs) & set(ours)):
+        answer = compatible(start.embodiments[name], run.embodiments[name])
+        reasons += [f"embodiment {name!r}: {reason}" for reason in answer.reasons]
+    for key in ("state_mode", "action_mode", "modes"):
+        there, here = start.normalisation.get(key, {}), run.normalisation.get(key, {})
+        if there != here:
+            reasons.append(f"{key} {there!r} there, {here!r} here")
+    words, known = (list(c.instruction["vocabulary"]) for c in (start, run))
+    if words != known:
+        only_there, only_here = sorted(set(words) - set(known)), sorted(set(known) - set(words))
+        reasons.append(f"vocabulary: only there {only_there}, only here {only_here} (or another order)")
+    if start.instruction["normalisation"] != run.instruction["normalisation"]:
+        reasons.append("instructions become words in another way")
+    left, right = _settings(start), _settings(run)
+    for key in sorted(left.keys() | right.keys()):
+        if left.get(key) != right.get(key):
+            reasons.append(f"{key} {left.get(key)!r} there, {right.get(key)!r} here")
+    return reasons
+
+
+def _settings(contract: PolicyContract) -> dict[str, Any]:
+    """What decides the meaning of weights beside arms and words, flat and as JSON values."""
+    network = _network(contract)
+    nested = network.pop("backbone_settings")
+    flat = {**{f"backbone {key}": value for key, value in nested.items()}, **network}
+    flat |= {"camera_roles": list(contract.camera_roles), "image_size": contract.image_size}
+    compared = {"backbone vocabulary", "backbone embodiments", "backbone camera_roles", "backbone image_size"}
+    return {
+        key: value for key, value in flat.items() if key not in {*compared, *_TRAINING_ONLY, *_MAY_DIFFER}
+    }
+
+
+def _network(contract: PolicyContract) -> dict[str, Any]:
+    return json.loads(json.dumps(PolicyNetConfig.from_json(contract.network).to_json()))

@@ -369,9 +369,14 @@ def report(found: dict[str, Any], results: dict[str, float]) -> bool:
     for name, (sign, target) in TARGETS.items():
         good = results[name] >= target if sign == ">=" else results[name] <= target
         met = met and good
-        rows.append([name, f"{results[name]:.2f}", f"{sign} {target:g}", "met" if good else "MISSED"])
+        rows.append([name, _figure(results[name]), f"{sign} {target:g}", "met" if good else "MISSED"])
     print(text_table(["figure (worst content, worst turn)", "here", "target", ""], rows))
     return met
+
+
+def _figure(value: float) -> str:
+    """Two digits, and no minus before zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def main() -> int:
@@ -394,7 +399,7 @@ def main() -> int:
         "claim": "random-access training windows from our store, beside lerobot 0.6.1's own loader: "
         f"the worst of {flags.repeats} turns",
         "target": "; ".join(f"{name} {sign} {target:g}" for name, (sign, target) in TARGETS.items()),
-        "measured": "; ".join(f"{name} {results[name]:.2f}" for name in TARGETS),
+        "measured": "; ".join(f"{name} {_figure(results[name])}" for name in TARGETS),
         "command": f"python scripts/bench_data.py --episodes {flags.episodes} --seconds {flags.seconds:g} "
         f"--repeats {flags.repeats} --check --out docs/results/data.json",
     }

@@ -81,8 +81,9 @@ class Inputs:
 JOINT_SLOTS = ("arm0.joint_position", "arm1.joint_position")
 INSTRUCTIONS = {"lift": "lift the cube", "handover": "hand the hammer over"}
 #: What the check must find of severity "error", and nothing else: the placeholder that BridgeData puts first,
-#: read on purpose without ``skip_first``; in Lift a person asks for 3.75 times what the controller gives.
-ERRORS = {"bridge": ["placeholder_first"], "lift": ["action_out_of_range"]}
+#: read on purpose without ``skip_first``. (In Lift a person asks for 3.75 times what the controller gives; its
+#: published layout says that the controller holds it: a note.)
+ERRORS = {"bridge": ["placeholder_first"]}
 
 
 def main() -> int:

@@ -81,8 +81,8 @@ class Inputs:
 JOINT_SLOTS = ("arm0.joint_position", "arm1.joint_position")
 INSTRUCTIONS = {"lift": "lift the cube", "handover": "hand the hammer over"}
 #: What the check must find of severity "error", and nothing else: the placeholder that BridgeData puts first,
-#: read on purpose without ``skip_first``. (In Lift a person asks for 3.75 times what the controller gives; its
-#: published layout says that the controller holds it: a note.)
+#: read on purpose without ``skip_first``. (In Lift a person asks for 3.75 times what the controller gives;
+#: the published layout says that it is held: a note.)
 ERRORS = {"bridge": ["placeholder_first"]}
 
 

@@ -9,7 +9,7 @@ from vla.errors import ConfigError, UnknownNameError
 from vla.kernels import reference
 from vla.kernels.select import HeadShape, interpreting, select, triton_version
 from vla.models.backbones import PrefixFeatures
-from vla.models.fused import decode, fast, fuse, fuse_policy
+from vla.models.fused import decode, fast, fuse, fuse_policy, rebuild
 from vla.models.heads import HeadConfig, build_head
 from vla.models.layers import sinusoids
 from vla.models.static_graphs import StaticHead
@@ -81,6 +81,16 @@ def test_changed_weights_are_seen():
     with torch.no_grad():
         head.decoder.out.weight.mul_(0.5)
     assert not torch.allclose(before, sample(fused, prefix()))
+    torch.testing.assert_close(sample(fused, prefix()), sample(head, prefix()), atol=1e-5, rtol=1e-5)
+
+
+def test_weights_changed_behind_torch_s_back_are_seen_after_a_rebuild():
+    head = make_head("flow", "parallel")
+    fused = fuse(head)
+    before = sample(fused, prefix())
+    head.decoder.out.weight.data.mul_(0.5)
+    torch.testing.assert_close(sample(fused, prefix()), before)  # nothing tells
+    rebuild(fused)
     torch.testing.assert_close(sample(fused, prefix()), sample(head, prefix()), atol=1e-5, rtol=1e-5)
 
 

@@ -93,6 +93,8 @@ def test_doctor_exits_with_one_on_a_miss(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for tolerance, code in ((1e-5, 0), (1e-12, 1)):
         monkeypatch.setitem(parity.TOLERANCE, torch.float32, tolerance)
         arguments = ["--parity", "default", "--out", str(tmp_path / f"{code}.json")]
-        monkeypatch.setattr(certify, "__kwdefaults__", {**certify.__kwdefaults__, "paths": ("static",), "seed": 5})
+        monkeypatch.setattr(
+            certify, "__kwdefaults__", {**certify.__kwdefaults__, "paths": ("static",), "seed": 5}
+        )
         assert run(arguments) == code
         assert ("MISSED" in capsys.readouterr().out) == bool(code)

@@ -70,6 +70,17 @@ def fuse_policy(net: PolicyNet, *, path: str | None = None, capacity: int | None
     return net
 
 
+def rebuild(module: nn.Module) -> None:
+    """Have every fused head in ``module`` build its static graphs anew when it samples next.
+
+    Weights that are loaded, stepped by an optimizer or changed by any operation of torch are noticed; a change
+    through ``Tensor.data`` (or from outside torch) leaves no trace: call this after it.
+    """
+    for head in module.modules():
+        if isinstance(head, FusedFlowHead | FusedRegressionHead):
+            head.graphs.forget()
+
+
 class _Graphs:
     """The static graphs of one head, a set per number of steps; built anew when its weights change."""
 
@@ -77,6 +88,9 @@ class _Graphs:
         self.path, self.capacity, self.dtype, self.fixed = path, capacity, dtype, capacity is not None
         self._built: dict[int, StaticHead] = {}
         self._weights: tuple[tuple[int, int], ...] = ()
+
+    def forget(self) -> None:
+        self._built = {}
 
     def choose(self, head: FlowHead | RegressionHead) -> Choice:
         config, places = head.config, head.decoder.places

@@ -73,8 +73,8 @@ def fuse_policy(net: PolicyNet, *, path: str | None = None, capacity: int | None
 def rebuild(module: nn.Module) -> None:
     """Have every fused head in ``module`` build its static graphs anew when it samples next.
 
-    Weights that are loaded, stepped by an optimizer or changed by any operation of torch are noticed; a change
-    through ``Tensor.data`` (or from outside torch) leaves no trace: call this after it.
+    Weights that are loaded, stepped by an optimizer or changed by any operation of torch are noticed; a
+    change through ``Tensor.data`` (or from outside torch) leaves no trace: call this after it.
     """
     for head in module.modules():
         if isinstance(head, FusedFlowHead | FusedRegressionHead):

@@ -105,3 +105,15 @@ def test_this_cpu_is_measured_and_computes_in_float32(monkeypatch: pytest.Monkey
     assert last_level_cache() >= 0
     assert best_s(lambda: None, 0.001) < float("inf")
     assert roofline.RESIDENT < 1
+
+
+@pytest.mark.parametrize("flag", ["--views", "--steps", "--chunk", "--measured-ms"])
+def test_numbers_that_no_chunk_has_are_refused(flag: str):
+    with pytest.raises(ConfigError, match=flag):
+        run(["smolvla", "--machines", "h100", flag, "0"])
+
+
+def test_a_time_below_the_limit_is_said_to_be_impossible(capsys: pytest.CaptureFixture[str]):
+    for ms, said in (("1000", False), ("0.001", True)):
+        assert run(["smolvla", "--machines", "h100", "--measured-ms", ms]) == 0
+        assert ("No implementation is faster than the limit" in capsys.readouterr().out) == said

@@ -46,6 +46,11 @@ class Roofline:
 
 def run(argv: Sequence[str]) -> int:
     flags = parse(Roofline, "roofline", argv)
+    for name in ("views", "steps", "chunk"):
+        if getattr(flags, name) < 1:
+            raise ConfigError(f"--{name} is {getattr(flags, name)}; expected at least 1.")
+    if flags.measured_ms is not None and flags.measured_ms <= 0:
+        raise ConfigError(f"--measured-ms is {flags.measured_ms:g}; expected milliseconds of a whole chunk.")
     if flags.measured_ms is not None and len(flags.machines) != 1:
         raise ConfigError(f"--measured-ms belongs to one machine; --machines names {len(flags.machines)}.")
     from vla.kernels.machine import this_cpu
@@ -135,4 +140,9 @@ def _table(found: Sequence[dict[str, Any]], flags: Roofline) -> str:
         lines.append(
             f"{flags.measured_ms:g} ms on {found[0]['machine']} is {100 * share:.3g} % of the limit's speed"
         )
+        if share > 1:
+            lines.append(
+                "No implementation is faster than the limit: the time is of something else (other views, "
+                "steps or precision, part of a chunk, work still queued on the device), or the machine is."
+            )
     return "\n".join(lines)

@@ -15,13 +15,13 @@ from vla.models.lora import LoraConfig
 from vla.train.config import (
     AugmentConfig,
     BudgetConfig,
-    CotrainConfig,
     DataConfig,
     GenerationConfig,
     ModelConfig,
     OptimConfig,
     TrainConfig,
 )
+from vla.train.cotrain_config import CotrainConfig
 from vla.train.stages.presets import align, tune
 from vla.train.vlm import VLMConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 #: No line of prose is longer, however wide the terminal.
@@ -26,6 +26,16 @@ def listed(what: str, why: str) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 fault``, ``2 faults``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def quoted(names: Iterable[object]) -> str:
+    """``'a', 'b'``, in the order given; ``nothing`` where there is none: lists for people."""
+    return ", ".join(map(repr, names)) or "nothing"
+
+
+def sentence(text: object) -> str:
+    """With one full stop at its end, whether the text (or error) came with one, several or none."""
+    return f"{str(text).rstrip(' .')}."
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

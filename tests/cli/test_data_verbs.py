@@ -1,11 +1,13 @@
 """The actions of ``vla data`` through their real parsers."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.data.lerobot_worlds import write_v21
 from tests.data.worlds import make_arm, make_episode
 from vla.cli.data.archive import Archive, run_archive
 from vla.cli.data.check import Check, run_check
@@ -18,6 +20,7 @@ from vla.cli.data.view import View
 from vla.cli.flags import parse
 from vla.data.shards import HEADER_BYTES
 from vla.data.store import EpisodeStore
+from vla.data.verification import Damage
 from vla.errors import ConfigError, StoreError
 
 
@@ -153,3 +156,26 @@ def test_a_damaged_index_for_other_libraries_says_that_nothing_is_lost_and_what_
     (found,) = json.loads((three.parent / "f.json").read_text())["findings"]
     assert "this package reads all episodes, zarr libraries may not" in found["message"]
     assert "'vla data import' it" in found["message"]
+
+
+@pytest.mark.parametrize("flags", [Info, Stats, Check, View, Archive, Export, Fix, Import])
+def test_what_is_read_by_default_is_said_once_and_is_not_none(flags, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse(flags, "data x", ["--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "PATH directory, file or URL" in text
+    assert "(default: the one beside the data)" in text
+    assert "(default: those of the embodiment file, else all)" in text
+    assert not re.search(r"\(default: [^)]*\)\.? \(default", text)
+
+
+def test_verify_of_another_format_says_what_reads_it(tmp_path: Path):
+    with pytest.raises(StoreError, match="'vla data check' read other formats"):
+        run_verify([str(write_v21(tmp_path / "d"))])
+
+
+def test_an_archive_that_does_not_read_back_says_so_in_words(three: Path, tmp_path: Path, monkeypatch):
+    damage = Damage(episode=1, column="state", reason="it is damaged (checksum)")
+    monkeypatch.setattr(EpisodeStore, "verify", lambda self: [damage])
+    with pytest.raises(StoreError, match=r"back: episode 1: state: it is damaged \(checksum\)\. Is the disk"):
+        run_archive([str(three), "--out", str(tmp_path / "a.zarr")])

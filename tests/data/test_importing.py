@@ -57,6 +57,26 @@ def test_other_content_is_never_mixed_in(source: EpisodeSource, tmp_path: Path) 
         import_dataset(source, tmp_path / "out.zarr", jpeg_quality=50)
 
 
+def test_a_reason_without_a_full_stop_gets_one(source: EpisodeSource, tmp_path: Path) -> None:
+    def broken(*_: object) -> None:
+        raise DatasetError("its frame does not decode")
+
+    source.frame_reader = broken  # type: ignore[assignment,method-assign]
+    with pytest.raises(DatasetError, match=r"does not decode\. --skip-damaged leaves such"):
+        import_dataset(source, tmp_path / "out.zarr")
+
+
+def test_settings_that_differ_are_named_and_no_others(source: EpisodeSource, tmp_path: Path) -> None:
+    import_dataset(source, tmp_path / "out.zarr")
+    said = r"an import with JPEG quality 95 \(now 50\), image size as stored \(now 4\): give another"
+    with pytest.raises(DatasetError, match=said):
+        import_dataset(source, tmp_path / "out.zarr", jpeg_quality=50, image_size=4)
+    other = memory_source()
+    with pytest.raises(DatasetError, match="other content, another description or other cameras") as caught:
+        import_dataset(other, tmp_path / "out.zarr")
+    assert not set("{}") & set(str(caught.value))
+
+
 def test_pictures_are_resized_on_request(source: EpisodeSource, tmp_path: Path) -> None:
     import_dataset(source, tmp_path / "out.zarr", image_size=4)
     with EpisodeStore.open(tmp_path / "out.zarr") as store:
@@ -159,7 +179,7 @@ def test_an_interrupted_import_says_what_stands_and_goes_on(tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(EpisodeStore, "append", once)
         assert run(["import", str(path), "--out", str(out)]) == 130
-    assert f"{out} holds 1 whole episodes; the same command goes on" in capsys.readouterr().err
+    assert f"{out} holds 1 whole episode; the same command goes on" in capsys.readouterr().err
     assert run(["import", str(path), "--out", str(out)]) == 0
     assert "2 episodes, 9 steps" in capsys.readouterr().out
 

@@ -182,7 +182,7 @@ def test_unknown_names_and_numbers_are_said(v21: Path):
         raw.column(0, "actoin")
     with pytest.raises(UnknownNameError, match=CAMERA):
         raw.frame_reader(0, "front")
-    with pytest.raises(StoreError, match="Episode 2 of"):
+    with pytest.raises(StoreError, match="no episode 2 in"):
         raw.column(2, "action")
     with pytest.raises(DatasetError, match="step 6 of 6"):
         read_frames(raw.frame_reader(0, CAMERA), [6])
@@ -226,7 +226,7 @@ BAD_V3: dict[str, tuple[Callable[[Path], object], str]] = {
         r"file-000\.parquet is no",
     ),
     "count": (lambda r: edit_json(r / "meta/info.json", total_episodes=4), "states 4 episodes.*lists 3"),
-    "twice": (lambda r: edit_table(r / EPISODES, episode_index=[0, 1, 1]), r"episodes \[1\] more than once"),
+    "twice": (lambda r: edit_table(r / EPISODES, episode_index=[0, 1, 1]), r"episode 1 more than once"),
     "length": (
         lambda r: edit_table(r / EPISODES, length=[6, 8, 7]),
         "Episode 1 .*length 8, but rows 6 to 15",
@@ -252,11 +252,11 @@ BAD_V3: dict[str, tuple[Callable[[Path], object], str]] = {
                 if k != "time_s"
             },
         ),
-        r"unknown columns \['time_s'\]",
+        r"unknown columns 'time_s'",
     ),
     "lacking column": (
         lambda r: _edit_feature(r, "effort", dtype="float32", shape=[2], names=None),
-        r"lacks \['effort'\]",
+        "lacks 'effort'",
     ),
     "camera shape": (
         lambda r: _edit_feature(r, "observation.images.front", shape=[64, 64, 4]),
@@ -295,7 +295,7 @@ def test_a_table_longer_or_shorter_than_its_episode_is_ragged(v21: Path):
 
 def test_rows_of_different_lengths_and_empty_entries_are_said(v21: Path):
     rows = [[0.0, 1.0, 2.0]] * 4
-    for bad, message in (([0.0, 1.0], r"ragged: rows of \[2, 3\]"), ([0.0, None, 1.0], "1 empty entries")):
+    for bad, message in (([0.0, 1.0], r"ragged: rows of 2 and 3"), ([0.0, None, 1.0], "1 empty value")):
         column = pa.array([*rows, bad, [1.0, 2.0, 3.0]], pa.list_(pa.float64()))
         write_table(v21 / "data/chunk-000/episode_000000.parquet", 0, 6, action=column)
         with pytest.raises(DatasetError, match=f"'action'.*{message}"):

@@ -210,3 +210,10 @@ def test_a_file_that_is_no_description_is_named_with_what_it_lacks(
     (tmp_path / "d.json").write_text(json.dumps(said, default=list))
     with pytest.raises(EmbodimentError, match=rf"d\.json: .*{message}"):
         DatasetDescription.load(tmp_path / "d.json")
+
+
+def test_a_reason_that_came_with_a_full_stop_ends_with_one():
+    with pytest.raises(DatasetError, match="are no rotation") as caught:
+        read_rotation(np.zeros((1, 9)), "matrix")
+    assert str(caught.value).endswith(".")
+    assert not str(caught.value).endswith("..")

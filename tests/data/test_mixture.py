@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.data.lerobot_worlds import describe_v21, write_v21
 from tests.data.memory import memory_source
 from tests.data.worlds import make_arm, make_episode
 from vla.data.mixture import (
@@ -141,8 +143,8 @@ def test_opening_leaves_failures_out_renames_and_resamples(filled, rng):
         mixture_notes([config], [chosen], roles=("front",), image_size=64, state_slots=("arm0.tcp_position",))
     )
     for text in (
-        "1 unsuccessful episodes left out",
-        "1 episodes are of evaluation seeds",
+        "1 unsuccessful episode left out",
+        "1 episode of evaluation seeds",
         "cameras the recipe does not look through: wrist",
         "does not read (state_slots): joint_position, gripper_opening",
     ):
@@ -174,6 +176,32 @@ def test_bad_sources_are_named_with_what_to_do(filled, tmp_path, rng):
     assert source_names([*configs, SourceConfig(path="x/demos.zarr")]) == ("demos.zarr#0", "demos.zarr#1")
 
 
+def test_a_source_may_leave_cameras_out_whose_pictures_are_missing(tmp_path):
+    folder = write_v21(tmp_path / "d")
+    describe_v21().save(folder / "embodiment.json")
+    shutil.rmtree(folder / "videos")
+    config = SourceConfig(path=str(folder))
+    with pytest.raises(DatasetError, match="are missing"):
+        open_sources([config])
+    (source,) = open_sources([replace(config, cameras=())])
+    assert source.cameras(0) == []
+    source.close()
+
+
+def test_a_store_of_ours_reads_all_its_cameras(filled):
+    with pytest.raises(DatasetError, match="give neither a description nor cameras"):
+        open_sources([SourceConfig(path=str(filled), cameras=("front",))])
+
+
+def test_modes_that_disagree_are_told_in_words(filled):
+    configs = [SourceConfig(path=str(filled)), SourceConfig(path=str(filled), action_mode="quantile")]
+    sources = open_sources(configs)
+    with pytest.raises(ConfigError, match=r"by mean_std \(state\) and range \(action\) and, for"):
+        normalisation_modes(configs, sources, "mean_std", "range")
+    for source in sources:
+        source.close()
+
+
 def test_episodes_of_unknown_success_are_learned_from_and_told_of(tmp_path, rng):
     episode = make_episode(rng, make_arm())
     with EpisodeStore.create(tmp_path / "r.zarr", embodiments=[make_arm()]) as store:
@@ -185,8 +213,8 @@ def test_episodes_of_unknown_success_are_learned_from_and_told_of(tmp_path, rng)
     notes = mixture_notes(
         [config], [source], roles=("front",), image_size=64, state_slots=("arm0.tcp_position",)
     )
-    assert "r.zarr: 2 episodes of unknown success are learned from" in notes
-    assert "r.zarr: 1 unsuccessful episodes left out (failures=True takes them)" in notes
+    assert "r.zarr: 2 episodes of unknown success: learned from" in notes
+    assert "r.zarr: 1 unsuccessful episode left out (failures=True takes them)" in notes
     source.close()
 
 

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data import test_rlds
 from tests.data.reader_kinds import KINDS, LoggedSource, logged, open_kind
 from vla.data.batch import Batch
 from vla.data.loader import BatchLoader
 from vla.data.mapped import MappedSource
+from vla.data.readers import open_raw
 from vla.data.source import EpisodeSource
 from vla.data.statistics import compute_statistics
 from vla.data.windows import WindowConfig, WindowDataset
-from vla.errors import VlaError
+from vla.errors import DatasetError, StoreError, VlaError
 
 ALL = [*KINDS, "memory"]
 FOREIGN = [kind for kind in KINDS if kind not in ("store", "archive")]
@@ -126,3 +128,20 @@ def checksum(source: EpisodeSource) -> int:
     value = source.raw.checksum()
     source.close()
     return value
+
+
+def test_a_set_without_a_whole_episode_lists_its_faults_in_lines(tmp_path: Path) -> None:
+    file = test_rlds.write(tmp_path, [test_rlds.episode(0)])
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(DatasetError, match=r"has no whole episode:\n  - .*truncated") as caught:
+        open_raw(tmp_path, skip_damaged=True)
+    assert "[" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_an_episode_that_is_not_there_is_told_with_those_that_are(kind: str, tmp_path: Path) -> None:
+    source = KINDS[kind](tmp_path).open()
+    has = f"{len(source)} episode{'s' if len(source) > 1 else ''}, numbered from 0"
+    with pytest.raises(StoreError, match=f"There is no episode {len(source)} in .*, which has {has}"):
+        source.column(len(source), "action")
+    source.close()

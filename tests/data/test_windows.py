@@ -171,7 +171,7 @@ def test_bad_input_is_named(filled, tmp_path, rng):
         statistics = compute_statistics(store)
         with pytest.raises(UnknownNameError, match="Known: front, wrist"):
             WindowDataset(store, WindowConfig(camera_roles=("top",)), statistics)
-        with pytest.raises(StatisticsError, match=r"'alpha'; there are those of \['beta'\]"):
+        with pytest.raises(StatisticsError, match=r"'alpha'; there are those of 'beta'\."):
             WindowDataset(store, WindowConfig(), {"beta": statistics["beta"]})
         with pytest.raises(StoreError, match="nothing to train on"):
             WindowDataset(empty, WindowConfig(), statistics)

@@ -1,18 +1,21 @@
 """The parity certificate: measured on fresh inputs, stored beside the weights, failing where it must."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.kernels.heads import BLOCKS, make_head, noise, prefix
+from tests.train.runs import fill_store, tiny_config
 from vla.cli.doctor import run
 from vla.errors import CheckpointError
 from vla.kernels import parity
 from vla.kernels.parity import Case, Row, certificate, certify, exact, measure, policy_cases
 from vla.models.backbones import PrefixFeatures
 from vla.models.saving import load_policy
+from vla.train.loop import train
 
 SHIPPED = Path(__file__).parents[2] / "policies/vla_policies/pretrained/tabletop"
 
@@ -98,3 +101,15 @@ def test_doctor_exits_with_one_on_a_miss(monkeypatch: pytest.MonkeyPatch, tmp_pa
         )
         assert run(arguments) == code
         assert ("MISSED" in capsys.readouterr().out) == bool(code)
+
+
+def test_the_certificate_runs_with_tokens_of_the_past(tmp_path: Path):
+    config, tokens = tiny_config(fill_store(tmp_path / "s.zarr"), steps=1), []
+    for moments in (0, 2):
+        model = replace(config.model, history=moments)
+        policy = train(replace(config, model=model), tmp_path / f"run{moments}")
+        tokens.append({c.state.shape[1] for c in policy_cases(*load_policy(policy), noise())})
+    assert tokens[1] == {count + 2 for count in tokens[0]}
+    found = certify(policy, paths=("eager", "static"), seed=5)
+    assert found["passed"]
+    assert {row["path"] for row in found["rows"] if row["error"] is not None} >= {"eager", "static"}

@@ -15,7 +15,8 @@ from vla.data.windows import WindowDataset
 from vla.errors import CheckpointError, ConfigError, DatasetError
 from vla.models.backbones import build_backbone
 from vla.train.answers import AnswerLoss, show
-from vla.train.config import AugmentConfig, BudgetConfig, CotrainConfig, QuestionSourceConfig
+from vla.train.config import AugmentConfig, BudgetConfig
+from vla.train.cotrain_config import CotrainConfig, QuestionSourceConfig
 from vla.train.loop import train
 from vla.train.questions import Question, QuestionFile, ask_about
 from vla.train.setup import draft_contract, open_data, window_config

@@ -18,12 +18,12 @@ from vla.train.checkpoint import list_checkpoints
 from vla.train.config import (
     AugmentConfig,
     BudgetConfig,
-    CotrainConfig,
     ModelConfig,
     OptimConfig,
     StageConfig,
     TrainConfig,
 )
+from vla.train.cotrain_config import CotrainConfig
 from vla.train.loop import train
 from vla.train.stages.parts import part_of
 from vla.train.stages.presets import align, tune

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -14,6 +14,11 @@ T = TypeVar("T")
 
 #: Names of arms; ``--embodiments`` means the same.
 Arms = Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--embodiments"])]
+
+
+def explained(default: str) -> Any:
+    """For a flag whose default is None: what that means, in place of ``(default: None)``."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {default})")
 
 
 def parse(flags: type[T], verb: str, argv: Sequence[str]) -> T:

@@ -54,11 +54,13 @@ class VideoCodec:
     def __post_init__(self) -> None:
         if not (1 <= self.crf <= 63 and 1 <= self.gop <= _MAX_GOP and 0 <= self.preset <= 13):
             raise ConfigError(
-                f"VideoCodec needs crf in 1..63, gop in 1..{_MAX_GOP}, preset in 0..13: {self}."
+                f"VideoCodec needs crf in 1..63, gop in 1..{_MAX_GOP} and preset in 0..13; given crf "
+                f"{self.crf}, gop {self.gop}, preset {self.preset}."
             )
 
     def __str__(self) -> str:
-        return f"AV1 video, crf {self.crf}, every {self.gop}. frame by itself (archive)"
+        alone = "every frame" if self.gop == 1 else f"one frame in {self.gop}"
+        return f"AV1 video, crf {self.crf}, {alone} stands alone (archive)"
 
     @property
     def encoder(self) -> str:

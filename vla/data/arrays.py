@@ -15,6 +15,7 @@ import numpy as np
 
 from vla.data.shards import HEADER_BYTES, ArrayLayout, read_index
 from vla.errors import StoreError
+from vla.text import sentence
 
 if TYPE_CHECKING:
     from vla.data.remote import RemoteFiles, RemotePath, Span
@@ -47,7 +48,7 @@ class FileHandles:
         try:
             return os.pread(self.get(path), size, offset)
         except OSError as error:  # a bad sector
-            raise StoreError(f"The shard {path} cannot be read: {error}.") from error
+            raise StoreError(f"The shard {path} cannot be read: {sentence(error)}") from error
 
     read_small = read  # a remote store fetches and keeps what is small
 

@@ -16,6 +16,7 @@ import numpy as np
 from vla.data.arrays import ArrayReader
 from vla.data.frames import FrameReader
 from vla.errors import ConfigError, MissingExtraError, StoreError, UnknownNameError
+from vla.text import sentence
 
 
 class Codec(Protocol):
@@ -174,7 +175,7 @@ def _decode_simplejpeg(jpeg: bytes, out: np.ndarray) -> None:
         image = simplejpeg.decode_jpeg(jpeg, "RGB", buffer=out, fastupsample=True)
     except ValueError as error:
         raise StoreError(
-            f"A frame of {len(jpeg)} bytes does not decode into {out.shape}: {error}."
+            f"A frame of {len(jpeg)} bytes does not decode into {out.shape}: {sentence(error)}"
         ) from error
     if image.shape != out.shape:
         raise StoreError(f"A frame has shape {image.shape}, expected {out.shape}.")

@@ -11,6 +11,7 @@ from typing import Any
 from vla.data.remote import RemotePath
 from vla.data.shards import crc32c
 from vla.errors import StoreError
+from vla.text import quoted
 
 LOG = "episodes/commits.jsonl"  # inside an array's directory, where zarr libraries do not look
 _PREFIX = b'{"crc32c":"00000000","commit":'
@@ -53,7 +54,7 @@ class Commit:
             return None
         data = json.loads(payload)
         if set(data) != {f.name for f in fields(cls)}:
-            raise StoreError(f"A commit has the keys {sorted(data)}: written by another version?")
+            raise StoreError(f"A commit has the keys {quoted(sorted(data))}: written by another version?")
         return cls(**data)
 
 

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from vla.data.description import ROTATION_SIZES, ColumnRule, Flip
 from vla.embodiment import Embodiment, Field
 from vla.errors import DatasetError, EmbodimentError
+from vla.text import sentence
 
 #: unit as stored -> (unit of a field, factor)
 UNITS: Mapping[str, tuple[str, float]] = {
@@ -85,7 +86,9 @@ def read_rotation(values: np.ndarray, written: str) -> Rotation:
             matrices = values.reshape(-1, 3, 3) if written == "matrix" else _complete_6d(values)
             return Rotation.from_matrix(matrices)
         except ValueError as error:
-            raise DatasetError(f"Numbers stored as {written!r} that are no rotation: {error}.") from error
+            raise DatasetError(
+                f"Numbers stored as {written!r} that are no rotation: {sentence(error)}"
+            ) from error
     raise EmbodimentError(f"Rotations written as {written!r} cannot be read.")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from vla.data.source import EpisodeSource, Fault, Faulty
 from vla.text import counted
 
 #: What errors of readers advise besides fetching a file again.
 LEAVE_OUT = "leave what is damaged out: vla data import --skip-damaged, or skip_damaged of a recipe's source."
+
+
+_FAULTS = 5  # listed where nothing is left
 
 
 def without_advice(line: str) -> str:
@@ -46,6 +50,19 @@ def damage_lines(faults: Iterable[Fault]) -> list[str]:
         many = f"episodes {spans(episodes)} ({len(episodes)})"
         lines.append(f"{many if len(episodes) > 1 else f'episode {episodes[0]}'}: {reason}")
     return lines
+
+
+def no_whole_episode(path: Path, damaged: Sequence[str]) -> str:
+    """What is said of a data set of which nothing is left, with the first of its faults."""
+    lines = [f"\n  - {without_advice(line)}" for line in damaged[:_FAULTS]]
+    if len(damaged) > _FAULTS:
+        lines.append(f"\n  - and {counted(len(damaged) - _FAULTS, 'more fault')}")
+    return f"{path} has no whole episode:{''.join(lines) or ' it is empty.'}"
+
+
+def lengths_text(lengths: Mapping[str, int]) -> str:
+    """``'rewards' 4, 'dones' 5``: of columns that are not equally long."""
+    return ", ".join(f"{name!r} {length}" for name, length in lengths.items())
 
 
 def spans(numbers: Sequence[int]) -> str:

@@ -19,6 +19,7 @@ Nothing is guessed when data are read: without such a file, and for a layout thi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any, Literal, get_args
 from vla.embodiment import Embodiment
 from vla.errors import EmbodimentError, UnknownNameError, VlaError
 from vla.files import read_json, write_json
+from vla.text import quoted
 
 FORMAT_VERSION = 1
 _LIKE = (
@@ -182,7 +184,7 @@ class DatasetDescription:
                 f"{_LIKE}"
             )
         if missing := sorted({f.name for f in fields(cls) if _is_needed(f)} - set(data)):
-            raise EmbodimentError(f"A dataset description lacks {', '.join(map(repr, missing))}. {_LIKE}")
+            raise EmbodimentError(f"A dataset description lacks {quoted(missing)}. {_LIKE}")
         _check_keys(cls, data)
         rules = {
             key: tuple(_rule(ColumnRule, rule) for rule in data.get(key, ()))
@@ -230,13 +232,15 @@ def _match(kind: str, given: list[str], wanted: list[str], owner: str) -> None:
             raise UnknownNameError(f"{kind} of {owner!r}", name, wanted)
     if sorted(given) != sorted(wanted):
         missing = sorted(set(wanted) - set(given)) or [n for n in wanted if given.count(n) > 1]
-        raise EmbodimentError(f"{owner!r}: exactly one rule for each {kind} is needed; look at {missing}.")
+        raise EmbodimentError(
+            f"{owner!r}: exactly one rule for each {kind} is needed; look at {quoted(missing)}."
+        )
 
 
 def _rule(cls: type, data: Mapping[str, Any]) -> Any:
     _check_keys(cls, data)
     if missing := sorted({f.name for f in fields(cls) if _is_needed(f)} - set(data)):
-        raise EmbodimentError(f"A {cls.__name__} lacks {', '.join(map(repr, missing))}: {dict(data)}.")
+        raise EmbodimentError(f"A {cls.__name__} lacks {quoted(missing)}: {json.dumps(dict(data))}.")
     for member in fields(cls):
         kind: Any = str if _is_needed(member) else type(member.default)
         value = data.get(member.name, member.default)
@@ -245,7 +249,8 @@ def _rule(cls: type, data: Mapping[str, Any]) -> Any:
             or (isinstance(value, bool) and kind is not bool)
         ):
             raise EmbodimentError(
-                f"{member.name!r} of a {cls.__name__} is {value!r}, expected a {kind.__name__}: {dict(data)}."
+                f"{member.name!r} of a {cls.__name__} is {value!r}, expected a {kind.__name__}: "
+                f"{json.dumps(dict(data))}."
             )
     return cls(**data)
 

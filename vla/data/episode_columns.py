@@ -10,6 +10,7 @@ import numpy as np
 from vla.data.frames import Encoded
 from vla.embodiment import Embodiment
 from vla.errors import StoreError
+from vla.text import quoted
 from vla.types import Episode
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -60,7 +61,8 @@ def lay_out(
     for t, seen in enumerate(observations):
         if set(seen.images) != set(frames):
             raise StoreError(
-                f"Step {t} has images of {sorted(seen.images)}, {embodiment.name!r} has {sorted(frames)}."
+                f"Step {t} has images of {quoted(sorted(seen.images))}, {embodiment.name!r} has "
+                f"{quoted(sorted(frames))}."
             )
         for camera in cameras:
             image = np.asarray(seen.images[camera.name])

@@ -27,13 +27,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vla.data.description import CameraRule, ColumnRule, DatasetDescription, Ranges, description_path
+from vla.data.description import description_path
+from vla.data.lerobot_features import export_description, exported_features
 from vla.data.lerobot_files import DataFiles, MetaFiles, VideoTrack
 from vla.data.lerobot_stats import PixelCounts, counted_steps
 from vla.data.mixture import stated_ranges
 from vla.data.source import EpisodeInfo, EpisodeSource, Frames, check_rising, episode_name
 from vla.data.video import VideoSettings
-from vla.embodiment import Embodiment, Field
+from vla.embodiment import Embodiment
 from vla.errors import ConfigError, DatasetError, UnknownNameError
 
 ImageStorage = Literal["video", "image"]
@@ -109,22 +110,6 @@ def check_fps(fps: float | None) -> None:
         )
 
 
-def export_description(
-    arm: Embodiment, *, executed: bool, aux: Sequence[str], ranges: Ranges = "declared"
-) -> DatasetDescription:
-    """What the columns of an exported data set mean; ``ranges``: where those of its fields come from."""
-    return DatasetDescription(
-        embodiment=arm,
-        ranges=ranges,
-        state=_rules(arm.state, "observation.state"),
-        action=_rules(arm.action, "action"),
-        executed=_rules(arm.action, "executed") if executed else (),
-        aux={key: f"aux.{key}" for key in aux},
-        time_column="time_s",
-        cameras=tuple(CameraRule(camera=c.name, column=f"observation.images.{c.name}") for c in arm.cameras),
-    )
-
-
 class _Writer:
     """Episodes into the files of one data set."""
 
@@ -149,7 +134,12 @@ class _Writer:
             for camera in (arm.cameras if image_storage == "video" else ())
         }
         self._pictures = settings.codec if self._tracks else "png"
-        self._features = self._describe_features()
+        self._features = exported_features(
+            arm,
+            executed=self._executed,
+            aux=self._aux,
+            videos={name: track.info for name, track in self._tracks.items()},
+        )
         self._data = DataFiles(root, self._features)
         self._meta = MetaFiles(root)
 
@@ -219,31 +209,6 @@ class _Writer:
             )
         return self._source.frame_reader(info.index, camera)
 
-    def _describe_features(self) -> dict[str, Any]:
-        """``features`` of ``meta/info.json``."""
-        features: dict[str, Any] = {}
-        if self._arm.state_dim:
-            features["observation.state"] = _vector("float32", _entry_names(self._arm.state))
-        features["action"] = _vector("float32", _entry_names(self._arm.action))
-        for camera in self._arm.cameras:
-            feature: dict[str, Any] = {
-                "dtype": "video" if self._tracks else "image",
-                "shape": [camera.height, camera.width, 3],
-                "names": ["height", "width", "channels"],
-            }
-            if self._tracks:
-                feature["info"] = self._tracks[camera.name].info
-            features[f"observation.images.{camera.name}"] = feature
-        if self._executed:
-            features["executed"] = _vector("float32", _entry_names(self._arm.action))
-        features["time_s"] = _vector("float64", None)
-        for key, size in self._aux.items():
-            features[f"aux.{key}"] = _vector("float32", [f"{key}.{i}" for i in range(size)])
-        features["timestamp"] = _vector("float32", None)
-        for key in ("frame_index", "episode_index", "index", "task_index"):
-            features[key] = _vector("int64", None)
-        return features
-
 
 def _choose(source: EpisodeSource, embodiment: str | None) -> Embodiment:
     names = sorted({info.embodiment for info in source.episodes})
@@ -274,22 +239,6 @@ def _aux_sizes(source: EpisodeSource, infos: Sequence[EpisodeInfo]) -> dict[str,
             if key != name and key not in sizes:
                 sizes[key] = source.column(info.index, name).shape[1]
     return sizes
-
-
-def _rules(members: Sequence[Field], column: str) -> tuple[ColumnRule, ...]:
-    rules, start = [], 0
-    for member in members:
-        rules.append(ColumnRule(field=member.name, column=column, start=start))
-        start += member.size
-    return tuple(rules)
-
-
-def _entry_names(members: Sequence[Field]) -> list[str]:
-    return [m.name if m.size == 1 else f"{m.name}.{i}" for m in members for i in range(m.size)]
-
-
-def _vector(dtype: str, names: list[str] | None) -> dict[str, Any]:
-    return {"dtype": dtype, "shape": [len(names) if names else 1], "names": names}
 
 
 def _encode_png(frames: Frames, counts: PixelCounts) -> list[dict[str, Any]]:

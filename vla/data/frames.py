@@ -12,6 +12,7 @@ from vla.data.remote import RemoteFiles, Span
 from vla.data.shards import crc32c
 from vla.data.source import Frames
 from vla.errors import StoreError
+from vla.text import sentence
 
 Decode = Callable[[bytes, np.ndarray], None]
 #: The pictures of a camera as a store keeps them, and what the codec's index says of each besides its place.
@@ -103,7 +104,7 @@ class FrameReader:
 
     def _named(self, step: int, error: StoreError) -> StoreError:
         return StoreError(
-            f"{self.origin}: the frame of step {step}: {error}. skip_damaged=True (import: "
+            f"{self.origin}: the frame of step {step}: {sentence(error)} skip_damaged=True (import: "
             "--skip-damaged) leaves damaged episodes out and says which."
         )
 

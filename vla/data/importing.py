@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from vla.data.summary import left_out
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, DatasetError, ObservationError, StoreError
 from vla.files import exclusive
+from vla.text import sentence
 from vla.types import Episode
 
 
@@ -96,8 +97,8 @@ def import_dataset(
             except (DatasetError, StoreError, ObservationError) as error:
                 if not skip_damaged:
                     raise DatasetError(
-                        f"Episode {index} of {source.path} cannot be imported: {error} --skip-damaged leaves "
-                        "such episodes out; those before it are in the store."
+                        f"Episode {index} of {source.path} cannot be imported: {sentence(error)} "
+                        "--skip-damaged leaves such episodes out; those before it are in the store."
                     ) from error
                 faults.append((index, str(error)))
                 continue
@@ -133,12 +134,30 @@ def _store(
     if began != facts:
         store.close()
         raise DatasetError(
-            f"{out} holds {'an import with ' + str(began) if began else 'other demonstrations'}, this one is "
-            f"{facts}: give another path, or remove it. The same data with the same settings go on where "
-            "their import stopped."
+            f"{out} holds {_difference(began, facts) if began else 'other demonstrations'}: give another "
+            "path, or remove it. The same data with the same settings go on where their import stopped."
         )
     with store:
         yield store
+
+
+_SETTINGS = {"dataset": "data set", "jpeg_quality": "JPEG quality", "image_size": "image size"}
+
+
+def _difference(began: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """What an import was begun with, and what is different now."""
+    found = [
+        f"{name} {_said(began.get(key))} (now {_said(facts[key])})"
+        for key, name in _SETTINGS.items()
+        if began.get(key) != facts[key]
+    ]
+    if began.get("index_crc32c") != facts["index_crc32c"]:
+        found.append("other content, another description or other cameras (by their fingerprint)")
+    return f"an import with {', '.join(found)}"
+
+
+def _said(value: object) -> str:
+    return "as stored" if value is None else str(value)
 
 
 def _read(source: EpisodeSource, index: int) -> Episode:

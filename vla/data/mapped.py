@@ -12,10 +12,10 @@ import numpy as np
 from vla.data.conversion import convert, flip_image, orientation, stored_size
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription
 from vla.data.shards import crc32c
-from vla.data.source import EpisodeInfo, Fault, Frames, RawDataset, episode_name
+from vla.data.source import EpisodeInfo, Fault, Frames, RawDataset, check_episode, episode_name
 from vla.data.time_stamps import check_rising
 from vla.embodiment import Embodiment, Field
-from vla.errors import DatasetError, StoreError, UnknownNameError
+from vla.errors import DatasetError, UnknownNameError
 
 COLUMNS = ("state", "action", "executed", "time_s")
 
@@ -29,6 +29,7 @@ class MappedSource:
         tolerate_damage: let empty instructions and numbers that are not finite and time stamps that
             do not rise through, for a check to find.
         to_look: let empty instructions and time stamps that do not rise through.
+        told_by: who says what the columns mean, for people.
 
     Raises:
         UnknownNameError: a rule names a column or camera that the data set does not have.
@@ -43,8 +44,10 @@ class MappedSource:
         *,
         tolerate_damage: bool = False,
         to_look: bool = False,
+        told_by: str = "the program that opened it",
     ) -> None:
         self.raw, self.description, self._tolerant = raw, description, tolerate_damage
+        self.told_by = told_by
         self._lenient = tolerate_damage or to_look
         self._in_time: set[int] = set()  # episodes whose time stamps are known to rise
         self.embodiments: Mapping[str, Embodiment] = {description.embodiment.name: description.embodiment}
@@ -156,8 +159,7 @@ class MappedSource:
         )
 
     def _check(self, index: int) -> None:
-        if not 0 <= index < len(self.episodes):
-            raise StoreError(f"Episode {index} of {self.path}, which has {len(self.episodes)} episodes.")
+        check_episode(index, len(self.episodes), self.path)
 
     def _time_s(self, index: int) -> np.ndarray:
         length, column = self.episodes[index].length, self.description.time_column

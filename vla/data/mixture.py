@@ -26,6 +26,7 @@ from vla.data.store import EpisodeStore
 from vla.data.time_stamps import check_rising
 from vla.embodiment import Camera
 from vla.errors import ConfigError, DatasetError, StoreError, UnknownNameError
+from vla.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class SourceConfig:
         path: of any format that ``vla.data.readers.open_source`` knows.
         weight: its part of every batch, relative to the other sources' weights.
         description: embodiment file of a foreign format; None: the one beside the data.
+        cameras: of a foreign format that are read, by their stored names; pictures of the others need not be
+            there. None: those of the embodiment file, all where there is none.
         rename: arm in the data -> its name in this run, where one name means two arms.
         hz: resample to this control rate; None: that of the whole mixture, or as it is.
         resize: area-resize pictures to the recipe's size, squeezed to a square; otherwise another size is
@@ -51,6 +54,7 @@ class SourceConfig:
     path: str
     weight: float = 1.0
     description: str | None = None
+    cameras: tuple[str, ...] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     hz: float | None = None
     resize: bool | None = None
@@ -84,7 +88,12 @@ def open_sources(
     with ExitStack() as opened:
         sources = []
         for config in configs:
-            source = open_source(config.path, config.description, skip_damaged=config.skip_damaged)
+            source = open_source(
+                config.path,
+                config.description,
+                skip_damaged=config.skip_damaged,
+                cameras=config.cameras,
+            )
             opened.callback(source.close)
             sources.append(_adapt(source, config, config.hz or control_hz))
         opened.pop_all()
@@ -120,8 +129,9 @@ def normalisation_modes(
         for name in sorted({info.embodiment for info in source.episodes}):
             if found.setdefault(name, pair) != pair:
                 raise ConfigError(
-                    f"Arm {name!r} would be normalised by {found[name]} and, for {config.path}, by {pair}: "
-                    "give its sources the same state_mode and action_mode, or rename one."
+                    f"Arm {name!r} would be normalised by {_modes_text(found[name])} and, for {config.path}, "
+                    f"by {_modes_text(pair)}: give its sources the same state_mode and "
+                    "action_mode, or rename one."
                 )
     return {name: pair for name, pair in found.items() if pair != (state_mode, action_mode)}
 
@@ -147,6 +157,10 @@ def stated_ranges(source: EpisodeSource) -> Ranges:
     return source.description.ranges if isinstance(source, MappedSource) else "declared"
 
 
+def _modes_text(modes: tuple[Mode, Mode]) -> str:
+    return f"{modes[0]} (state) and {modes[1]} (action)"
+
+
 def usual_mode(mode: Mode, source: EpisodeSource) -> Mode:
     """The recipe's ``mode``; quantiles in place of ranges that nobody declared."""
     return "quantile" if mode == "range" and stated_ranges(source) != "declared" else mode
@@ -170,8 +184,8 @@ def _adapt(source: EpisodeSource, config: SourceConfig, hz: float | None) -> Epi
     kept = [info.index for info in source.episodes if info.success is not False or config.failures]
     if not kept:
         raise DatasetError(
-            f"{config.path} has {len(source.episodes)} episodes, none of them successful: nothing to learn "
-            "from. Set failures=True of this source to learn from them all the same."
+            f"{config.path} has {counted(len(source.episodes), 'episode')}, none successful: nothing to "
+            "learn from. Set failures=True of this source to learn from them all the same."
         )
     damaged: list[Fault] = []
     if not isinstance(source, EpisodeStore):

@@ -14,6 +14,7 @@ from vla.data.statistics import Mode
 from vla.embodiment import Embodiment
 from vla.interfaces import TRAIN_SEED
 from vla.spaces import STATE_SLOTS
+from vla.text import counted
 
 _MODE_WORDS: dict[Mode, str] = {
     "mean_std": "mean and deviation",
@@ -56,9 +57,11 @@ def mixture_notes(
             source = source.source
         if isinstance(source, AdaptedSource) and source.num_failures_left_out:
             count = source.num_failures_left_out
-            notes.append(f"{name}: {count} unsuccessful episodes left out (failures=True takes them)")
+            notes.append(
+                f"{name}: {counted(count, 'unsuccessful episode')} left out (failures=True takes them)"
+            )
         if unknown := sum(info.success is None for info in source.episodes):
-            notes.append(f"{name}: {unknown} episodes of unknown success are learned from")
+            notes.append(f"{name}: {counted(unknown, 'episode')} of unknown success: learned from")
         notes += [f"{name}: left out, damaged: {what}" for what in damage_lines(damaged_episodes(source))]
         modes: dict[str, tuple[Mode | None, Mode]] = {
             "states": (config.state_mode, usual_mode(state_mode, source)),
@@ -71,8 +74,8 @@ def mixture_notes(
         )
         if held:
             notes.append(
-                f"{name}: {held} episodes are of evaluation seeds (below {TRAIN_SEED}): a policy that learns "
-                "from them must not be judged on these scenes"
+                f"{name}: {counted(held, 'episode')} of evaluation seeds (below {TRAIN_SEED}): a policy that "
+                "learns from them must not be judged on these scenes"
             )
     if len(rates) > 1:
         listing = "; ".join(
@@ -126,7 +129,8 @@ def _description_notes(source: EpisodeSource) -> list[str]:
     known = source.description
     if known.skip_first or known.skip_last:
         notes.append(
-            f"{known.skip_first} steps left out at the start of each episode, {known.skip_last} at the end"
+            f"{counted(known.skip_first, 'step')} left out at the start of each episode, "
+            f"{known.skip_last} at the end"
         )
     for place, (held, total) in source.clipped().items():
         if held:

@@ -18,11 +18,13 @@ import numpy as np
 from vla.data.array_writer import ArrayWriter
 from vla.data.codec import Codec
 from vla.data.commits import EPISODE_COLUMNS, LOG, Commit, read_log
+from vla.data.damage import spans
 from vla.data.episode_columns import lay_out
 from vla.data.frames import Encoded
 from vla.data.shards import ArrayLayout, crc32c, write_group
 from vla.embodiment import Embodiment
 from vla.errors import StoreError
+from vla.text import sentence
 from vla.types import Episode
 
 CHUNK_ROWS = 256  # rows of a low-dimensional chunk
@@ -42,7 +44,10 @@ class PartWriter:
         self.pid = os.getpid()
         log = read_log(self.directory / LOG)
         if log.damaged_lines:
-            raise StoreError(f"{self.directory / LOG}: lines {log.damaged_lines} are damaged; not appending.")
+            raise StoreError(
+                f"{self.directory / LOG}: damaged at line {spans(log.damaged_lines)}: nothing is "
+                "appended to it. 'vla data fix' writes what is whole into a new store."
+            )
         os.ftruncate(self._log, log.valid_bytes)  # drop a half-written commit
         self.recovered_bytes = log.torn_bytes
         self._count = len(log.commits)
@@ -126,7 +131,7 @@ class PartWriter:
         try:
             line = commit.line()
         except TypeError as error:
-            raise StoreError(f"The provenance of an episode must be JSON: {error}.") from error
+            raise StoreError(f"The provenance of an episode must be JSON: {sentence(error)}") from error
         self._episodes().write(self._count, np.array([commit.row(self.embodiments)], np.int64))
         due = time.monotonic() - self._synced_at > SYNC_SECONDS
         if due:

@@ -15,6 +15,7 @@ from typing import Any
 
 from vla.data.shards import INDEX_BYTES, parse_index
 from vla.errors import MissingExtraError, StoreError, VlaError
+from vla.text import sentence
 
 #: A file's path, a byte offset in it, and how many bytes from there on.
 Span = tuple[str, int, int]
@@ -217,7 +218,7 @@ def file_system(url: str, *, fresh: bool = False) -> tuple[Any, str]:
     try:
         return url_to_fs(url, skip_instance_cache=fresh)
     except ImportError as error:  # the package of this protocol, as fsspec names it
-        raise StoreError(f"Reading {url} needs another package: {error}.") from error
+        raise StoreError(f"Reading {url} needs another package: {sentence(error)}") from error
     except ValueError as error:
         known = ", ".join(sorted(fsspec.available_protocols()))
         raise StoreError(f"{url}: the protocol {protocol!r} is not known. Known: {known}.") from error

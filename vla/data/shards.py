@@ -26,6 +26,7 @@ import numpy as np
 
 from vla.errors import StoreError
 from vla.files import as_json, write_text
+from vla.text import counted, sentence
 
 if TYPE_CHECKING:
     from vla.data.remote import RemotePath
@@ -59,7 +60,7 @@ def read_document(path: Path | RemotePath) -> tuple[dict[str, Any], bool | None]
     except FileNotFoundError:
         raise StoreError(f"{path} is missing.") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error}.") from error
+        raise StoreError(f"{path} cannot be read: {sentence(error)}") from error
     try:
         document = json.loads(raw)
         checksum = document["attributes"].pop(_CHECKSUM, None)
@@ -90,6 +91,10 @@ class ArrayLayout:
     dtype: str
     width: int | None
     chunk_rows: int
+
+    def __str__(self) -> str:
+        wide = "one number" if self.width is None else counted(self.width, "number")
+        return f"{wide} of {self.dtype} a row, {self.chunk_rows} rows a chunk"
 
     @property
     def row_bytes(self) -> int:

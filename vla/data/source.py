@@ -22,7 +22,8 @@ import numpy as np
 
 from vla.data.time_stamps import check_rising
 from vla.embodiment import Embodiment
-from vla.errors import UnknownNameError
+from vla.errors import StoreError, UnknownNameError
+from vla.text import counted
 from vla.types import Episode, Observation, Step
 
 T = TypeVar("T")
@@ -200,6 +201,13 @@ class RawDataset(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def check_episode(index: int, count: int, path: Path | str) -> None:
+    """Raise :class:`StoreError` where a source of ``count`` episodes has none of this number."""
+    if not 0 <= index < count:
+        has = f"{counted(count, 'episode')}, numbered from 0"
+        raise StoreError(f"There is no episode {index} in {path}, which has {has}.")
 
 
 def chosen(cameras: Mapping[str, T], wanted: Collection[str] | None, path: Path | str) -> dict[str, T]:

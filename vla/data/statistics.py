@@ -14,6 +14,7 @@ import numpy as np
 from vla.data.source import EpisodeSource, stacked_column
 from vla.embodiment import Embodiment, Field
 from vla.errors import StatisticsError, UnknownNameError
+from vla.text import quoted
 
 Mode = Literal["mean_std", "quantile", "range"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -163,7 +164,8 @@ class Normalizer:
         for name, values in self.statistics.items():
             if name not in embodiments:
                 raise StatisticsError(
-                    f"Statistics of embodiment {name!r}, but only {sorted(embodiments)} are described."
+                    f"Statistics of embodiment {name!r}, but only {quoted(sorted(embodiments))} "
+                    "are described."
                 )
             arm = embodiments[name]
             of_state, of_action = self.modes.get(name, (state_mode, action_mode))
@@ -204,7 +206,9 @@ class Normalizer:
         """Strict inverse of :meth:`to_json`."""
         expected = {"state_mode", "action_mode", "statistics"}
         if set(data) - {"modes"} != expected:
-            raise StatisticsError(f"A normaliser has the keys {sorted(data)}, expected {sorted(expected)}.")
+            raise StatisticsError(
+                f"A normaliser has the keys {quoted(sorted(data))}, expected {quoted(sorted(expected))}."
+            )
         return cls(
             embodiments,
             statistics_from_json(data["statistics"]),
@@ -216,7 +220,8 @@ class Normalizer:
     def _map(self, embodiment: str, kind: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if (embodiment, kind) not in self._maps:
             raise StatisticsError(
-                f"No statistics of embodiment {embodiment!r}; there are those of {sorted(self.statistics)}. "
+                f"No statistics of embodiment {embodiment!r}; there are those of "
+                f"{quoted(sorted(self.statistics))}. "
                 "Compute them over data of this embodiment, or use one of those."
             )
         centre, scale = self._maps[embodiment, kind]
@@ -255,4 +260,6 @@ def _affine(
 def _check_keys(cls: type, data: Mapping[str, Any]) -> None:
     known = {f.name for f in fields(cls)}
     if set(data) != known:
-        raise StatisticsError(f"{cls.__name__} has the keys {sorted(data)}, expected {sorted(known)}.")
+        raise StatisticsError(
+            f"{cls.__name__} has the keys {quoted(sorted(data))}, expected {quoted(sorted(known))}."
+        )

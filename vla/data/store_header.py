@@ -57,7 +57,11 @@ def read_header(path: Path | RemotePath) -> Header:
     if not file.exists():
         raise StoreError(
             f"{path} is not an episode store: {file} is missing."
-            + (" It has parts of one: put that file back from a copy." if _has_part(path) else "")
+            + (
+                " It has parts of one: put that file back from a copy."
+                if _has_part(path)
+                else " 'vla data info' and 'vla data check' read other formats."
+            )
         )
     document, whole = read_document(file)
     try:

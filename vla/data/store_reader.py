@@ -17,7 +17,7 @@ from vla.data.frames import FrameReader
 from vla.data.part_reader import PartReader
 from vla.data.remote import RemoteFiles, RemotePath, is_url
 from vla.data.shards import crc32c
-from vla.data.source import EpisodeInfo, Fault
+from vla.data.source import EpisodeInfo, Fault, check_episode
 from vla.data.store_header import Header, part_directories, read_header
 from vla.data.verification import Damage, damaged_columns
 from vla.errors import StoreError, UnknownNameError
@@ -184,8 +184,7 @@ class StoreReader:
         self._files.close()
 
     def _entry(self, index: int) -> tuple[PartReader, Commit]:
-        if not 0 <= index < len(self._commits):
-            raise StoreError(f"Episode {index} of {self.path}, which has {len(self._commits)} episodes.")
+        check_episode(index, len(self._commits), self.path)
         return self._commits[index]
 
     def _read_part(self, directory: Path | RemotePath) -> PartReader:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vla.data.description import Ranges
 from vla.data.mapped import MappedSource
-from vla.data.mixture import innermost, source_format
+from vla.data.mixture import innermost, source_format, stated_ranges
 from vla.data.remote import RemoteFiles, is_url
 from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.data.store import EpisodeStore
 from vla.data.undescribed import UNKNOWN, UndescribedSource
+from vla.text import counted
 
 Row = tuple[str, str]
+
+_RANGES: Mapping[Ranges, str] = {
+    "declared": "declared by the robot or its controller",
+    "measured": "measured: those of these data, widened; training uses quantiles unless told not to",
+    "assumed": "assumed: round numbers that no document states; training uses quantiles unless told not to",
+}
 
 
 def describe(store: EpisodeSource) -> list[Row]:
@@ -25,9 +33,10 @@ def describe(store: EpisodeSource) -> list[Row]:
     steps = sum(info.length for info in episodes)
     pictures = _stored_pictures(store)
     rows: list[Row] = [
-        ("store", str(store.path)),
-        ("format", source_format(store)),
+        ("path", str(store.path)),
+        ("format", "our own store" if isinstance(innermost(store), EpisodeStore) else source_format(store)),
         *_origin(store),
+        *meaning(store),
         ("episodes", f"{len(episodes)} ({outcomes(episodes)})"),
         ("steps", str(steps)),
         ("pictures stored", str(pictures)),
@@ -41,7 +50,7 @@ def describe(store: EpisodeSource) -> list[Row]:
         cells.setdefault((str(info.provenance.get("task", "")), info.embodiment), []).append(info)
     for (task, embodiment), members in sorted(cells.items()):
         mean = sum(info.length for info in members) / len(members)
-        said = [f"{len(members)} episodes, {mean:.1f} steps each"]
+        said = [f"{counted(len(members), 'episode')}, {mean:.1f} steps each"]
         variants = Counter(str(i.provenance["variant"]) for i in members if "variant" in i.provenance)
         said += [f"{count} {variant}" for variant, count in sorted(variants.items()) if variant != "base"]
         rows.append((f"{task} / {embodiment}" if task else embodiment, ", ".join(said)))
@@ -89,7 +98,22 @@ def _origin(source: EpisodeSource) -> list[Row]:
     )
     if not set(formats) - {here}:
         return []
-    return [("came from", ", ".join(f"{name} ({count} episodes)" for name, count in sorted(formats.items())))]
+    said = (f"{name} ({counted(count, 'episode')})" for name, count in sorted(formats.items()))
+    return [("came from", ", ".join(said))]
+
+
+def meaning(source: EpisodeSource) -> list[Row]:
+    """Who says what the columns mean, and where the ranges of its fields come from: of a foreign set, or of
+    a store made of one; our own recordings say it themselves."""
+    inner = innermost(source)
+    if isinstance(inner, UndescribedSource):
+        return [("columns described by", "nobody: they are shown as they are stored")]
+    told = inner.told_by if isinstance(inner, MappedSource) else ""
+    rows = [("columns described by", told)] if told else []
+    ranges = stated_ranges(source)
+    if told or ranges != "declared":
+        rows.append(("ranges of fields", _RANGES[ranges]))
+    return rows
 
 
 def _stored_pictures(source: EpisodeSource) -> int:

@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 
 from vla.data.guard import reading
 from vla.errors import DatasetError
+from vla.text import sentence
 
 MAX_OPEN_FILES = 16
 _SMALLEST = 64  # pixels a side that the AV1 encoder takes
@@ -105,7 +106,7 @@ class VideoFile:
             frame = self._decode_to(wanted - half)
         except FFmpegError as error:
             self._frames, self._last = iter(()), None
-            raise DatasetError(f"{self.path} is damaged near {time_s:.3f} s: {error}.") from error
+            raise DatasetError(f"{self.path} is damaged near {time_s:.3f} s: {sentence(error)}") from error
         if frame is None:
             raise DatasetError(
                 f"{self.path} ends before {time_s:.3f} s (it states {self.duration_s:.3f} s): the video is "

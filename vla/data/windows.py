@@ -111,7 +111,7 @@ class WindowDataset:
         self._members = [(store, info) for store in self.stores for info in store.episodes]
         if not self._members:
             raise StoreError(
-                f"No episodes in {[str(store.path) for store in self.stores]}: nothing to train on."
+                f"No episodes in {', '.join(str(store.path) for store in self.stores)}: nothing to train on."
             )
         self.normalizer = Normalizer(
             self.embodiments,

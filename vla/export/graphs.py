@@ -105,6 +105,7 @@ def random_inputs(
     ids, mask = pad_words(torch.as_tensor(tokens.ids), torch.as_tensor(tokens.mask), sizes.words)
     seen = torch.rand(batch, cameras, generator=generator) < 0.8
     seen[:, 0] = True
+    past = None if net.history is None else Past.random(batch, net.history.length, generator)
     return (
         torch.randint(256, (batch, cameras, size, size, 3), generator=generator).to(torch.uint8),
         seen,
@@ -113,18 +114,7 @@ def random_inputs(
         torch.randint(len(contract.embodiments), (batch,), generator=generator),
         torch.randn(batch, spaces.STATE_DIM, generator=generator),
         torch.ones(batch, spaces.STATE_DIM, dtype=torch.bool),
-        *_random_past(net, batch, generator),
-    )
-
-
-def _random_past(net: PolicyNet, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    if net.history is None:
-        return ()
-    reach = torch.randint(net.history.length + 1, (batch, 1), generator=generator)
-    return (
-        torch.randn(batch, net.history.length, spaces.STATE_DIM, generator=generator),
-        torch.randn(batch, net.history.length, spaces.ACTION_DIM, generator=generator),
-        torch.arange(net.history.length) < reach,
+        *((past.state, past.action, past.there) if past is not None else ()),
     )
 
 

@@ -26,6 +26,7 @@ from vla.kernels.select import PATHS, HeadShape, refusal, triton_version
 from vla.models.backbones.interface import PrefixFeatures
 from vla.models.fused import decode, operations
 from vla.models.heads.flow import FlowHead
+from vla.models.heads.history import Past
 from vla.models.heads.regression import RegressionHead
 from vla.models.policy_net import PolicyInputs, PolicyNet
 from vla.models.saving import load_policy
@@ -164,12 +165,13 @@ def policy_cases(net: PolicyNet, contract: PolicyContract, generator: torch.Gene
         "up",
     ]
     device, dtype = next(net.parameters()).device, net.dtype
-    cases = []
+    cases, length = [], net.config.history
     for count in PROMPT_WORDS:
         picks = torch.randint(len(words), (cameras, count), generator=generator)
         tokens = net.backbone.tokenize([" ".join(words[i] for i in row) for row in picks.tolist()])  # type: ignore[operator]
         size = (cameras, len(contract.camera_roles), contract.image_size, contract.image_size, 3)
         mask = torch.arange(len(contract.camera_roles)) <= torch.arange(cameras)[:, None]
+        past = Past.random(cameras, length, generator) if length else None
         inputs = PolicyInputs(
             images=torch.randint(256, size, generator=generator).to(device, torch.uint8),
             image_mask=mask.to(device),
@@ -180,12 +182,14 @@ def policy_cases(net: PolicyNet, contract: PolicyContract, generator: torch.Gene
             ),
             state=torch.randn(cameras, STATE_DIM, generator=generator).to(device, dtype),
             state_mask=torch.ones(cameras, STATE_DIM, dtype=torch.bool, device=device),
+            past=None if past is None else past.like(torch.zeros((), dtype=dtype, device=device)),
         )
         seen = net.encode(inputs)
         noise = torch.randn(cameras, contract.horizon, len(net.config.action_index), generator=generator)
         prefix = PrefixFeatures(seen.prefix.features.double(), seen.prefix.mask)
         named = f"{count} words, 1 to {cameras} cameras"
-        cases.append(Case(named, prefix, seen.state.double(), noise.to(device, torch.float64)))
+        told = net.told(seen, inputs).double()
+        cases.append(Case(named, prefix, told, noise.to(device, torch.float64)))
     return cases
 
 

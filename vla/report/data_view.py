@@ -35,7 +35,7 @@ main { max-width: 1280px; }
 .controls button { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line);
   border-radius: 8px; padding: 3px 14px; cursor: pointer; min-width: 76px; }
 .controls output { font-variant-numeric: tabular-nums; min-width: 180px; text-align: right; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(480px, 100%), 1fr)); gap: 12px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr)); gap: 12px; }
 .plots figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; margin: 0;
   padding: 10px 14px; }
 .plots figcaption { display: flex; justify-content: space-between; gap: 12px; }

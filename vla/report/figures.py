@@ -96,7 +96,7 @@ def curve_chart(
     for k in range(5):
         x, time_s = left + (right - left) * k / 4, end * k / 4
         parts.append(
-            f'<text class="axis" x="{x}" y="{bottom + 18}" text-anchor="middle">{time_s:.1f} s</text>'
+            f'<text class="axis" x="{x}" y="{bottom + 18}" text-anchor="middle">{time_s:.3g} s</text>'
         )
     for i, (name, curve) in enumerate(curves):
         edges = [(p.time_s, *p.rate.interval) for p in curve]

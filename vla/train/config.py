@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from vla.data.mixture import SourceConfig
 from vla.data.statistics import Mode
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.policy_net import DEFAULT_STATE_SLOTS
+from vla.text import quoted
+from vla.train.cotrain_config import CotrainConfig
 from vla.train.judging import JudgeConfig
 from vla.train.stages.parts import check_parts
+from vla.train.strict_json import from_json
 from vla.train.vlm import ExamplesConfig, VLMConfig
 
 
@@ -226,45 +229,6 @@ class StageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuestionSourceConfig:
-    """Where questions come from.
-
-    Args:
-        path: a file of JSON lines (``vla.train.questions.QuestionFile``), or ``demonstrations``: asked about
-            the frames of the step's own batch, for which a simulator says what is where.
-        weight: part of the questions, relative to the other sources.
-    """
-
-    path: str = "demonstrations"
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.weight < float("inf"):
-            raise ConfigError(f"The weight of a source of questions must be positive: {self.weight}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CotrainConfig:
-    """Questions about pictures beside every batch of actions, so that the backbone keeps its grounding.
-
-    Args:
-        sources: drawn from by weight.
-        batch_size: questions a step over all processes together.
-        weight: of their loss.
-    """
-
-    sources: tuple[QuestionSourceConfig, ...] = (QuestionSourceConfig(),)
-    batch_size: int = 8
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.sources or self.batch_size < 1 or self.weight <= 0:
-            raise ConfigError(
-                f"Co-training needs a source, a batch size of 1 or more and a positive weight: {self}."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run.
 
@@ -312,7 +276,7 @@ class TrainConfig:
     def _check_stages(self) -> None:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
-            raise ConfigError(f"Stages need names of their own: {names}.")
+            raise ConfigError(f"Stages need names of their own: {quoted(names)}.")
         for stage in self.stages:
             if stage.optim is not None and stage.optim.batch_size != self.optim.batch_size:
                 raise ConfigError(
@@ -331,24 +295,4 @@ class TrainConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrainConfig:
         """Strict inverse of :meth:`to_json`."""
-        return _from_json(cls, data)
-
-
-def _from_json(cls: type, data: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(cls)
-    known = [f.name for f in fields(cls)]
-    values = {}
-    for key, value in data.items():
-        if key not in known:
-            raise UnknownNameError(f"{cls.__name__} key", key, known)
-        inner = next((t for t in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(t)), None)
-        values[key] = _value(value, inner if isinstance(inner, type) else None)
-    return cls(**values)
-
-
-def _value(value: Any, inner: type | None) -> Any:
-    if isinstance(value, list):
-        return tuple(_value(item, inner) for item in value)
-    if isinstance(value, Mapping) and inner is not None:
-        return _from_json(inner, value)
-    return value
+        return from_json(cls, data)

@@ -21,7 +21,8 @@ from vla.errors import CheckpointError, ConfigError
 from vla.models.backbones.tiny import TinyVLM
 from vla.models.policy_net import PolicyNet
 from vla.train.answers import AnswerLoss, PointingLoss, show
-from vla.train.config import AugmentConfig, CotrainConfig, TrainConfig
+from vla.train.config import AugmentConfig, TrainConfig
+from vla.train.cotrain_config import CotrainConfig
 from vla.train.processes import ProcessGroup
 from vla.train.questions import Question, QuestionFile, ask_about
 

@@ -27,20 +27,17 @@ from vla.data.packing import merge_embodiments
 from vla.data.source import EpisodeSource
 from vla.data.statistics import Mode, Normalizer, compute_statistics
 from vla.data.windows import WindowConfig, WindowDataset
-from vla.embodiment import Embodiment
 from vla.errors import ConfigError, IncompatibleError
 from vla.interfaces import Cell, tasks_of
-from vla.models.backbones import FROM_SCRATCH
 from vla.models.backbones.words import build_vocabulary
-from vla.models.heads import HeadConfig
-from vla.models.policy_net import PolicyNetConfig
 from vla.train.action_tokens import fit_codec
-from vla.train.config import DataConfig, ModelConfig, TrainConfig
+from vla.train.config import DataConfig, TrainConfig
 from vla.train.cotraining import question_names
 from vla.train.host import auto_num_processes
+from vla.train.network import network_config
 from vla.train.processes import ProcessGroup
 from vla.train.trainer import BatchSource
-from vla.train.vlm import vlm_notes, vlm_settings, with_examples
+from vla.train.vlm import vlm_notes
 
 INSTRUCTION_NORMALISATION = (
     "lower case, split into words at anything that is not a letter, digit or underscore"
@@ -165,83 +162,6 @@ def check_data(config: DataConfig, sources: Sequence[EpisodeSource], contract: P
     if reasons:
         advice = "restore these sources, or start a new run directory"
         raise IncompatibleError("the run", "what its sources hold now", [*reasons, advice])
-
-
-def network_config(
-    config: TrainConfig, embodiments: dict[str, Embodiment], vocabulary: list[str]
-) -> PolicyNetConfig:
-    """The network that fits this data: its words, its arms, the union of their action entries."""
-    model, active = config.model, sorted({int(i) for arm in embodiments.values() for i in arm.action_index})
-    tiny = model.backbone in FROM_SCRATCH
-    if tiny and model.vlm is not None:
-        raise ConfigError(
-            "model.vlm is for pretrained backbones: name one in model.backbone ('auto' reads its kind)."
-        )
-    names = sorted(embodiments)
-    network = PolicyNetConfig(
-        action_index=tuple(active),
-        backbone=model.backbone,
-        backbone_settings=_tiny_settings(config, names, vocabulary) if tiny else vlm_settings(config, names),
-        projector=model.projector,
-        width=model.width,
-        num_fusion_blocks=model.num_fusion_blocks,
-        num_heads=model.num_heads,
-        feed_ratio=model.feed_ratio,
-        state_slots=model.state_slots,
-        heads=model.heads,
-        horizon=model.horizon,
-        num_head_blocks=model.num_head_blocks,
-        num_noise=model.num_noise,
-        head_block=model.head_block,
-        compression=model.compression,
-        keep=model.keep,
-        num_latents=model.num_latents,
-        num_projector_layers=model.num_projector_layers,
-        history=model.history,
-        reuse=model.reuse,
-        insulate=model.insulate,
-        head_settings=_head_settings(model),
-        locate_by_sight=model.locate_by_sight,
-        localisation_weight=model.localisation_weight,
-        keypoint_weight=model.keypoint_weight,
-        things_weight=model.things_weight,
-        state_dropout=model.state_dropout,
-    )
-    if model.examples is None:
-        return network
-    sizes = {"state_dim": len(network.state_index), "action_dim": len(active)}
-    seen = with_examples(model.examples, network.backbone, network.backbone_settings, **sizes)
-    return replace(network, backbone="in_context", backbone_settings=seen)
-
-
-def _tiny_settings(config: TrainConfig, embodiments: list[str], vocabulary: list[str]) -> dict[str, Any]:
-    model = config.model
-    return {
-        "vocabulary": vocabulary,
-        "embodiments": embodiments,
-        "camera_roles": list(config.data.camera_roles),
-        "image_size": config.data.image_size,
-        "width": model.width,
-        "num_queries": model.num_queries,
-        "num_film_layers": model.num_film_layers,
-        "num_frequencies": model.num_frequencies,
-        "find_things": model.things_weight > 0,
-        "num_heads": model.num_heads,
-        "feed_ratio": model.feed_ratio,
-    }
-
-
-def _head_settings(model: ModelConfig) -> dict[str, Any]:
-    """Those that differ from the defaults."""
-    plain, given = HeadConfig(), {
-        "schedule": model.flow_schedule,
-        "prediction": model.diffusion_prediction,
-        "num_bins": model.num_bins,
-        "bin_limit": model.bin_limit,
-        "latent_dim": model.latent_dim,
-        "kl_weight": model.kl_weight,
-    }  # fmt: skip
-    return {key: value for key, value in given.items() if value != getattr(plain, key)}
 
 
 def window_config(config: TrainConfig, modes: Mapping[str, tuple[Mode, Mode]]) -> WindowConfig:

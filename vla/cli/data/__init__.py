@@ -18,18 +18,24 @@ class Action:
 
 
 ACTIONS = {
-    "info": Action("look", "what is in it: episodes, cameras, columns (any format)"),
-    "verify": Action("look", "read an episode store against its checksums; exit code 1 on damage"),
-    "stats": Action("look", "mean, deviation and quantiles of every state and action entry (any format)"),
-    "solve": Action(
-        "solve", "find out what the columns of a data set mean; --write saves it beside the data"
+    "info": Action("look", "what is in it: episodes, cameras, columns and who describes them (any format)"),
+    "verify": Action("look", "read a store of ours against its checksums; exit code 1 on damage"),
+    "stats": Action(
+        "look", "mean, deviation and quantiles of every state and action entry (any format, described)"
     ),
-    "check": Action("check", "quality: jumps, idle, gaps, bad frames ...; table, page, exit code 1"),
-    "fix": Action("fix", "repair what can be repaired into a new store"),
-    "view": Action("view", "a page (or a Rerun recording) of an episode: cameras, plots, instruction"),
-    "import": Action("importing", "any format -> our zarr store"),
-    "export": Action("exporting", "any format -> LeRobotDataset v3.0"),
-    "archive": Action("archive", "an episode store -> a store of video frames, a third of the size"),
+    "solve": Action("solve", "find out what the columns mean; --write saves it beside the data (any format)"),
+    "check": Action(
+        "check", "quality: jumps, idle, gaps, bad frames ...; table, page, exit code 1 (any format)"
+    ),
+    "fix": Action("fix", "repair what can be repaired, into a new store of ours (any format, described)"),
+    "view": Action(
+        "view", "a page (or a Rerun recording) of an episode: cameras, plots, instruction (any format)"
+    ),
+    "import": Action("importing", "any format, described -> a store of ours (zarr)"),
+    "export": Action("exporting", "any format, described -> LeRobotDataset v3.0"),
+    "archive": Action(
+        "archive", "any format, described -> a store of ours with video for frames, a third of the size"
+    ),
 }
 
 
@@ -48,4 +54,9 @@ def run(argv: Sequence[str]) -> int:
 def help_text() -> str:
     lines = ["usage: vla data ACTION PATH [flags]        vla data ACTION --help lists the flags", ""]
     lines += [f"  {name:<8}{action.summary}" for name, action in ACTIONS.items()]
+    lines += [
+        "",
+        "PATH is a directory, file or URL; docs/datasets.md lists the formats. Episodes count from 0.",
+    ]
+    lines += ["Described: an embodiment file, or a published layout that is known, says what columns mean."]
     return "\n".join(lines)

@@ -9,19 +9,20 @@ from pathlib import Path
 from vla.cli.data.flags import Demonstrations
 from vla.cli.flags import parse
 from vla.errors import StoreError
+from vla.text import counted, sentence
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive(Demonstrations):
-    """Write demonstrations as an archive: the same store with AV1 video for frames.
+    """Write demonstrations as an archive: a store of ours with AV1 video for frames.
 
     Every command reads it as it reads any store; drawing windows from it is slower. Numbers stay exact,
     pictures lose a little more than in JPEG.
 
     Args:
-        out: store to make.
+        out: store to make; one that exists is never replaced.
         crf: quality of the video, 1..63; lower is better and larger.
-        gop: frames from one that stands alone to the next; more is smaller and slower to draw from.
+        gop: frames from one that can be decoded alone to the next; more is smaller and slower to draw from.
         preset: effort of the encoder, 0..13; lower is slower and smaller.
     """
 
@@ -35,6 +36,7 @@ def run_archive(argv: Sequence[str]) -> int:
     flags = parse(Archive, "data archive", argv)
 
     from vla.data.archive import VideoCodec, write_archive
+    from vla.data.damage import damage_lines
     from vla.data.store import EpisodeStore
     from vla.data.summary import store_bytes
 
@@ -50,6 +52,7 @@ def run_archive(argv: Sequence[str]) -> int:
     with EpisodeStore.open(flags.out) as store:
         faults = store.verify()
     if faults:
-        raise StoreError(f"{flags.out} does not read back: {faults[0]}. Is the disk sound?")
-    print(f"{flags.out}: {count} episodes, {store_bytes(flags.out) / 1e6:.1f} MB")
+        first = damage_lines((fault.episode, f"{fault.column}: {fault.reason}") for fault in faults)[0]
+        raise StoreError(f"{flags.out} does not read back: {sentence(first)} Is the disk sound?")
+    print(f"{flags.out}: {counted(count, 'episode')}, {store_bytes(flags.out) / 1e6:.1f} MB")
     return 0

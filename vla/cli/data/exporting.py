@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from vla.cli.data.flags import Demonstrations
-from vla.cli.flags import parse
+from vla.cli.flags import explained, parse
+from vla.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +19,15 @@ class Export(Demonstrations):
 
     Args:
         out: folder to make; one that exists is never replaced.
-        embodiment: whose episodes, where there are several (one data set each).
+        embodiment: whose episodes; must be given where there are several embodiments (one data set each).
         images: store pictures as video (AV1, lossy, small) or as images (PNG, exact).
-        fps: rate that the data set states (default: the embodiment's control rate).
+        fps: rate that the data set states.
     """
 
     out: Path
-    embodiment: str | None = None
+    embodiment: Annotated[str | None, explained("the only one")] = None
     images: Literal["video", "image"] = "video"
-    fps: float | None = None
+    fps: Annotated[float | None, explained("the embodiment's control rate")] = None
 
 
 def run_export(argv: Sequence[str]) -> int:
@@ -41,13 +43,13 @@ def run_export(argv: Sequence[str]) -> int:
             embodiment=flags.embodiment,
             image_storage=flags.images,
             fps=flags.fps,
-            progress=True,
+            progress=sys.stderr.isatty(),
         )
     finally:
         source.close()
     note = " (this FFmpeg has no AV1 encoder)" if done.pictures == "h264" else ""
     print(
-        f"{done.path}: LeRobotDataset v3.0 of {done.embodiment}, {done.num_episodes} episodes, "
-        f"{done.num_steps} steps, pictures as {done.pictures}{note}"
+        f"{done.path}: LeRobotDataset v3.0 of {done.embodiment}, {counted(done.num_episodes, 'episode')}, "
+        f"{counted(done.num_steps, 'step')}, pictures as {done.pictures}{note}"
     )
     return 0

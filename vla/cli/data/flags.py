@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from vla.cli.flags import explained
+
 if TYPE_CHECKING:
     from vla.data.source import EpisodeSource
+
+
+#: What an action reads.
+DataPath = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PATH")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,14 +23,14 @@ class Demonstrations:
 
     Args:
         path: directory, file or URL: LeRobotDataset, RLDS, HDF5, diffusion-policy zarr, or our own store.
-        description: embodiment file that says what the columns mean (default: the one beside the data).
+        description: embodiment file that says what the columns mean.
         cameras: read only these of a foreign format, by their stored names, separated by commas ('' for
-            none); pictures of the others need not be there (default: those of the embodiment file, or all).
+            none); pictures of the others need not be there.
     """
 
-    path: tyro.conf.Positional[str]
-    description: str | None = None
-    cameras: str | None = None
+    path: DataPath
+    description: Annotated[str | None, explained("the one beside the data")] = None
+    cameras: Annotated[str | None, explained("those of the embodiment file, else all")] = None
 
     def open(
         self, *, instruction: str = "", skip_damaged: bool = False, tolerate_damage: bool = False

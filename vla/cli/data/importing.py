@@ -6,26 +6,28 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from vla.cli.data.flags import Demonstrations
-from vla.cli.flags import parse
+from vla.cli.flags import explained, parse
+from vla.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import(Demonstrations):
-    """Write demonstrations as an episode store; run again, it goes on where it stopped.
+    """Write demonstrations as a store of ours; run again, it goes on where it stopped.
 
     Args:
         out: store to make or to complete.
         instruction: said of every episode that has none of its own.
-        image_size: area-resize pictures to this many pixels a side, 1..4096.
+        image_size: area-resize pictures to this many pixels a side, 1..4096, squeezed to a square.
         jpeg_quality: of the pictures, 1..100; colour at half resolution from 192 pixels on.
-        skip_damaged: leave out what cannot be read, list it, exit code 1.
+        skip_damaged: leave out what cannot be read, list it, and exit with code 1 if there was any.
     """
 
     out: Path
     instruction: str = ""
-    image_size: int | None = None
+    image_size: Annotated[int | None, explained("as they are stored")] = None
     jpeg_quality: int = 95
     skip_damaged: bool = False
 
@@ -57,7 +59,10 @@ def run_import(argv: Sequence[str]) -> int:
         source.close()
     for reason in skipped:
         print(f"skipped: {reason}")
-    print(f"{done.path}: {done.num_episodes} episodes, {done.num_steps} steps, {len(skipped)} skipped")
+    print(
+        f"{done.path}: {counted(done.num_episodes, 'episode')}, {counted(done.num_steps, 'step')}, "
+        f"{len(skipped)} skipped"
+    )
     return int(bool(skipped))
 
 
@@ -68,4 +73,4 @@ def _standing(out: Path) -> str:
     if not (out / "zarr.json").exists():
         return "Nothing was written."
     with EpisodeStore.open(out) as store:
-        return f"{out} holds {len(store)} whole episodes; the same command goes on from there."
+        return f"{out} holds {counted(len(store), 'whole episode')}; the same command goes on from there."

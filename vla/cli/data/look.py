@@ -5,31 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import tyro
-
-from vla.cli.data.flags import Demonstrations
+from vla.cli.data.flags import DataPath, Demonstrations
 from vla.cli.flags import parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class Info(Demonstrations):
-    """What is in demonstrations: totals, tasks, cameras."""
+    """What is in demonstrations: totals, tasks, cameras, who says what the columns mean, what is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stats(Demonstrations):
-    """Statistics of every entry of state and action, in the fields' units."""
+    """Statistics of every entry of state and action, in the fields' units; the columns must be described."""
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Read every byte of the episodes and metadata of a store against its checksums; exit code 1 on damage.
+    """Read every byte of the episodes and metadata of a store of ours against its checksums; exit code 1 on
+    damage. Other formats: vla data check.
 
     Args:
         path: directory or URL of the store.
     """
 
-    path: tyro.conf.Positional[str]
+    path: DataPath
 
 
 def run_info(argv: Sequence[str]) -> int:
@@ -65,13 +64,13 @@ def run_verify(argv: Sequence[str]) -> int:
 def run_stats(argv: Sequence[str]) -> int:
     """A row for every entry of state and action, by embodiment, in the fields' units."""
     from vla.data.statistics import compute_statistics
-    from vla.text import text_table
+    from vla.text import counted, text_table
 
     source = parse(Stats, "data stats", argv).open()
     statistics, embodiments = compute_statistics(source), source.embodiments
     source.close()
     for name, values in statistics.items():
-        print(f"{name}: {values.num_episodes} episodes, {values.num_steps} steps")
+        print(f"{name}: {counted(values.num_episodes, 'episode')}, {counted(values.num_steps, 'step')}")
         arm, rows = embodiments[name], []
         for kind, fields, vector in (
             ("state", arm.state, values.state),

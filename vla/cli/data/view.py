@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from vla.cli.data.flags import Demonstrations
-from vla.cli.flags import parse
+from vla.cli.flags import explained, parse
 from vla.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ class View(Demonstrations):
     """Write a page of an episode: cameras, plots of state and action, instruction, provenance.
 
     Args:
-        episode: numbers, e.g. 0 or 0,4,7.
-        out: the page; of several episodes a folder (default: episode_<number>.html here).
+        episode: numbers, from 0: one or several, e.g. 0 or 0,4,7.
+        out: the page; of several episodes a folder for their pages.
         rerun: write a Rerun recording to this file instead (the 'rerun' extra); of one episode.
     """
 
     episode: str = "0"
-    out: Path | None = None
-    rerun: Path | None = None
+    out: Annotated[Path | None, explained("episode_<number>.html here")] = None
+    rerun: Annotated[Path | None, explained("none, a page")] = None
 
 
 def run_view(argv: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from typing import cast
 from vla.data.description import DatasetDescription, description_path
 from vla.data.guard import GuardedDataset, reading
 from vla.data.mapped import MappedSource
-from vla.data.readers.known import known_description
+from vla.data.readers.known import LAYOUT_NAMES, known_description
 from vla.data.remote import is_url
 from vla.data.remote_copy import local_copy
 from vla.data.source import EpisodeSource, RawDataset
@@ -106,20 +106,21 @@ def open_source(
     if is_store(path):
         if description is not None or cameras is not None:
             raise DatasetError(
-                f"{path} is our own store, which carries its embodiments and cameras: give neither "
-                "--description nor --cameras."
+                f"{path} is our own store, which carries its embodiments and cameras: give neither a "
+                "description nor cameras."
             )
         return EpisodeStore.open(path, tolerate_damage=tolerate_damage, skip_damaged=skip_damaged)
     path = local_copy(str(path)) if is_url(path) else Path(path)
-    given = _given(path, description)
+    given, told_by = _given(path, description)
     wanted = [rule.column for rule in given.cameras] if given is not None and cameras is None else cameras
     raw = open_raw(path, skip_damaged=skip_damaged or tolerate_damage, cameras=wanted, to_look=to_look)
     meaning = given or _known(raw, path)
+    told_by = told_by or f"the published layout of {LAYOUT_NAMES[raw.format]}, known by its content"
     if cameras is not None:
         meaning = meaning.with_cameras(cameras)
     if instruction:
         meaning = replace(meaning, instruction=instruction)
-    return MappedSource(raw, meaning, tolerate_damage=tolerate_damage, to_look=to_look)
+    return MappedSource(raw, meaning, tolerate_damage=tolerate_damage, to_look=to_look, told_by=told_by)
 
 
 def open_to_look(
@@ -140,12 +141,18 @@ def open_to_look(
         return UndescribedSource(open_raw(path, skip_damaged=tolerate_damage, cameras=cameras, to_look=True))
 
 
-def _given(path: Path, description: str | Path | DatasetDescription | None) -> DatasetDescription | None:
-    """What somebody said of the columns, here or in the file beside the data."""
+def _given(
+    path: Path, description: str | Path | DatasetDescription | None
+) -> tuple[DatasetDescription | None, str]:
+    """What somebody said of the columns, here or in the file beside the data; and who."""
     if isinstance(description, DatasetDescription):
-        return description
-    file = Path(description) if description is not None else description_path(path)
-    return DatasetDescription.load(file) if description is not None or file.exists() else None
+        return description, "the program that opened it"
+    if description is not None:
+        return DatasetDescription.load(description), f"the embodiment file {description}"
+    beside = description_path(path)
+    if not beside.exists():
+        return None, ""
+    return DatasetDescription.load(beside), f"the embodiment file beside the data, {beside.name}"
 
 
 def _known(raw: RawDataset, path: Path) -> DatasetDescription:

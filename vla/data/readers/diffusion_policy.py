@@ -24,8 +24,8 @@ from vla.data.guard import reading
 from vla.data.readers.fingerprint import fingerprint
 from vla.data.readers.stills import StillFrames
 from vla.data.shards import crc32c
-from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, chosen
-from vla.errors import DatasetError, StoreError, UnknownNameError
+from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, check_episode, chosen
+from vla.errors import DatasetError, UnknownNameError
 
 _ENDS = "meta/episode_ends"
 _ZIPPED = ".zarr.zip"
@@ -203,8 +203,7 @@ class ReplayBuffer:
         return kept, damage_lines((i, what) for i in range(len(kept), len(ends))) or [what]
 
     def _rows(self, index: int) -> slice:
-        if not 0 <= index < len(self.episodes):
-            raise StoreError(f"Episode {index} of {self.path}, which has {len(self.episodes)} episodes.")
+        check_episode(index, len(self.episodes), self.path)
         start = int(self._starts[index])
         return slice(start, start + self.episodes[index].length)
 

@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from vla.data.damage import lengths_text, no_whole_episode
 from vla.data.guard import reading
 from vla.data.readers.fingerprint import fingerprint
 from vla.data.readers.hdf5_files import Hdf5Files
 from vla.data.readers.hdf5_layouts import Demonstration, FileFacts, demonstrations, file_facts, natural
 from vla.data.readers.stills import StillFrames, decode_still
 from vla.data.shards import crc32c
-from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, chosen
-from vla.errors import DatasetError, StoreError, UnknownNameError
+from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, check_episode, chosen
+from vla.errors import DatasetError, UnknownNameError
+from vla.text import quoted
 
 _SUFFIXES = (".hdf5", ".h5")
 _LEFT_OUT = ("next_obs", "compress_len")
@@ -79,7 +81,7 @@ class Hdf5Dataset:
                 _guard(lambda item=opened: self._add(item), place, damaged if skip_damaged else None)
         self.damaged: tuple[str, ...] = tuple(damaged)
         if self._facts is None or not self.episodes:
-            raise DatasetError(f"{path} has no whole episode; damaged: {damaged or 'none'}.")
+            raise DatasetError(no_whole_episode(path, damaged))
         self.format: str = self._facts.layout
         self.control_hz, self.robot = self._facts.control_hz or self._clocked(), self._facts.robot
 
@@ -155,12 +157,14 @@ class Hdf5Dataset:
         where = f"{group.file.filename}, {group.name}"
         actions = _ACTIONS[self._facts.layout]
         if actions not in group:
-            raise DatasetError(f"{where} has no {actions!r}; it has {sorted(group)}. {_CUT}")
+            raise DatasetError(f"{where} has no {actions!r}; it has {quoted(sorted(group))}. {_CUT}")
         length, members = len(group[actions]), _datasets(group)
         members = {name: values for name, values in members.items() if _is_of_steps(name)}
         ragged = {name: len(values) for name, values in members.items() if len(values) != length}
         if ragged or not length:
-            raise DatasetError(f"{where} is ragged: {actions} has {length} steps, but {ragged}. {_CUT}")
+            raise DatasetError(
+                f"{where} is ragged: {actions} has {length} steps, but {lengths_text(ragged)}. {_CUT}"
+            )
         stated = group.attrs.get("num_samples", length)
         if int(stated) != length:
             raise DatasetError(f"{where}: num_samples says {stated} steps, {actions} has {length}.")
@@ -192,8 +196,7 @@ class Hdf5Dataset:
         return RawColumn(name=name, size=size, dtype=str(values.dtype), names=names)
 
     def _read(self, index: int, name: str, rows: slice | int) -> np.ndarray:
-        if not 0 <= index < len(self._groups):
-            raise StoreError(f"Episode {index} of {self.path}, which has {len(self._groups)} episodes.")
+        check_episode(index, len(self._groups), self.path)
         with reading(f"{self._where(index)}: {name!r}"):
             return self._files.read(*self._groups[index], name, rows)
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from vla.errors import DatasetError
+from vla.text import quoted
 
 Layout = Literal["robomimic", "libero", "aloha"]
 _EXPECTED = (
@@ -58,10 +59,10 @@ def file_facts(file: Any, path: Path) -> FileFacts:
         facts = {key: _plain(file.attrs[key]) for key in ("sim", "compress") if key in file.attrs}
         return FileFacts(layout="aloha", facts=facts)
     if "data" not in file or not demo_names(file["data"]):
-        raise DatasetError(f"{path} has {sorted(file)[:8]} at its top: {_EXPECTED}.")
+        raise DatasetError(f"{path} has {quoted(sorted(file)[:8])} at its top: {_EXPECTED}.")
     whole = [name for name in demo_names(file["data"]) if _has_actions(file["data"], name)]
     if not whole:
-        raise DatasetError(f"{path} has {sorted(file)[:8]} at its top: {_EXPECTED}.")
+        raise DatasetError(f"{path} has {quoted(sorted(file)[:8])} at its top: {_EXPECTED}.")
     attributes = file["data"].attrs
     settings = _json(attributes, "env_args", path).get("env_kwargs") or _json(attributes, "env_info", path)
     environment = _json(attributes, "env_args", path).get("env_name") or attributes.get("env")

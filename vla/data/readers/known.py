@@ -37,15 +37,16 @@ _ALOHA_ROLES: Mapping[str, CameraRole] = {
 _ALOHA_SIDES = (("arm0", "left", 0), ("arm1", "right", 7))
 
 
+#: What people call the published layouts, by format.
+LAYOUT_NAMES: Mapping[str, str] = {
+    "rlds": "BridgeData V2", "robomimic": "robosuite OSC_POSE", "libero": "LIBERO", "aloha": "ALOHA",
+}  # fmt: skip
+
+
 def known_description(raw: RawDataset) -> DatasetDescription | None:
     """The description of a published layout; None where this one is not known."""
-    if raw.format == "rlds":
-        return _bridge(raw)
-    if raw.format in ("robomimic", "libero"):
-        return _osc_pose(raw)
-    if raw.format == "aloha":
-        return _aloha(raw)
-    return None
+    readers = {"rlds": _bridge, "robomimic": _osc_pose, "libero": _osc_pose, "aloha": _aloha}
+    return readers[raw.format](raw) if raw.format in readers else None
 
 
 def _bridge(raw: RawDataset) -> DatasetDescription | None:

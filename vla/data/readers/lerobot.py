@@ -40,9 +40,9 @@ from vla.data.readers.lerobot_meta import EpisodeEntry, Feature, VideoSpan
 from vla.data.readers.lerobot_tables import AGAIN, Tables
 from vla.data.readers.stills import StillFrames
 from vla.data.shards import crc32c
-from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, chosen
+from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, check_episode, chosen
 from vla.data.video import VideoFiles
-from vla.errors import DatasetError, StoreError, UnknownNameError
+from vla.errors import DatasetError, UnknownNameError
 
 _log = logging.getLogger(__name__)
 
@@ -180,10 +180,7 @@ class LeRobotDataset:
         self._videos.close()
 
     def _entry(self, index: int) -> EpisodeEntry:
-        if not 0 <= index < len(self.layout.episodes):
-            raise StoreError(
-                f"Episode {index} of {self.path}, which has {len(self.layout.episodes)} episodes."
-            )
+        check_episode(index, len(self.layout.episodes), self.path)
         return self.layout.episodes[index]
 
     def _values(self, entry: EpisodeEntry, name: str, size: int) -> np.ndarray:
@@ -234,7 +231,7 @@ class LeRobotDataset:
             if number not in self.layout.tasks:
                 raise DatasetError(
                     f"Episode {entry.number}, {entry.table}: task_index {number} is not among those of meta "
-                    f"({sorted(self.layout.tasks)})."
+                    f"({', '.join(map(str, sorted(self.layout.tasks)))})."
                 )
             instruction = self.layout.tasks[number]
             provenance["instructions"] = list(entry.tasks)

@@ -13,6 +13,7 @@ from vla.data.readers.lerobot_meta import EpisodeEntry, VideoSpan
 from vla.data.readers.lerobot_tables import AGAIN, Tables
 from vla.data.video import VideoFile
 from vla.errors import DatasetError
+from vla.text import quoted
 
 #: An episode and what is wrong with it.
 Fault = tuple[EpisodeEntry, str]
@@ -160,7 +161,7 @@ def _other_task(layout: Layout, entry: EpisodeEntry, numbers: np.ndarray) -> str
         text = layout.tasks.get(number)
         if text in entry.tasks:
             continue
-        said = f"is {text!r}" if text is not None else f"is not there (it has {sorted(layout.tasks)})"
+        said = f"is {text!r}" if text is not None else f"is not there (it has {quoted(sorted(layout.tasks))})"
         says = ", ".join(map(repr, entry.tasks))
         return (
             f"{layout.root / 'meta' / listed}: task_index {number}, which the rows of episode {entry.number} "
@@ -203,6 +204,6 @@ def check_columns(layout: Layout, table: Path, there: list[str]) -> None:
     for kind, names in (("lacks", stated - set(there)), ("has unknown columns", set(there) - stated)):
         if names:
             raise DatasetError(
-                f"{table} {kind} {sorted(names)}: 'features' in {layout.root / 'meta/info.json'} lists "
-                f"{sorted(stated)}. Correct that list, or fetch the data set again."
+                f"{table} {kind} {quoted(sorted(names))}: 'features' in {layout.root / 'meta/info.json'} "
+                f"lists {quoted(sorted(stated))}. Correct that list, or fetch the data set again."
             )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vla.data.damage import LEAVE_OUT, damage_lines, without_advice
+from vla.data.damage import LEAVE_OUT, damage_lines, spans, without_advice
 from vla.data.guard import reading
 from vla.data.readers.lerobot_meta import (
     FETCH,
@@ -174,7 +174,7 @@ def _check(layout: Layout, info: Mapping[str, Any]) -> None:
     numbers = [entry.number for entry in entries]
     if len(set(numbers)) != len(numbers):
         twice = sorted(n for n in set(numbers) if numbers.count(n) > 1)
-        raise DatasetError(f"{layout.root / 'meta'} lists episodes {twice[:5]} more than once. {FETCH}")
+        raise DatasetError(f"{layout.root / 'meta'} lists episode {spans(twice)} more than once. {FETCH}")
     if info.get("total_episodes", len(entries)) != len(entries):
         raise DatasetError(
             f"{file} states {info['total_episodes']} episodes, {layout.root / 'meta'} lists {len(entries)}. "

@@ -11,6 +11,7 @@ from typing import Any
 from vla.data.guard import reading
 from vla.data.lerobot_files import CHECKSUMS
 from vla.errors import DatasetError, MissingExtraError
+from vla.text import sentence
 
 PURPOSE = "Reading a LeRobotDataset"
 FETCH = "Fetch the data set again, whole."
@@ -121,7 +122,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except ValueError as error:
-                raise DatasetError(f"{path}, line {number} is damaged: {error}. {FETCH}") from error
+                raise DatasetError(f"{path}, line {number} is damaged: {sentence(error)} {FETCH}") from error
 
 
 def tasks_v3(root: Path) -> dict[int, str]:

@@ -19,6 +19,7 @@ from vla.data.damage import LEAVE_OUT
 from vla.data.guard import reading
 from vla.data.readers.lerobot_meta import PURPOSE
 from vla.errors import DatasetError, MissingExtraError
+from vla.text import counted, quoted
 
 MAX_BYTES = 96 * 2**20  # of columns kept
 _BLOCK_ROWS = 8192  # of numbers read at once: a row group is often one short episode
@@ -92,7 +93,9 @@ class Tables:
                 self._kept.move_to_end(key)
                 return self._kept[key]
             if column not in file.schema_arrow.names:
-                raise DatasetError(f"{path} has no column {column!r}; it has {file.schema_arrow.names}.")
+                raise DatasetError(
+                    f"{path} has no column {column!r}; it has {quoted(file.schema_arrow.names)}."
+                )
             with reading(f"{path}, column {column!r}"):
                 table = file.read_row_groups(list(groups), columns=[column], use_threads=False)
             chunk = table.column(0).combine_chunks()
@@ -144,10 +147,12 @@ def _numbers(values: Any, where: str, size: int) -> np.ndarray:
         if pa.types.is_list(nested.type) or pa.types.is_large_list(nested.type):
             lengths = np.unique(nested.value_lengths().to_numpy(zero_copy_only=False))
             if len(lengths) > 1:
-                raise DatasetError(f"{where} is ragged: rows of {lengths.tolist()} entries.")
+                raise DatasetError(
+                    f"{where} is ragged: rows of {' and '.join(map(str, lengths.tolist()))} entries."
+                )
         nested = nested.flatten()
     if nested.null_count:
-        raise DatasetError(f"{where} has {nested.null_count} empty entries.")
+        raise DatasetError(f"{where} has {counted(nested.null_count, 'empty value')}.")
     if len(nested) != count * size:
         raise DatasetError(
             f"{where} has {len(nested) / max(count, 1):g} entries a row; meta/info.json states {size}."

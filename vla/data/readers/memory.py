@@ -11,6 +11,7 @@ import numpy as np
 from vla.data.shards import crc32c
 from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode
 from vla.errors import DatasetError, UnknownNameError
+from vla.text import quoted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,8 +93,9 @@ class MemoryDataset:
         lengths = {len(values) for values in arrays.values()}
         if set(arrays) != {*self.columns, *self.cameras} or len(lengths) != 1:
             raise DatasetError(
-                f"Episode {index} in memory has {sorted(arrays)} of lengths {sorted(lengths)}; expected "
-                f"{sorted([*self.columns, *self.cameras])}, all of one length."
+                f"Episode {index} in memory has {quoted(sorted(arrays))} of lengths "
+                f"{', '.join(map(str, sorted(lengths)))}; expected "
+                f"{quoted(sorted([*self.columns, *self.cameras]))}, all of one length."
             )
         return RawEpisode(index=index, length=lengths.pop(), instruction=episode.instruction, provenance={})
 

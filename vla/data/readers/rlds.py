@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.damage import lengths_text, no_whole_episode
 from vla.data.guard import reading
 from vla.data.readers.stills import StillFrames, decode_still
 from vla.data.readers.tfrecord import Record, Values, parse_example, read_record, scan_records
 from vla.data.shards import crc32c
-from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, chosen
-from vla.errors import DatasetError, StoreError, UnknownNameError
+from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, check_episode, chosen
+from vla.errors import DatasetError, UnknownNameError
 from vla.files import read_json
+from vla.text import quoted
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d+)-of-(?P<total>\d+)")
 _INSTRUCTIONS = (
@@ -99,7 +101,7 @@ class RldsDataset:
             self._index(file, damaged)
         self.damaged: tuple[str, ...] = tuple(damaged or ())
         if not self.episodes:
-            raise DatasetError(f"{path} has no whole episode; damaged: {damaged or 'none'}.")
+            raise DatasetError(no_whole_episode(path, damaged or ()))
         images = {name: f for name, f in self._steps.items() if f.kind == "image"}
         self.cameras: Mapping[str, RawCamera] = {
             name: self._camera(name, f) for name, f in chosen(images, cameras, path).items()
@@ -168,12 +170,15 @@ class RldsDataset:
         for name, feature in self._steps.items():
             if feature.name not in example:
                 raise DatasetError(
-                    f"{record} has no {feature.name!r}, listed in features.json; it has {sorted(example)}."
+                    f"{record} has no {feature.name!r}, listed in features.json; it has "
+                    f"{quoted(sorted(example))}."
                 )
             size = int(np.prod(feature.shape)) if feature.kind == "number" else 1
             counts[name] = len(example[feature.name]) / max(size, 1)
         if len(set(counts.values())) != 1 or not next(iter(counts.values())).is_integer():
-            raise DatasetError(f"{record} is ragged: steps by feature {counts}, expected the same for all.")
+            raise DatasetError(
+                f"{record} is ragged: steps by feature: {lengths_text(counts)}; expected the same for all."
+            )
         if not next(iter(counts.values())):
             raise DatasetError(f"{record} has no steps.")
         provenance: dict[str, Any] = {"file": record.path.name, "record": record.number}
@@ -199,8 +204,7 @@ class RldsDataset:
         return texts[0] if texts else ""
 
     def _example(self, index: int) -> dict[str, Values]:
-        if not 0 <= index < len(self._records):
-            raise StoreError(f"Episode {index} of {self.path}, which has {len(self._records)} episodes.")
+        check_episode(index, len(self._records), self.path)
         if index not in self._kept:
             record = self._records[index]
             with record.path.open("rb") as file:
@@ -228,7 +232,9 @@ def read_features(path: Path) -> dict[str, Feature]:
     with reading(path, "list of features as tensorflow-datasets writes it"):
         features = {f.name: f for f in _leaves(tree, "", path)}
     if not any(name.startswith("steps/") for name in features):
-        raise DatasetError(f"{path} has no 'steps': expected RLDS episodes, found {sorted(features)}.")
+        raise DatasetError(
+            f"{path} has no 'steps': expected RLDS episodes, found {quoted(sorted(features))}."
+        )
     return features
 
 

@@ -30,6 +30,15 @@ class Past:
     there: Tensor
 
     @classmethod
+    def random(cls, batch: int, length: int, generator: torch.Generator) -> Past:
+        """Numbers to measure with; the older moments of a sample are absent."""
+        return cls(
+            torch.randn(batch, length, STATE_DIM, generator=generator),
+            torch.randn(batch, length, ACTION_DIM, generator=generator),
+            torch.arange(length) < torch.randint(length + 1, (batch, 1), generator=generator),
+        )
+
+    @classmethod
     def absent(cls, batch: int, length: int) -> Past:
         """At an episode's first moment there is none of them."""
         state, action = torch.zeros(batch, length, STATE_DIM), torch.zeros(batch, length, ACTION_DIM)

@@ -10,10 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from vla.data.mixture import SourceConfig
+from vla.data.mixture_notes import mixture_notes
 from vla.data.readers import hdf5_files, open_raw, open_source, open_to_look
 from vla.data.readers.hdf5 import Hdf5Dataset
 from vla.data.readers.hdf5_layouts import flat_state_names
 from vla.data.source import read_frames
+from vla.data.summary import describe, left_out
 from vla.errors import DatasetError
 
 CONTROLLER = {
@@ -169,5 +172,36 @@ def test_a_set_without_an_instruction_is_shown_and_the_error_says_how_to_give_on
     path = write_robomimic(tmp_path / "low.hdf5")
     source = open_to_look(path)
     assert (source.episodes[0].instruction, source.embodiments.keys()) == ("", {"robosuite_panda"})
+    assert dict(describe(source))["instructions"] == "2 episodes without one"
     with pytest.raises(DatasetError, match=r"no instruction.*--instruction TEXT.*'instruction' in the"):
         open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((8, 8, 3), np.float32), ((3, 8, 8), np.uint8), ((8, 8, 4), np.uint8)]
+)
+def test_pictures_that_cannot_be_read_are_said(tmp_path: Path, shape: tuple[int, ...], dtype: type) -> None:
+    path = write_robomimic(tmp_path / "a.hdf5", libero=True)
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            del demo["obs/agentview_rgb"]
+            demo["obs/agentview_rgb"] = np.zeros((len(demo["actions"]), *shape), dtype)
+    source = open_source(path)
+    [(what, said)] = [row for row in left_out(source).items() if row[0] == "not readable"]
+    assert f"obs/agentview_rgb ({np.dtype(dtype)} [{' '.join(map(str, shape))}]" in said
+    assert dict(describe(source))[what] == said
+    notes = mixture_notes(
+        [SourceConfig(path=str(path))], [source], roles=["front"], image_size=8, state_slots=[]
+    )
+    assert any("cannot be read" in note and "obs/agentview_rgb" in note for note in notes)
+
+
+def test_unlike_episodes_of_one_file_are_told_in_words(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        del file["data/demo_10/obs/agentview_rgb"]
+        file["data/demo_10/obs/agentview_rgb"] = np.zeros((4, 4, 8, 3), np.uint8)
+    message = "has pictures of 4x8, in the first episode pictures of 8x8.*--skip-damaged"
+    with pytest.raises(DatasetError, match=message):
+        open_raw(path)
+    assert len(open_raw(path, skip_damaged=True).episodes) == 1

@@ -258,6 +258,25 @@ BAD_V3: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: _edit_feature(r, "effort", dtype="float32", shape=[2], names=None),
         "lacks 'effort'",
     ),
+    "overlapping videos": (
+        lambda r: edit_table(r / EPISODES, **{f"{FRONT}/from_timestamp": [0.0, 0.3, 0.0]}),
+        r"episode 0 lies at 0\.000 to 0\.600 s, episode 1 begins at 0\.300 s.*whose pictures",
+    ),
+    "between frames": (
+        lambda r: edit_table(
+            r / EPISODES,
+            **{f"{FRONT}/from_timestamp": [0.0, 0.64, 0.0], f"{FRONT}/to_timestamp": [0.6, 1.54, 0.7]},
+        ),
+        r"episode 1 begins at 0\.6400 s by meta/episodes, between two frames",
+    ),
+    "strange path": (
+        lambda r: edit_json(r / "meta/info.json", data_path="data/{chunk}/{file_index}"),
+        r"info\.json is damaged.*data_path .* names files by 'chunk'",
+    ),
+    "path out of the folder": (
+        lambda r: edit_json(r / "meta/info.json", data_path="../{chunk_index}/{file_index}"),
+        "leads out of the data set",
+    ),
     "camera shape": (
         lambda r: _edit_feature(r, "observation.images.front", shape=[64, 64, 4]),
         "expected height, width and 3",
@@ -300,6 +319,33 @@ def test_rows_of_different_lengths_and_empty_entries_are_said(v21: Path):
         write_table(v21 / "data/chunk-000/episode_000000.parquet", 0, 6, action=column)
         with pytest.raises(DatasetError, match=f"'action'.*{message}"):
             open_raw(v21).column(0, "action")
+
+
+@pytest.mark.parametrize(("bad", "message"), [([0.0], "ragged"), (None, "1 empty value")])
+def test_one_bad_row_costs_one_episode(v3: Path, tmp_path: Path, bad: object, message: str):
+    table = pq.read_table(v3 / DATA)
+    rows = table["action"].to_pylist()
+    rows[2] = bad
+    place = table.schema.get_field_index("action")
+    pq.write_table(table.set_column(place, "action", pa.array(rows, pa.list_(pa.float32()))), v3 / DATA)
+    raw = open_raw(v3)
+    assert len(raw.column(1, "action")) == LENGTHS[1]
+    with pytest.raises(DatasetError, match=f"Episode 0.*{message}"):
+        raw.column(0, "action")
+    done = import_dataset(open_source(v3, skip_damaged=True), tmp_path / "s.zarr", skip_damaged=True)
+    assert (done.num_episodes, len(done.skipped)) == (2, 1)
+
+
+def test_time_that_is_no_number_is_said_with_the_cure_that_works(v21: Path, tmp_path: Path):
+    stamps = pa.array(np.array([0, 0.1, np.nan, 0.3, 0.4, 0.5], np.float32))
+    write_table(v21 / "data/chunk-000/episode_000000.parquet", 0, 6, timestamp=stamps)
+    with pytest.raises(DatasetError, match=r"step 2 is nan\. 'vla data fix --drop not_finite'"):
+        open_source(v21, describe_v21()).column(0, "action")
+    source = open_source(v21, describe_v21(), tolerate_damage=True)
+    settings = FixConfig(drop=("not_finite",), check=CheckConfig(frames="none"))
+    fix(source, tmp_path / "b", settings)
+    with EpisodeStore.open(tmp_path / "b") as store:
+        assert [info.length for info in store.episodes] == [9]
 
 
 def test_time_that_does_not_rise_is_said_with_its_file_and_step_and_can_be_repaired(

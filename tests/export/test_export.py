@@ -17,7 +17,7 @@ from vla.cli.main import main
 from vla.contract import CONTRACT_FILE, PolicyContract
 from vla.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.export import quantise, writing
-from vla.export.graphs import Sizes, exportable, pad_words
+from vla.export.graphs import exportable, pad_words
 from vla.export.manifest import FOLDER, MANIFEST_FILE
 from vla.export.writing import export_policy
 from vla.kernels.parity import certify
@@ -37,7 +37,7 @@ def exported(tmp_path_factory) -> Path:
     where = tmp_path_factory.mktemp("export")
     run = train(tiny_config(fill_store(where / "demos.zarr"), steps=2), where / "run")
     policy = run if (run / CONTRACT_FILE).is_file() else run / "policy"
-    export_policy(policy, sizes=Sizes(batch=2))
+    export_policy(policy, batch=2)
     return policy
 
 
@@ -184,7 +184,7 @@ def test_what_has_no_fixed_graphs_is_refused(exported):
 def test_a_policy_with_history_exports_and_remembers_the_same(tmp_path):
     config = tiny_config(fill_store(tmp_path / "demos.zarr"), steps=2)
     run = train(replace(config, model=replace(config.model, history=2)), tmp_path / "run")
-    export_policy(run, sizes=Sizes(batch=2))
+    export_policy(run, batch=2)
     stock, found = (LearnedPolicy.load(run, engine=name) for name in ("torch", "onnx"))
     gap = stock.contract.execution_horizon / ARMS[0].control_hz
     made = []

@@ -28,7 +28,7 @@ class Export:
         out: a folder; left out: the folder onnx beside the weights, where the policy finds it.
         head: which action head; left out: the policy's default.
         batch: observations at once.
-        words: of the longest instruction; left out: what the backbone takes.
+        words: tokens of the longest instruction; left out: as many as the backbone takes.
         int8: also write 8-bit files, and measure what the actions lose.
         suite: whose episodes' first observations the int8 error is measured on.
         observations: how many of them.
@@ -56,18 +56,12 @@ def run(argv: Sequence[str]) -> int:
     if flags.observations < 1 or not flags.limit > 0:
         raise ConfigError(f"--observations and --limit are positive: {flags.observations}, {flags.limit}.")
     from vla.cli.parity import policy_directory
-    from vla.export.graphs import Sizes
     from vla.export.manifest import FOLDER
     from vla.export.writing import export_policy
 
     policy = policy_directory(flags.policy)
     out = flags.out or policy / FOLDER
-    sizes = (
-        None
-        if flags.words is None and flags.batch == 1
-        else Sizes(batch=flags.batch, words=flags.words or 32)
-    )
-    manifest = export_policy(policy, out, head=flags.head, sizes=sizes)
+    manifest = export_policy(policy, out, head=flags.head, batch=flags.batch, words=flags.words)
     if flags.int8:
         manifest = _quantise(policy, out, flags)
     if flags.json:

@@ -28,6 +28,7 @@ UNITS: Mapping[str, tuple[str, float]] = {
     "deg/step": ("rad/step", np.pi / 180),
     "m/s": ("m/s", 1.0),
     "mm/s": ("m/s", 1e-3),
+    "cm/s": ("m/s", 1e-2),
     "rad/s": ("rad/s", 1.0),
     "deg/s": ("rad/s", np.pi / 180),
 }

@@ -51,6 +51,7 @@ class GuardedDataset:
         self.cameras: Mapping[str, RawCamera] = raw.cameras
         self.episodes: Sequence[RawEpisode] = raw.episodes
         self.damaged: Sequence[str] = raw.damaged
+        self.unread: Mapping[str, str] = raw.unread
 
     def column(self, index: int, name: str) -> np.ndarray:
         with reading(f"Column {name!r} of {self._where(index)}"):

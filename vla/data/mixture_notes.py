@@ -62,6 +62,10 @@ def mixture_notes(
             )
         if unknown := sum(info.success is None for info in source.episodes):
             notes.append(f"{name}: {counted(unknown, 'episode')} of unknown success: learned from")
+        if isinstance(inner := innermost(source), MappedSource) and inner.raw.unread:
+            notes.append(
+                f"{name}: cannot be read, and is no part of the mixture: {', '.join(inner.raw.unread)}"
+            )
         notes += [f"{name}: left out, damaged: {what}" for what in damage_lines(damaged_episodes(source))]
         modes: dict[str, tuple[Mode | None, Mode]] = {
             "states": (config.state_mode, usual_mode(state_mode, source)),

@@ -126,6 +126,9 @@ class RawColumn:
     dtype: str
     names: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{counted(self.size, 'number')} a step ({self.dtype})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RawCamera:
@@ -134,6 +137,9 @@ class RawCamera:
     name: str
     height: int
     width: int
+
+    def __str__(self) -> str:
+        return f"pictures of {self.height}x{self.width}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +185,11 @@ class RawDataset(Protocol):
 
     @property
     def cameras(self) -> Mapping[str, RawCamera]: ...
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        """What of every step is neither a column nor a camera to the reader, by name, and what it is."""
+        ...
 
     @property
     def episodes(self) -> Sequence[RawEpisode]: ...

@@ -10,7 +10,7 @@ from vla.data.description import Ranges
 from vla.data.mapped import MappedSource
 from vla.data.mixture import innermost, source_format, stated_ranges
 from vla.data.remote import RemoteFiles, is_url
-from vla.data.source import EpisodeInfo, EpisodeSource
+from vla.data.source import EpisodeInfo, EpisodeSource, RawDataset
 from vla.data.store import EpisodeStore
 from vla.data.undescribed import UNKNOWN, UndescribedSource
 from vla.text import counted
@@ -41,7 +41,7 @@ def describe(store: EpisodeSource) -> list[Row]:
         ("steps", str(steps)),
         ("pictures stored", str(pictures)),
         ("size on disk", _size(_total_bytes(store), pictures)),
-        ("instructions", f"{len({info.instruction for info in episodes})} different"),
+        ("instructions", _instructions(episodes)),
     ]
     if isinstance(store, EpisodeStore):
         rows.append(("frames kept as", str(store.codec)))
@@ -64,12 +64,23 @@ def describe(store: EpisodeSource) -> list[Row]:
     return rows + [("note", notice) for notice in notices]
 
 
+def _instructions(episodes: Sequence[EpisodeInfo]) -> str:
+    different, silent = (
+        {info.instruction for info in episodes} - {""},
+        sum(not i.instruction for i in episodes),
+    )
+    said = [f"{len(different)} different"] if different or not silent else []
+    return ", ".join(said + ([f"{counted(silent, 'episode')} without one"] if silent else []))
+
+
 def left_out(source: EpisodeSource) -> dict[str, str]:
-    """What of a foreign data set becomes no part of an episode: cameras, columns, steps; of a store, what its
-    import left out. Cameras that were not asked for are not looked for."""
+    """What of a foreign data set becomes no part of an episode: cameras, columns, steps, and what its reader
+    cannot read; of a store, what its import left out. Cameras that were not asked for are not looked for."""
     if isinstance(source, EpisodeStore):
         return {str(what): str(value) for what, value in source.provenance.get("left_out", {}).items()}
     source = innermost(source)
+    if isinstance(source, UndescribedSource):
+        return _unread(source.raw)
     if not isinstance(source, MappedSource):
         return {}
     raw, known = source.raw, source.description
@@ -78,7 +89,7 @@ def left_out(source: EpisodeSource) -> dict[str, str]:
     cameras = [name for name in raw.cameras if name not in {rule.column for rule in known.cameras}]
     columns = [name for name in raw.columns if name not in used]
     steps = sum(e.length for e in raw.episodes) - sum(info.length for info in source.episodes)
-    found = {"cameras left out": ", ".join(cameras), "columns left out": ", ".join(columns)}
+    found = {"cameras left out": ", ".join(cameras), "columns left out": ", ".join(columns)} | _unread(raw)
     if steps:
         parts = (
             ("at the start", known.skip_first),
@@ -88,6 +99,11 @@ def left_out(source: EpisodeSource) -> dict[str, str]:
         each = ", ".join(f"{count} {where}" for where, count in parts if count)
         found["steps left out"] = f"{steps}, of each episode {each}"
     return {what: value for what, value in found.items() if value}
+
+
+def _unread(raw: RawDataset) -> dict[str, str]:
+    said = ", ".join(f"{name} ({what})" for name, what in raw.unread.items())
+    return {"not readable": said} if said else {}
 
 
 def _origin(source: EpisodeSource) -> list[Row]:

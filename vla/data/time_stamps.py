@@ -9,10 +9,6 @@ from vla.errors import DatasetError
 #: Times the usual one, above which the time from one step to the next is a gap: steps are missing.
 GAP_FACTOR = 1.6
 _STRANGE_RATE = 100.0  # times the stated rate, that nobody means: milliseconds read as seconds are 1000
-_RESTAMP = (
-    "'vla data fix --restamp' writes a store in which such episodes have even time stamps, "
-    "'--drop time_backwards' one without them."
-)
 
 
 def check_rising(time_s: np.ndarray, where: str) -> None:
@@ -20,13 +16,17 @@ def check_rising(time_s: np.ndarray, where: str) -> None:
     time_s = np.asarray(time_s, np.float64)
     wrong = np.flatnonzero(~np.isfinite(time_s))
     if len(wrong):
-        raise DatasetError(f"{where}: the time stamp of step {wrong[0]} is {time_s[wrong[0]]}. {_RESTAMP}")
+        raise DatasetError(
+            f"{where}: the time stamp of step {wrong[0]} is {time_s[wrong[0]]}. "
+            "'vla data fix --drop not_finite' writes a store without such episodes."
+        )
     wrong = np.flatnonzero(np.diff(time_s) <= 0)
     if len(wrong):
         step = int(wrong[0]) + 1
         raise DatasetError(
             f"{where}: time goes from {time_s[step - 1]:.4f} s to {time_s[step]:.4f} s at step {step}, it "
-            f"must rise. {_RESTAMP}"
+            "must rise. 'vla data fix --restamp' writes a store in which such episodes have even time "
+            "stamps, '--drop time_backwards' one without them."
         )
 
 

@@ -65,6 +65,11 @@ class VideoFile:
         return (self._stream.duration or 0) / self._ticks
 
     @property
+    def first_frame_s(self) -> float:
+        """Time of the first frame, as the file states it."""
+        return (self._stream.start_time or 0) / self._ticks
+
+    @property
     def last_frame_s(self) -> float:
         """Time of the last frame that the file holds whole, by its index; infinite where it has none.
 
@@ -74,7 +79,7 @@ class VideoFile:
         if not len(entries):
             return np.inf
         whole = next((k for k, e in enumerate(entries) if e.pos + e.size > size), len(entries))
-        return (self._stream.start_time or 0) / self._ticks + (whole - 1) / self.rate_hz
+        return self.first_frame_s + (whole - 1) / self.rate_hz
 
     def read(self, time_s: float, out: np.ndarray) -> None:
         """Decode the frame shown at a time (its own, within half a frame) into ``out`` uint8 [h w 3], RGB.

@@ -126,12 +126,22 @@ def _wanted(session: Any, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def make_session(path: Path, threads: int) -> Any:
-    """An ONNX Runtime session on the CPU: :data:`SETTINGS`, and so many threads."""
+    """An ONNX Runtime session on the CPU: :data:`SETTINGS`, and so many threads.
+
+    Raises:
+        CheckpointError: a file that ONNX Runtime cannot read.
+    """
     runtime = onnx_runtime()
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised  # pyright: ignore
+
     if threads < 1:
         raise ConfigError(f"Threads are counted from 1: {threads}.")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, SETTINGS["inter_op_threads"]
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    unreadable = (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf)
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except (*unreadable, raised.NotImplemented, raised.RuntimeException) as error:
+        raise CheckpointError(f"ONNX Runtime cannot read {path}: {error}") from error

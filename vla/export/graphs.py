@@ -36,14 +36,16 @@ INPUTS = ("images", "image_mask", "token_ids", "token_mask", "embodiment_id", "s
 #: Those that follow where the policy has a history; as in :class:`vla.models.heads.history.Past`.
 PAST = ("past_state", "past_action", "past_there")
 MEMORY = ("memory", "memory_mask", "location_dm")
+#: Those of the step graph.
+STEPS = ("x", "memory", "memory_mask")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What is fixed in the files: rows at once, and words of an instruction (shorter ones are padded)."""
+    """What is fixed in the files: rows at once, and tokens of an instruction (shorter ones are padded)."""
 
-    batch: int = 1
-    words: int = 32
+    batch: int
+    words: int
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.words < 1:
@@ -62,7 +64,8 @@ class PolicyPrefix(nn.Module):
         given = policy_inputs(inputs)
         encoded = self.net.encode(given)
         features, mask = encoded.prefix.features, encoded.prefix.mask
-        assert mask is not None  # the image mask was given
+        if mask is None:  # learned queries are always there
+            mask = features.new_ones(features.shape[:2], dtype=torch.bool)
         memory, mask_BM = self.keys_values(features, mask, self.net.told(encoded, given))
         return memory, mask_BM, encoded.location_dm
 

@@ -10,7 +10,8 @@ that the data decides) is what the comparison on fresh inputs finds.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,42 @@ def shift_right(x: Tensor, bits: int) -> Tensor:
     return torch.div(x, 2**bits, rounding_mode="floor")
 
 
+def store(x: Tensor, index: Any, value: Any) -> None:
+    """``x[index] = value``: the exporter loses its way in an index that is a mask and more (Qwen3-VL)."""
+    mask, *rest = index if isinstance(index, tuple) else (index,)
+    if not (isinstance(mask, Tensor) and mask.dtype == torch.bool and rest == [slice(None)]):
+        torch.Tensor.__setitem__(x, index, value)
+    else:
+        x.copy_(x.masked_scatter(mask[..., None].expand_as(x), value))
+
+
 #: Operations that the exporter has not, or gets wrong for whole numbers, by ones that are right.
 SAID_OTHERWISE: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.Tensor.unfold: unfold,
     torch.Tensor.addcmul_: add_product,
     torch.Tensor.__rshift__: shift_right,
+    torch.Tensor.__ior__: torch.Tensor.__or__,  # what is assigned is the same
+    torch.Tensor.__setitem__: store,
 }
+
+
+@contextmanager
+def masks_by_broadcasting() -> Iterator[None]:
+    """transformers' attention masks without ``torch.vmap``, through which nothing can be traced."""
+    from transformers import masking_utils
+
+    def expanded(inside: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda *indices: inside(*masking_utils._non_vmap_expansion_sdpa(*indices))
+
+    instead = {"_vmap_expansion_sdpa": expanded, "TransformGetItemToIndex": nullcontext}
+    before = {name: getattr(masking_utils, name) for name in instead}
+    try:
+        for name, value in instead.items():
+            setattr(masking_utils, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(masking_utils, name, value)
 
 
 def trace(
@@ -93,9 +124,10 @@ def trace(
         raise MissingExtraError("onnx", "onnx", "Exporting a policy") from None
     load_triton()  # torch's exporter imports it
     torch.onnx.register_custom_op_symbolic("aten::lift_fresh", lambda graph, x: x, 9)  # a constant, as it is
-    with warnings.catch_warnings(), torch.no_grad(), FixedSizes():
+    with warnings.catch_warnings(), torch.no_grad(), masks_by_broadcasting(), FixedSizes():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # shapes are fixed on purpose
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx\._internal")
         try:
             torch.onnx.export(
                 module, inputs, str(path), input_names=list(names), output_names=list(results),

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from vla.contract import sha256_of
-from vla.errors import CheckpointError
+from vla.errors import CheckpointError, ConfigError
 from vla.export.engine import SETTINGS, OnnxEngine, make_session, onnx_runtime
 from vla.export.graphs import (
     MEMORY,
+    STEPS,
     PolicyPrefix,
     Sizes,
     exact_actions,
@@ -38,7 +39,12 @@ NUM_CHECKS = 4
 
 
 def export_policy(
-    policy: str | Path, out: str | Path | None = None, *, head: str | None = None, sizes: Sizes | None = None
+    policy: str | Path,
+    out: str | Path | None = None,
+    *,
+    head: str | None = None,
+    batch: int = 1,
+    words: int | None = None,
 ) -> Manifest:
     """Write ``prefix.onnx``, ``steps.onnx`` and ``export.json``; all or nothing, replacing an older export.
 
@@ -46,10 +52,11 @@ def export_policy(
         policy: a policy directory.
         out: None: the folder ``onnx`` beside the weights, where the policy finds it.
         head: None: the policy's default.
-        sizes: None: one observation at a time, and as many words as the backbone takes.
+        batch: observations at once.
+        words: tokens of the longest instruction; None: as many as the backbone takes.
 
     Raises:
-        ConfigError: a head or network without fixed graphs.
+        ConfigError: a head or network without fixed graphs, or more words than the backbone takes.
         CheckpointError: the files do not compute what the policy does.
         MissingExtraError: no onnx or ONNX Runtime.
     """
@@ -57,49 +64,61 @@ def export_policy(
     policy = Path(policy)
     net, contract = load_policy(policy)
     name = head or contract.heads[0]
-    sizes = sizes or Sizes(words=getattr(getattr(net.backbone, "config", None), "max_words", Sizes.words))
     chosen, config = exportable(net, name), net.config
-    out = policy / FOLDER if out is None else Path(out)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    prefix, steps = (part / file for file in file_names("float32"))
+    sizes = _sizes(net, batch, words)
     inputs = random_inputs(net, contract, sizes, torch.Generator().manual_seed(0))
     module = PolicyPrefix(net, chosen).eval()
     with torch.no_grad():
         memory, mask, _ = module(*inputs)
     noise = torch.zeros(sizes.batch, contract.horizon, len(config.action_index))
-    trace(module, inputs, prefix, names_of(net), MEMORY)
     loop = ExportedSteps(chosen, contract.num_flow_steps).eval()
-    trace(loop, (noise, memory, mask), steps, ("x", "memory", "memory_mask"), ("actions",))
-    manifest = Manifest(
-        weights_sha256=contract.weights_sha256,
-        head=name,
-        num_steps=contract.num_flow_steps if isinstance(chosen, FlowHead) else 1,
-        draws_noise=isinstance(chosen, FlowHead),
-        batch=sizes.batch,
-        words=sizes.words,
-        horizon=contract.horizon,
-        action_index=config.action_index,
-        files={path.name: sha256_of(path) for path in (prefix, steps)},
-        parity={},
-        settings=SETTINGS,
-        versions=package_versions(("torch", "onnx", "onnxruntime")),
-    )
-    engine = OnnxEngine(manifest, "float32", make_session(prefix, 1), make_session(steps, 1))
-    error = parity_error(engine, net, [random_inputs(net, contract, sizes, g) for g in _seeds()])
-    if not error <= TOLERANCE:
-        shutil.rmtree(part)
-        raise CheckpointError(
-            f"The ONNX files of {policy} miss the float64 reference by {error:.1e} of the largest action, "
-            f"allowed {TOLERANCE:.0e}. Something in this network does not export; nothing was written."
+    out = policy / FOLDER if out is None else Path(out)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    prefix, steps = (part / file for file in file_names("float32"))
+    seen = f"{config.backbone} backbone, {config.projector} projector, {config.compression} compression"
+    try:
+        trace(module, inputs, prefix, names_of(net), MEMORY, f"The prefix ({seen})")
+        trace(loop, (noise, memory, mask), steps, STEPS, ("actions",), f"The head {name!r}")
+        manifest = Manifest(
+            weights_sha256=contract.weights_sha256,
+            head=name,
+            num_steps=contract.num_flow_steps if isinstance(chosen, FlowHead) else 1,
+            draws_noise=isinstance(chosen, FlowHead),
+            batch=sizes.batch,
+            words=sizes.words,
+            horizon=contract.horizon,
+            action_index=config.action_index,
+            files={path.name: sha256_of(path) for path in (prefix, steps)},
+            parity={},
+            settings=SETTINGS,
+            versions=package_versions(("torch", "onnx", "onnxruntime")),
         )
-    parity = {"error": error, "allowed": TOLERANCE, "inputs": NUM_CHECKS * sizes.batch}
-    manifest = replace(manifest, parity=parity)
-    manifest.save(part)
-    out.parent.mkdir(parents=True, exist_ok=True)
+        engine = OnnxEngine(manifest, "float32", make_session(prefix, 1), make_session(steps, 1))
+        error = parity_error(engine, net, [random_inputs(net, contract, sizes, g) for g in _seeds()])
+        if not error <= TOLERANCE:
+            raise CheckpointError(
+                f"The ONNX files of {policy} ({seen}) miss the float64 reference by {error:.1e} of the "
+                f"largest action, allowed {TOLERANCE:.0e}: something in this network does not export. "
+                "Nothing was written."
+            )
+        parity = {"error": error, "allowed": TOLERANCE, "inputs": NUM_CHECKS * sizes.batch}
+        manifest = replace(manifest, parity=parity)
+        manifest.save(part)
+    except BaseException:
+        shutil.rmtree(part)
+        raise
     replace_directory(out, part)
     return manifest
+
+
+def _sizes(net: PolicyNet, batch: int, words: int | None) -> Sizes:
+    most = net.backbone.max_tokens
+    assert isinstance(most, int)
+    if words is not None and words > most:
+        raise ConfigError(f"The backbone reads {most} tokens of an instruction at most, --words is {words}.")
+    return Sizes(batch=batch, words=most if words is None else words)
 
 
 def parity_error(

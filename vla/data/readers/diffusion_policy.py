@@ -81,6 +81,7 @@ class ReplayBuffer:
     format = "diffusion_policy"
     control_hz = None
     robot = None
+    unread: Mapping[str, str] = {}
 
     def __init__(
         self, path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None

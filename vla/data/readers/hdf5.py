@@ -1,15 +1,14 @@
 """HDF5 demonstrations of robomimic, robosuite, LIBERO and ALOHA; see ``hdf5_layouts`` for what lies where.
 
 Image data sets (uint8 [T h w 3], or JPEG files one a step) are cameras, numeric ones columns, named by their
-path below the episode (``obs/robot0_eef_pos``, ``observations/qpos``). Depth maps are left out. JPEG is
-decoded as JPEG says: a file whose
-pictures were handed to OpenCV in RGB order needs ``"bgr": true`` of its camera.
+path below the episode (``obs/robot0_eef_pos``, ``observations/qpos``). Depth maps and pictures of other types
+or shapes are ``unread``. JPEG is decoded as JPEG says: a file whose pictures were handed to OpenCV in RGB
+order needs ``"bgr": true`` of its camera.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +30,10 @@ _SUFFIXES = (".hdf5", ".h5")
 _LEFT_OUT = ("next_obs", "compress_len")
 _ACTIONS = {"robomimic": "actions", "libero": "actions", "aloha": "action"}
 _CUT = "Was it cut while recorded? Fetch it again, or leave it out (vla data import --skip-damaged)."
-_log = logging.getLogger(__name__)
+_APART = (
+    "Put files with other contents in a folder of their own, or leave such episodes out (vla data import "
+    "--skip-damaged)."
+)
 T = TypeVar("T")
 
 
@@ -70,6 +72,7 @@ class Hdf5Dataset:
         self.path, self._wanted = path, cameras
         self.columns: Mapping[str, RawColumn] = {}
         self.cameras: Mapping[str, RawCamera] = {}
+        self.unread: Mapping[str, str] = {}
         self.episodes: list[RawEpisode] = []
         self._facts: FileFacts | None = None
         self._groups: list[tuple[Path, str]] = []  # file and group of each episode
@@ -171,10 +174,10 @@ class Hdf5Dataset:
         pictures = {n: v for n, v in members.items() if _is_pictures(v)}
         cameras = {n: _camera(n, v, where) for n, v in chosen(pictures, self._wanted, where).items()}
         columns = {n: self._column(n, v) for n, v in members.items() if _is_numbers(v)}
-        if left_out := sorted(set(members) - set(pictures) - set(columns)):
-            _log.debug("%s: neither numbers nor colour pictures, not read: %s", where, ", ".join(left_out))
         if not self.episodes:
             self.columns, self.cameras = columns, cameras
+            rest = {n: v for n, v in members.items() if n not in columns and n not in pictures}
+            self.unread = {n: _unreadable(v) for n, v in sorted(rest.items())}
         else:
             _check_alike(where, self.columns, columns)
             _check_alike(where, self.cameras, cameras)
@@ -248,6 +251,15 @@ def _is_numbers(values: Any) -> bool:
     return numeric and values.ndim < 4 and not _is_pictures(values)
 
 
+def _unreadable(values: Any) -> str:
+    shape = " ".join(map(str, values.shape[1:]))
+    return (
+        f"{values.dtype} [{shape}]; pictures are uint8 [height width 3]"
+        if values.ndim == 4
+        else str(values.dtype)
+    )
+
+
 def _camera(name: str, values: Any, where: str) -> RawCamera:
     if values.ndim == 4:
         return RawCamera(name=name, height=values.shape[1], width=values.shape[2])
@@ -259,14 +271,13 @@ def _check_alike(where: str, first: Mapping[str, Any], here: Mapping[str, Any]) 
     for name in sorted(set(first) | set(here)):
         if name not in first or name not in here:
             raise DatasetError(
-                f"{where} {'lacks' if name in first else 'has'} {name!r}, unlike the first one. Put those "
-                "with other contents in another folder."
+                f"{where} {'lacks' if name in first else 'has'} {name!r}, unlike the first one. {_APART}"
             )
         left, right = first[name], here[name]
         if isinstance(left, RawColumn) and left.size == right.size:
             continue
         if left != right:
-            raise DatasetError(f"{where}: {name!r} is {right}, in the first episode {left}.")
+            raise DatasetError(f"{where}: {name!r} has {right}, in the first episode {left}. {_APART}")
 
 
 def _files(path: Path) -> list[Path]:

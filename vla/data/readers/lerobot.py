@@ -14,7 +14,6 @@ number or picture.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +42,6 @@ from vla.data.shards import crc32c
 from vla.data.source import Frames, RawCamera, RawColumn, RawEpisode, check_episode, chosen
 from vla.data.video import VideoFiles
 from vla.errors import DatasetError, UnknownNameError
-
-_log = logging.getLogger(__name__)
 
 
 def recognise(path: Path) -> bool:
@@ -98,8 +95,7 @@ class LeRobotDataset:
         self.cameras: Mapping[str, RawCamera] = {
             name: _camera(f, path) for name, f in chosen(pictures, cameras, path).items()
         }
-        if depth := [f.name for f in features if f.depth]:
-            _log.warning("%s: depth maps are not read: %s", path, ", ".join(depth))
+        self.unread: Mapping[str, str] = {f.name: "a depth map" for f in features if f.depth}
         if damaged is None:
             check_tables(self.layout, self._tables)
             check_videos(self.layout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from vla.text import quoted
 
 #: An episode and what is wrong with it.
 Fault = tuple[EpisodeEntry, str]
+_EPISODES = "meta/episodes"
+_OFF_FRAME = 0.25  # of a frame, that the begin of an episode may be from one
 
 
 def check_tables(layout: Layout, tables: Tables) -> None:
@@ -73,8 +76,8 @@ def check_videos(layout: Layout) -> None:
 
 
 def video_faults(layout: Layout) -> Iterator[tuple[EpisodeEntry, str, str]]:
-    """Episode and camera whose video cannot be opened or ends before the episode does, by its own index:
-    nothing is decoded."""
+    """Episode and camera whose video cannot be opened or ends before the episode does, by its own index, or
+    whose span in it is also another episode's or begins between two frames: nothing is decoded."""
     users: dict[Path, list[tuple[EpisodeEntry, str, VideoSpan]]] = {}
     for entry in layout.episodes:
         for camera, span in entry.videos.items():
@@ -82,7 +85,7 @@ def video_faults(layout: Layout) -> Iterator[tuple[EpisodeEntry, str, str]]:
     for path in sorted(users):
         try:
             file = VideoFile(path)
-            last_s = file.last_frame_s
+            last_s, first_s, rate_hz = file.last_frame_s, file.first_frame_s, file.rate_hz
             file.close()
         except DatasetError as error:
             yield from ((entry, camera, str(error)) for entry, camera, _ in users[path])
@@ -92,8 +95,34 @@ def video_faults(layout: Layout) -> Iterator[tuple[EpisodeEntry, str, str]]:
             "short, or another video."
         )
         for entry, camera, span in users[path]:
+            off = (span.start_s - first_s) * rate_hz
             if last_s < span.start_s + (entry.length - 1.5) / layout.fps:
                 yield entry, camera, message
+            elif abs(off - round(off)) > _OFF_FRAME:
+                yield (
+                    entry,
+                    camera,
+                    f"{path}: episode {entry.number} begins at {span.start_s:.4f} s by {_EPISODES}, between "
+                    f"two frames ({1 / rate_hz:.4f} s apart): which of them is meant? Correct it. {AGAIN}",
+                )
+        yield from _overlaps(layout, path, users[path])
+
+
+def _overlaps(
+    layout: Layout, path: Path, users: Sequence[tuple[EpisodeEntry, str, VideoSpan]]
+) -> Iterator[tuple[EpisodeEntry, str, str]]:
+    """Episodes of one video that are said to lie where another one does: one of them has wrong pictures."""
+    ordered = sorted(users, key=lambda user: user[2].start_s)
+    for (first, camera, span), (second, _, begun) in pairwise(ordered):
+        end_s = span.start_s + first.length / layout.fps
+        if begun.start_s < end_s - 0.5 / layout.fps:
+            message = (
+                f"{path}: episode {first.number} lies at {span.start_s:.3f} to {end_s:.3f} s, episode "
+                f"{second.number} begins at {begun.start_s:.3f} s, by {_EPISODES}: whose pictures are there? "
+                f"Correct it. {AGAIN}"
+            )
+            yield first, camera, message
+            yield second, camera, message
 
 
 def row_faults(

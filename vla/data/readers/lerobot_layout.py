@@ -31,6 +31,7 @@ from vla.data.readers.lerobot_meta import (
 )
 from vla.errors import DatasetError
 from vla.files import read_json
+from vla.text import quoted, sentence
 
 V2, V3 = ("v2.0", "v2.1"), ("v3.0",)
 _BLIND = (
@@ -96,12 +97,16 @@ def read_layout(
     _refuse_mixture(root, version)
     try:
         fps, features = float(info["fps"]), {k: read_feature(k, v) for k, v in info["features"].items()}
-        templates = (info["data_path"], info.get("video_path") or "")
+        templates = (
+            _template(info, "data_path"),
+            _template(info, "video_path") if info.get("video_path") else "",
+        )
         chunks = int(info.get("chunks_size", 1000))
         if fps <= 0 or chunks <= 0:
             raise ValueError(f"fps {fps}, chunks_size {chunks}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{file} is damaged or incomplete: {error!r}. {FETCH}") from error
+        said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else sentence(error).rstrip(".")
+        raise DatasetError(f"{file} is damaged or incomplete: {said}. {FETCH}") from error
     cameras = [
         name
         for name, feature in features.items()
@@ -126,6 +131,22 @@ def read_layout(
         _check_entries(layout)
         return layout
     return leave_out(layout, _entry_faults(layout, videos=not to_look), damaged)
+
+
+#: What the paths of ``info.json`` may name.
+_PLACES = ("chunk_index", "file_index", "episode_index", "episode_chunk", "video_key")
+
+
+def _template(info: Mapping[str, Any], key: str) -> str:
+    """A path of ``info.json`` that names files by number; raises ValueError where it cannot."""
+    template = str(info[key])
+    try:
+        path = Path(template.format(**dict.fromkeys(_PLACES, 0)))
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"{key} {template!r} names files by {error}; known are {quoted(_PLACES)}") from error
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{key} {template!r} leads out of the data set")
+    return template
 
 
 def leave_out(layout: Layout, faults: Iterator[tuple[EpisodeEntry, str]], damaged: list[str]) -> Layout:

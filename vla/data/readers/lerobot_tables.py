@@ -54,7 +54,7 @@ class Tables:
             found = self._parts(path, column, start, stop, np.arange(len(offsets) - 1))
         where = f"{path}, column {column!r}"
         with reading(where):
-            parts = [_numbers(chunk, where, size)[low:high] for chunk, low, high in found]
+            parts = [_numbers(chunk.slice(low, high - low), where, size) for chunk, low, high in found]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def cell(self, path: Path, column: str, row: int) -> Any:
@@ -143,7 +143,7 @@ def _numbers(values: Any, where: str, size: int) -> np.ndarray:
     while isinstance(values, pa.ExtensionArray):
         values = values.storage
     nested = values
-    while pa.types.is_nested(nested.type) and not pa.types.is_struct(nested.type):
+    while pa.types.is_nested(nested.type) and not pa.types.is_struct(nested.type) and not nested.null_count:
         if pa.types.is_list(nested.type) or pa.types.is_large_list(nested.type):
             lengths = np.unique(nested.value_lengths().to_numpy(zero_copy_only=False))
             if len(lengths) > 1:

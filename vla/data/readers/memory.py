@@ -39,6 +39,7 @@ class MemoryDataset:
     format = "memory"
 
     damaged: tuple[str, ...] = ()
+    unread: Mapping[str, str] = {}
 
     def __init__(
         self,

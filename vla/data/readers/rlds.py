@@ -75,6 +75,7 @@ class RldsDataset:
 
     format = "rlds"
     control_hz = None
+    unread: Mapping[str, str] = {}
 
     def __init__(
         self, path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None

@@ -16,12 +16,14 @@ from vla.data.solve.answers import Answer, accept, confidence_of, refuse
 from vla.data.solve.kinematics import LENGTH_UNITS, moving, place
 from vla.data.solve.rotation import explained
 from vla.data.solve.tracks import Block, Tracks
+from vla.data.solve.units import UNFIT, Fit, Meaning, Rate, fit_units
 
 LAGS = (0, 1, 2, 3, 4, -1, -2)
 COPY = "the action repeats the state of the same row: what was commanded is not in the data"
 WINDOW = 4  # steps over which gains are measured, so that a slow servo counts less
 _EXPLAINS = 0.5
 _COPIED = 1e-3  # of the spread: no servo keeps so near to its targets
+_FACTOR = 1.8  # a gain may differ by so much from that of a unit: servos fall behind
 _AXIS_FACTOR = 2.0  # the gain of an axis may differ by so much from that of all
 _MOVES = 0.2  # an axis that moves less than this share of what the liveliest does has no gain of its own
 _UNTRIED = 0.7  # confidence at most, where the other hypothesis could not be tried
@@ -75,8 +77,10 @@ def motion_answers(
     found: list[Motion],
     path: list[np.ndarray],
     turned: list[Rotation] | None,
-    control_hz: float | None,
+    rate: Rate,
     why: str = "",
+    mode: str | None = None,
+    turning: Fit | None = None,
 ) -> list[Answer]:
     """Questions ``action_position``, ``action_mode``, ``action_frame``, ``action_lag``, ``action_unit``.
 
@@ -84,8 +88,10 @@ def motion_answers(
         found: hypotheses, best first.
         path: the tool's position, m.
         turned: its orientation, where it is known.
-        control_hz: steps a second, where known.
+        rate: steps a second, where known.
         why: there is nothing to look at; empty where there is.
+        mode: "delta" or "velocity", where a person says so.
+        turning: how the action turns the tool, which tells a change from a speed where the moves do not.
     """
     questions = ("action_position", "action_mode", "action_frame", "action_lag", "action_unit")
     steps = moving(np.concatenate([np.diff(p, axis=0) for p in path])) if path else 0
@@ -108,13 +114,16 @@ def motion_answers(
         )
 
     sure = {k: confidence_of(best.score, rival(k), steps) for k in ("action", "mode", "frame", "lag")}
-    mode, unit, unit_said = unit_of_moves(tracks, best, path, turned, control_hz)
+    fit = unit_of_moves(tracks, best, path, turned, rate, mode).settled(turning)
     value = {**place(best.action), "axes": [0, 1, 2], "signs": [1, 1, 1]}
     answers = [accept("action_position", value, sure["action"], say("action"))]
-    if mode:
-        answers.append(accept("action_mode", mode, sure["mode"], f"{say('mode')}; {unit_said}"))
+    if fit.only:
+        answers.append(
+            accept("action_mode", fit.only.mode, min(sure["mode"], fit.sure), f"{say('mode')}; {fit.said}")
+        )
     else:
-        answers.append(refuse("action_mode", "change or velocity cannot be told apart", unit_said))
+        alike = fit.twins("action_unit", "action_mode") if fit.alike else ""
+        answers.append(refuse("action_mode", alike or "change or velocity cannot be told apart", fit.said))
     frame_said = say("frame")
     if turned is None:
         said = "moves along fixed axes; the tool's frame cannot be tried without an orientation"
@@ -126,11 +135,11 @@ def motion_answers(
         said = f"the tool answers {-best.lag} steps after the action; {say('lag')}"
         answers.append(accept("action_lag", 0, sure["lag"], said))
         answers.append(accept("response_delay", -best.lag, sure["lag"], said))
-    answers.append(
-        accept("action_unit", unit, sure["action"], unit_said)
-        if unit
-        else refuse("action_unit", "the gain fits no unit: scaled numbers?", unit_said)
-    )
+    if fit.only and fit.only.unit:
+        answers.append(accept("action_unit", fit.only.unit, min(sure["action"], fit.sure), fit.said))
+    else:
+        alike = fit.twins("action_unit", "action_mode") if len(fit.alike) > 1 else fit.why
+        answers.append(refuse("action_unit", alike, fit.said))
     return answers
 
 
@@ -198,29 +207,26 @@ def unit_of_moves(
     best: Motion,
     path: list[np.ndarray],
     turned: list[Rotation] | None,
-    control_hz: float | None,
-) -> tuple[str | None, str | None, str]:
-    """(mode, unit, evidence): the gain over a few steps says which unit and, with the rate, velocity."""
+    rate: Rate,
+    mode: str | None = None,
+) -> Fit:
+    """What the gain over a few steps fits: changes in every unit and, with the rate, speeds; or targets."""
     if best.mode == "absolute":
-        unit = next((n for n, size in LENGTH_UNITS.items() if np.isclose(size, best.scale)), None)
-        return "absolute", unit, f"targets at {best.scale:g} m a unit"
+        unit = next((n for n, size in LENGTH_UNITS.items() if np.isclose(size, best.scale)), "")
+        said = f"targets at {best.scale:g} m a unit"
+        return Fit(alike=(Meaning(mode="absolute", unit=unit),), said=said, why=UNFIT)
     turn = turned if best.frame == "tool" else None
     xy, xx, yy = _window_sums(tracks.parts(best.action), path, turn, best.lag)
     gain = float(xy.sum() / xx.sum()) if xx.sum() > 0 else 0.0
-    known: list[tuple[float, str, str]] = [(s, "delta", f"{n}/step") for n, s in LENGTH_UNITS.items()]
-    if control_hz:
-        known += [(s / control_hz, "velocity", f"{n}/s") for n, s in LENGTH_UNITS.items() if n != "cm"]
-    ranked = sorted((abs(np.log(max(gain, 1e-9) / size)), mode, unit) for size, mode, unit in known)
     said = f"the tool moves {gain:.4g} m for an action of 1"
-    off, mode, unit = ranked[0]
-    if off > np.log(1.8) or ranked[1][0] < off + np.log(1.8):
-        return None, None, f"{said}; nearest {unit}, off by a factor {np.exp(off):.2f}"
+    fit = fit_units(gain, LENGTH_UNITS, rate, _FACTOR, said, mode)
     own = np.where(yy > _MOVES**2 * yy.max(), xy / np.maximum(xx, 1e-300), gain)
-    apart = np.abs(np.log(np.maximum(own, 1e-9) / gain))
-    if apart.max() > np.log(_AXIS_FACTOR):
+    apart = np.abs(np.log(np.maximum(own, 1e-9) / max(gain, 1e-9)))
+    if fit.alike and apart.max() > np.log(_AXIS_FACTOR):
         worst = int(apart.argmax())
-        return None, None, f"{said}, but along {'xyz'[worst]} {own[worst]:.4g}: each axis has its own scale"
-    return mode, unit, said
+        said = f"{said}, but along {'xyz'[worst]} {own[worst]:.4g}: each axis has its own scale"
+        return Fit(alike=(), said=said, why=UNFIT)
+    return fit
 
 
 def _window_sums(

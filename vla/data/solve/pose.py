@@ -22,6 +22,7 @@ from vla.data.solve.motion import Motion, search_motion
 from vla.data.solve.robot import RobotModel
 from vla.data.solve.rotation import Reading, rotation_from_arm, rotations
 from vla.data.solve.tracks import Block, Tracks
+from vla.data.solve.units import Rate
 from vla.data.solve.unmodelled import plausible_unit, position_without_model, rotation_without_model
 
 _UNKNOWN = "the tool's position in the state is unknown"
@@ -46,13 +47,13 @@ class Pose:
 
 
 def find_pose(
-    tracks: Tracks, model: RobotModel | None, given: Mapping[str, Any], control_hz: float | None
+    tracks: Tracks, model: RobotModel | None, given: Mapping[str, Any], rate: Rate
 ) -> Pose:
     """Questions about joints, position and rotation in the state.
 
     Args:
         given: answers that are known; a ``position`` or ``rotation`` among them is gone on from.
-        control_hz: steps a second, where known.
+        rate: steps a second, where known.
     """
     at = given_block(tracks, given, "position")
     fit = None if model is None else fit_arm(tracks, model, at)
@@ -66,7 +67,7 @@ def find_pose(
     if fit is not None:  # two arms, or too little to see: the model was there and settled nothing
         why = f"{_UNKNOWN}: {joints[0].refused}"
         return Pose(answers=[*answers, *_no_rotation(why)], motions=[], why=why)
-    guess = position_without_model(tracks, control_hz)
+    guess = position_without_model(tracks, rate)
     reading, turning = _reading(tracks, guess.motions, guess.position, given)
     return Pose(
         answers=[*joints, *guess.answers, *turning], motions=guess.motions, position=guess.position,

@@ -11,6 +11,7 @@ from vla.data.solve.kinematics import LENGTH_UNITS, moving, place, rests_along
 from vla.data.solve.motion import Motion, pairs, search_motion, unit_of_moves
 from vla.data.solve.rotation import Reading, explained, rotation_from_action, rotations, turning
 from vla.data.solve.tracks import Block, Tracks
+from vla.data.solve.units import Rate
 
 _EXPLAINS = 0.5
 _UNSEEN = 0.7  # confidence at most: no robot model confirms it
@@ -31,8 +32,8 @@ class Unmodelled:
     why: str = ""
 
 
-def position_without_model(tracks: Tracks, control_hz: float | None = None) -> Unmodelled:
-    """``position`` and ``position_unit``; with ``control_hz`` speeds are known from changes."""
+def position_without_model(tracks: Tracks, rate: Rate) -> Unmodelled:
+    """``position`` and ``position_unit``; speeds fit a unit only where the rate is known."""
     candidates = {b: tracks.parts(b) for b in tracks.state_blocks(3)}
     motions = search_motion(tracks, candidates, None)
     if not motions or motions[0].score < _EXPLAINS:
@@ -70,11 +71,11 @@ def position_without_model(tracks: Tracks, control_hz: float | None = None) -> U
     if rests := rests_along(path):
         return _unknown(rests, said)
     motions = search_motion(tracks, {best.position: path}, None)
-    mode, _, gain_said = unit_of_moves(tracks, motions[0], path, None, control_hz)
-    if mode is None:
+    fit = unit_of_moves(tracks, motions[0], path, None, rate)
+    if not fit.alike:
         why = "the action's gain fits no unit: either may be scaled"
-        return Unmodelled(answers=[found, refuse("position_unit", why, gain_said)], motions=[], why=why)
-    answers = [found, accept("position_unit", unit, found.confidence, f"{unit_said}; {gain_said}")]
+        return Unmodelled(answers=[found, refuse("position_unit", why, fit.said)], motions=[], why=why)
+    answers = [found, accept("position_unit", unit, found.confidence, f"{unit_said}; {fit.said}")]
     return Unmodelled(answers=answers, motions=motions, position=best.position, path=path)
 
 

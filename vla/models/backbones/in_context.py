@@ -171,6 +171,10 @@ class InContextBackbone(nn.Module):
         )
         self._memory: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def max_tokens(self) -> int:
+        return self.base.max_tokens
+
     def tokenize(self, instructions: list[str]) -> Tokens:
         return self.base.tokenize(instructions)
 

@@ -63,6 +63,11 @@ class Backbone(Protocol):
     @property
     def width(self) -> int: ...
 
+    @property
+    def max_tokens(self) -> int:
+        """Columns of the longest row that ``tokenize`` gives."""
+        ...
+
     def tokenize(self, instructions: list[str]) -> Tokens: ...
 
     def __call__(

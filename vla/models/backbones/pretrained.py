@@ -258,6 +258,10 @@ class PretrainedVLM(nn.Module):
             recompute(family.blocks(self.vlm) if family.blocks else ())
             self.vlm.activation_checkpointing_enable({"use_reentrant": False})
 
+    @property
+    def max_tokens(self) -> int:
+        return self.settings.max_tokens * (1 if self.asker is None else 2)
+
     def tokenize(self, instructions: list[str]) -> Tokens:
         """Rows of ``max_tokens`` (of twice that where the pictures' tokens are asked for by instruction)."""
         tokens = self.tokenizer.encode(instructions)
@@ -317,7 +321,7 @@ class PretrainedVLM(nn.Module):
     def _check(self, images: Tensor, tokens: int) -> None:
         check_pictures(images)
         cameras = images.shape[1]
-        wanted = self.settings.max_tokens * (1 if self.asker is None else 2)
+        wanted = self.max_tokens
         if cameras != len(self.settings.camera_roles) or tokens != wanted:
             raise ObservationError(
                 f"This backbone takes pictures of {self.settings.camera_roles} and {wanted} tokens a row (as "

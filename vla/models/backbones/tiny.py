@@ -213,6 +213,10 @@ class TinyVLM(PreTrainedModel):
             nn.init.normal_(module.film.weight, std=0.02)
             nn.init.zeros_(module.film.bias)
 
+    @property
+    def max_tokens(self) -> int:
+        return self.config.max_words
+
     def tokenize(self, instructions: list[str]) -> Tokens:
         return self.tokenizer.encode(instructions)
 

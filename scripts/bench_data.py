@@ -397,7 +397,7 @@ def main() -> int:
     facts = {"cpus": os.cpu_count(), "python": platform.python_version(), "episodes": len(episodes)}
     texts = {
         "claim": "random-access training windows from our store, beside lerobot 0.6.1's own loader: "
-        f"the worst of {flags.repeats} turns",
+        f"speeds are the worst of {flags.repeats} turns",
         "target": "; ".join(f"{name} {sign} {target:g}" for name, (sign, target) in TARGETS.items()),
         "measured": "; ".join(f"{name} {_figure(results[name])}" for name in TARGETS),
         "command": f"python scripts/bench_data.py --episodes {flags.episodes} --seconds {flags.seconds:g} "

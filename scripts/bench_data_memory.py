@@ -112,9 +112,10 @@ def main() -> int:
         command += f" --workers {flags.workers}"
     if flags.batches_per_s:
         command += f" --batches-per-s {flags.batches_per_s:g}"
+    pace = f", {flags.batches_per_s:g} batches a second" if flags.batches_per_s else ""
     result = {
         "claim": f"memory stays flat over {flags.minutes:g} min of drawing training windows from a mixture "
-        f"of {len(names)} sources ({', '.join(names)}) with {flags.workers} workers",
+        f"of {len(names)} sources ({', '.join(names)}) with {flags.workers} workers{pace}",
         "target": f"growth over the second half of the time <= {MAX_GROWTH_MB:g} MB",
         "measured": f"{seen.batches * BATCH} windows of {episodes} episodes: {seen.growth_mb:+.2f} MB, "
         f"{seen.resident_mb:.0f} MB resident",

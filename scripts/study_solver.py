@@ -78,7 +78,9 @@ class Plan:
     action_unit: str = "m"
     turn_unit: str = "rad"
     yaw_only: bool = False
+    turns: bool = True  # whether the action has entries that turn the tool
     lag: int = 0
+    hz: float = HZ  # steps a second, as speeds are meant
     stated_hz: float = HZ
     stamp_hz: float = HZ
     joints_first: bool = False
@@ -122,6 +124,12 @@ def kinds() -> list[Kind]:
         ("absolute for delta", {"mode": "absolute"}, ("action_mode", "action_rotation")),
         ("absolute in mm", {"mode": "absolute", "action_unit": "mm"}, ("action_mode", "action_unit")),
         ("velocity for delta", {"mode": "velocity"}, ("action_mode", "action_unit")),
+        ("velocity in cm", {"mode": "velocity", "action_unit": "cm"}, ("action_mode", "action_unit")),
+        ("velocity in cm, no turns", {"mode": "velocity", "action_unit": "cm", "turns": False},
+         ("action_position",)),
+        ("action in mm, no turns", {"action_unit": "mm", "turns": False}, ("action_position",)),
+        ("joint speeds at 50 Hz", {"mode": "joint_velocity", "hz": 50.0, "stated_hz": 50.0, "stamp_hz": 50.0},
+         ("joints", "control_hz")),
         ("joint targets for delta", {"mode": "joint"}, ("joint_action",)),
         ("joint changes for delta", {"mode": "joint_delta"}, JOINT),
         ("joint changes in degrees", {"mode": "joint_delta", "joint_step": np.pi / 180}, JOINT),
@@ -140,7 +148,13 @@ def kinds() -> list[Kind]:
         ("red and blue swapped", {"flip": "none", "bgr": True}, ("camera.front", "camera.wrist")),
         ("camera columns swapped", {"flip": "none", "swapped": True}, ("camera.front", "camera.wrist")),
     ]  # fmt: skip
-    unanswerable = {"joint changes scaled": ("joint_action_unit",)}
+    twins = ("action_mode", "action_unit")  # 1 cm/s at 10 Hz is 1 mm/step, 1 rad/s at 57 Hz 1 deg/step
+    unanswerable = {
+        "joint changes scaled": ("joint_action_unit",),
+        "velocity in cm, no turns": twins,
+        "action in mm, no turns": twins,
+        "joint speeds at 50 Hz": JOINT,
+    }
     return [
         Kind(name=name, plan=Plan(**changes), questions=asked, refuses=unanswerable.get(name, ()))
         for name, changes, asked in table
@@ -211,18 +225,28 @@ def _state(demo: Demo, plan: Plan, rng: np.random.Generator) -> np.ndarray:
     joints = demo.joints / _ANGLE[plan.joint_unit]
     opened, closed = plan.opening
     gripper = (closed + demo.opening * (opened - closed))[:, None]
-    parts = [position, rotation, joints, gripper]
-    return np.hstack([joints, gripper, position, rotation] if plan.joints_first else parts)
+    told = gripper_command(demo, plan)
+    before = np.concatenate(
+        [told[:1], told[:-1]]
+    )  # the last command, as controllers repeat it in their state
+    parts = (
+        [joints, gripper, position, rotation] if plan.joints_first else [position, rotation, joints, gripper]
+    )
+    return np.hstack([*parts, before])
+
+
+def gripper_command(demo: Demo, plan: Plan) -> np.ndarray:
+    opened, closed = plan.command
+    return (opened + (demo.command + 1) / 2 * (closed - opened))[:, None]
 
 
 def _action(demo: Demo, plan: Plan) -> np.ndarray:
-    opened, closed = plan.command
-    gripper = (opened + (demo.command + 1) / 2 * (closed - opened))[:, None]
+    gripper = gripper_command(demo, plan)
     last = np.minimum(np.arange(len(demo.move)) + 1, len(demo.move) - 1)
     if plan.mode == "joint":
         return np.hstack([demo.joints[last], gripper])
     if plan.mode.startswith("joint"):
-        rate = HZ if plan.mode == "joint_velocity" else 1.0
+        rate = plan.hz if plan.mode == "joint_velocity" else 1.0
         return np.hstack([(demo.joints[last] - demo.joints) * rate / plan.joint_step, gripper])
     if plan.mode == "absolute":
         turned = _written(Rotation.from_quat(demo.turned.as_quat()[last]), "quat_xyzw")
@@ -230,9 +254,10 @@ def _action(demo: Demo, plan: Plan) -> np.ndarray:
     move, turn = demo.move, np.column_stack([0 * demo.turn, 0 * demo.turn, demo.turn])
     if plan.frame == "tool":
         move, turn = demo.turned.inv().apply(move), demo.turned.inv().apply(turn)
-    rate = HZ if plan.mode == "velocity" else 1.0
+    rate = plan.hz if plan.mode == "velocity" else 1.0
     turn = (turn[:, 2:] if plan.yaw_only else turn) / _ANGLE[plan.turn_unit]
-    return np.hstack([move / _LENGTH[plan.action_unit] * rate, turn * rate, gripper])
+    turns = [turn * rate] if plan.turns else []
+    return np.hstack([move / _LENGTH[plan.action_unit] * rate, *turns, gripper])
 
 
 def _pictures(demo: Demo, plan: Plan) -> dict[str, np.ndarray]:
@@ -282,13 +307,15 @@ def truth(plan: Plan, robot: MujocoRobot) -> dict[str, Callable[[Any], bool]]:
         "action_frame": plan.frame.__eq__,
         "action_lag": plan.lag.__eq__,
         "action_unit": lambda v: v == (plan.action_unit if absolute else plan.action_unit + per),
-        "action_rotation": holds(**({"start": 3, "format": "quat_xyzw"} if absolute else turn)),
+        "action_rotation": (lambda v: False)
+        if not plan.turns
+        else holds(**({"start": 3, "format": "quat_xyzw"} if absolute else turn)),
         "action_rotation_unit": lambda v: v == ("rad" if absolute else plan.turn_unit + per),
         "joint_action": lambda v: v["start"] == 0 and v["mode"] == JOINT_MODES.get(plan.mode),
         "joint_action_unit": lambda v: v == joint_unit,
         "gripper_action": ends(*plan.command, slack=0.05),
         "gripper_state": ends(*plan.opening, slack=0.6),
-        "control_hz": lambda v: abs(v - HZ) < 0.1,
+        "control_hz": lambda v: abs(v - plan.hz) < 0.1,
         **cameras,
     }
 

@@ -26,6 +26,7 @@ from tests.data.lerobot_worlds import (
     write_video,
 )
 from tests.data.worlds import make_arm, make_episode
+from vla.cli.main import main
 from vla.data import lerobot_files
 from vla.data.check import CheckConfig, check
 from vla.data.damage import damaged_episodes
@@ -33,7 +34,7 @@ from vla.data.exporting import export_lerobot
 from vla.data.fix import FixConfig, fix
 from vla.data.importing import import_dataset
 from vla.data.mixture import SourceConfig, open_sources
-from vla.data.mixture_notes import mixture_notes
+from vla.data.mixture_notes import mixture_notes, timing_notes
 from vla.data.readers import lerobot_tables, open_raw, open_source
 from vla.data.readers.lerobot import LeRobotDataset
 from vla.data.resample import ResampledSource
@@ -346,6 +347,22 @@ def test_time_that_is_no_number_is_said_with_the_cure_that_works(v21: Path, tmp_
     fix(source, tmp_path / "b", settings)
     with EpisodeStore.open(tmp_path / "b") as store:
         assert [info.length for info in store.episodes] == [9]
+
+
+def test_time_stamps_of_another_rate_and_with_gaps_are_noted(v21: Path, capsys):
+    stamps = pa.array(np.array([0, 0.2, 0.4, 1.8, 2.0, 2.2], np.float32))
+    write_table(v21 / "data/chunk-000/episode_000000.parquet", 0, 6, timestamp=stamps)
+    source = open_source(v21, describe_v21())
+    rate, gap = timing_notes(source)
+    assert rate.startswith("time stamps of 1 episode say 5 Hz, 'so100' has 10 Hz")
+    assert gap.startswith("1 gap in the time stamps of 1 episode")
+    notes = mixture_notes(
+        [SourceConfig(path=str(v21))], [source], roles=["front"], image_size=64, state_slots=[]
+    )
+    assert [note.partition(": ")[2] for note in notes if "time stamps" in note] == [rate, gap]
+    out = str(v21.parent / "s.zarr")
+    assert main(["data", "import", str(v21), "--description", said(v21), "--out", out]) == 0
+    assert f"note: {rate}" in capsys.readouterr().out
 
 
 def test_time_that_does_not_rise_is_said_with_its_file_and_step_and_can_be_repaired(

@@ -144,6 +144,31 @@ def test_ragged_record_is_refused(tmp_path: Path) -> None:
         open_raw(tmp_path)
 
 
+def test_what_is_no_column_and_no_colour_picture_is_said(tmp_path: Path) -> None:
+    extra = {
+        "steps/label": np.arange(4),
+        "steps/observation/depth": [b"png"] * 4,
+        "steps/observation/audio": np.zeros(12),
+        "steps/secret": np.zeros(4),
+    }
+    write(tmp_path, [{**episode(0), **extra}])
+    tree = json.loads((tmp_path / "features.json").read_text())
+    steps = tree["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]
+    depth = {"shape": {"dimensions": ["16", "16", "1"]}, "dtype": "uint16", "encodingFormat": "png"}
+    steps["label"] = {"pythonClassName": "ClassLabel", "classLabel": {"numClasses": "4"}}
+    steps["observation"]["featuresDict"]["features"]["depth"] = {"image": depth}
+    steps["observation"]["featuresDict"]["features"]["audio"] = {"pythonClassName": "Audio", "audio": {}}
+    (tmp_path / "features.json").write_text(json.dumps(tree))
+    raw = open_raw(tmp_path)
+    assert raw.unread == {
+        "observation/depth": "a picture of 1 x uint16, not of colours",
+        "observation/audio": "a Audio",
+        "secret": "not listed in features.json",
+    }
+    assert set(raw.cameras) == {f"observation/image_{i}" for i in range(4)}
+    assert raw.column(0, "label").ravel().tolist() == [0, 1, 2, 3]
+
+
 def test_no_example_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="past its message"):
         parse_example(b"\x0a\x7f\x01")

@@ -546,3 +546,11 @@ def test_an_episode_of_many_damaged_frames_is_noticed_in_one_line(filled):
         (notice,) = store.notices
         assert "left out episode 2: cameras/front/index: " in notice
         assert f"(and {len(index) - 1} more faults)" in notice
+
+
+def test_a_part_is_no_store(tmp_path, rng):
+    arm = make_arm()
+    with EpisodeStore.create(tmp_path / "s.zarr", embodiments=[arm]) as store:
+        store.append(make_episode(rng, arm))
+    with pytest.raises(StoreError, match="part-00000 is a part of a store: give the folder"):
+        EpisodeStore.open(tmp_path / "s.zarr" / "part-00000")

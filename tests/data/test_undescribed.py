@@ -47,7 +47,11 @@ def test_nothing_learns_from_it(folder: Path, tmp_path: Path) -> None:
     with pytest.raises((EmbodimentError, UnknownNameError)):
         EpisodeStore.create(tmp_path / "s.zarr", embodiments=source.embodiments.values())
     assert main(["data", "import", str(folder), "--out", str(tmp_path / "o.zarr")]) == 2
-    assert main(["data", "stats", str(folder)]) == 2
+
+
+def test_its_numbers_can_be_seen(folder: Path, capsys) -> None:
+    assert main(["data", "stats", str(folder)]) == 0
+    assert "state observation.state[1]" in capsys.readouterr().out
 
 
 def test_it_is_checked_for_what_needs_no_meaning_and_the_rest_is_named(folder: Path, capsys) -> None:

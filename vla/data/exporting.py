@@ -16,8 +16,6 @@ columns of these names for an input. Numbers are kept bit for bit; every page of
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +34,7 @@ from vla.data.source import EpisodeInfo, EpisodeSource, Frames, check_rising, ep
 from vla.data.video import VideoSettings
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, DatasetError, UnknownNameError
+from vla.files import written_whole
 
 ImageStorage = Literal["video", "image"]
 
@@ -84,18 +83,12 @@ def export_lerobot(
         raise DatasetError(f"{out} exists and is not replaced: give another path, or remove it.")
     arm = _choose(source, embodiment)
     settings = settings or VideoSettings()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        writer = _Writer(source, temporary, arm, fps or arm.control_hz, image_storage, settings)
+    with written_whole(out) as begun:
+        writer = _Writer(source, begun, arm, fps or arm.control_hz, image_storage, settings)
         infos = [info for info in source.episodes if info.embodiment == arm.name]
         for info in tqdm(infos, desc=out.name, disable=not progress):
             writer.append(info)
-        result = writer.close(out)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return result
+        return writer.close(out)
 
 
 MAX_FPS = 1000.0

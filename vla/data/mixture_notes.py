@@ -11,7 +11,9 @@ from vla.data.resample import ResampledSource
 from vla.data.source import EpisodeSource
 from vla.data.source_view import AdaptedSource
 from vla.data.statistics import Mode
+from vla.data.time_stamps import unsteady
 from vla.embodiment import Embodiment
+from vla.errors import DatasetError, StoreError
 from vla.interfaces import TRAIN_SEED
 from vla.spaces import STATE_SLOTS
 from vla.text import counted
@@ -60,6 +62,7 @@ def mixture_notes(
             notes.append(
                 f"{name}: {counted(count, 'unsuccessful episode')} left out (failures=True takes them)"
             )
+        notes += [f"{name}: {text}" for text in timing_notes(source)]
         if unknown := sum(info.success is None for info in source.episodes):
             notes.append(f"{name}: {counted(unknown, 'episode')} of unknown success: learned from")
         if isinstance(inner := innermost(source), MappedSource) and inner.raw.unread:
@@ -87,6 +90,34 @@ def mixture_notes(
         )
         notes.append(f"control rates differ, a chunk is not equally long for all ({listing})")
     return list(dict.fromkeys(notes))
+
+
+def timing_notes(source: EpisodeSource) -> list[str]:
+    """Where time stamps have another rate than their arm, or leave steps out: chunks and moves are then not
+    what the numbers say. Reads the time stamps of every episode that has rising ones."""
+    rates: dict[tuple[str, float, float], int] = {}
+    holes = torn = 0
+    for info in source.episodes:
+        stated = source.embodiments[info.embodiment].control_hz
+        try:
+            found, gaps = unsteady(source.column(info.index, "time_s"), stated)
+        except (DatasetError, StoreError):
+            continue  # told where it is read
+        holes, torn = holes + gaps, torn + bool(gaps)
+        if found != stated:
+            key = (info.embodiment, round(found, 1), stated)
+            rates[key] = rates.get(key, 0) + 1
+    notes = [
+        f"time stamps of {counted(count, 'episode')} say {found:g} Hz, {arm!r} has {stated:g} Hz: which is "
+        "true? Correct control_hz, or the time stamps (vla data fix --retime)"
+        for (arm, found, stated), count in rates.items()
+    ]
+    if holes:
+        notes.append(
+            f"{counted(holes, 'gap')} in the time stamps of {counted(torn, 'episode')}: the step after a gap "
+            "counts as the next one (vla data fix --cut time_gap)"
+        )
+    return notes
 
 
 def _arm_notes(

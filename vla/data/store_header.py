@@ -68,6 +68,8 @@ def read_header(path: Path | RemotePath) -> Header:
         data = document["attributes"]["vla"]
         version = data["format_version"]
     except (KeyError, TypeError) as error:
+        if _PART.fullmatch(path.name):
+            raise StoreError(f"{path} is a part of a store: give the folder that it lies in.") from None
         raise StoreError(f"{file} is damaged or not an episode store ({error!r}).") from error
     if version not in _READABLE:
         raise StoreError(

@@ -8,6 +8,8 @@ from vla.errors import DatasetError
 
 #: Times the usual one, above which the time from one step to the next is a gap: steps are missing.
 GAP_FACTOR = 1.6
+#: Share of the stated rate that time stamps may differ from it.
+RATE_TOLERANCE = 0.1
 _STRANGE_RATE = 100.0  # times the stated rate, that nobody means: milliseconds read as seconds are 1000
 
 
@@ -28,6 +30,17 @@ def check_rising(time_s: np.ndarray, where: str) -> None:
             "must rise. 'vla data fix --restamp' writes a store in which such episodes have even time "
             "stamps, '--drop time_backwards' one without them."
         )
+
+
+def unsteady(time_s: np.ndarray, control_hz: float) -> tuple[float, int]:
+    """Rate by the median of rising time stamps [T], or ``control_hz`` where that is within a tenth of it, and
+    how many gaps there are."""
+    gaps = np.diff(time_s)
+    usual = float(np.median(gaps)) if len(gaps) else 0.0
+    if usual <= 0:
+        return control_hz, 0
+    near = abs(usual * control_hz - 1) <= RATE_TOLERANCE
+    return control_hz if near else 1 / usual, int((gaps > GAP_FACTOR * usual).sum())
 
 
 def check_steady(time_s: np.ndarray, control_hz: float, where: str) -> None:

@@ -36,12 +36,15 @@ def run_import(argv: Sequence[str]) -> int:
     flags = parse(Import, "data import", argv)
     from vla.data.damage import damage_lines, damaged_episodes
     from vla.data.importing import check_settings, import_dataset
+    from vla.data.mixture_notes import timing_notes
     from vla.data.summary import left_out
 
     check_settings(jpeg_quality=flags.jpeg_quality, image_size=flags.image_size)
     source = flags.open(instruction=flags.instruction, skip_damaged=flags.skip_damaged)
     for what, value in left_out(source).items():
         print(f"{what}: {value}")
+    for note in timing_notes(source):
+        print(f"note: {note}")
     try:
         done = import_dataset(
             source,

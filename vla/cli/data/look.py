@@ -66,7 +66,7 @@ def run_stats(argv: Sequence[str]) -> int:
     from vla.data.statistics import compute_statistics
     from vla.text import counted, text_table
 
-    source = parse(Stats, "data stats", argv).open()
+    source = parse(Stats, "data stats", argv).open_to_look()
     statistics, embodiments = compute_statistics(source), source.embodiments
     source.close()
     for name, values in statistics.items():

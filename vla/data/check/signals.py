@@ -189,6 +189,9 @@ def asked(action: np.ndarray, member: Field) -> np.ndarray:
     return action if member.mode != "absolute" else np.diff(action, axis=0, prepend=action[:1])
 
 
+_MANY = 6  # values other than the one at which an entry rests, that make them usual
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Typical:
     """What is usual for an embodiment, from episodes spread evenly over the data.
@@ -196,7 +199,8 @@ class Typical:
     Args:
         num_episodes: read for this.
         median_length: steps, of all episodes.
-        low, high: 1 % and 99 % quantile of every entry, by column.
+        low, high: 1 % and 99 % quantile of every entry, by column; of an entry that rests at one value nearly
+            always (a key that is pressed now and then), of its other values too, where those are many.
         step_q75, step_q90, step_q99: quantiles of the change in one step, by moving state field.
         step_usual: the 99 % quantile of an episode's changes that nine of ten episodes do not exceed: a tenth
             of them with many jumps does not raise it as it does ``step_q99``.
@@ -243,8 +247,8 @@ def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typic
         usual[name] = Typical(
             num_episodes=len(signals),
             median_length=float(np.median([e.length for e in members])),
-            low={key: np.quantile(v, 0.01, axis=0) for key, v in columns.items()},
-            high={key: np.quantile(v, 0.99, axis=0) for key, v in columns.items()},
+            low={key: _usual_ends(v)[0] for key, v in columns.items()},
+            high={key: _usual_ends(v)[1] for key, v in columns.items()},
             step_q75=_quantiles(steps, 0.75),
             step_q90=_quantiles(steps, 0.9),
             step_q99=_quantiles(steps, 0.99),
@@ -252,6 +256,16 @@ def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typic
             asked_q90=_quantiles(commands, 0.9),
         )
     return usual
+
+
+def _usual_ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.quantile(values, 0.01, axis=0), np.quantile(values, 0.99, axis=0)
+    for i in np.flatnonzero(low == high):
+        other = values[values[:, i] != low[i], i]
+        if len(other) >= _MANY:
+            low[i] = min(low[i], np.quantile(other, 0.01))
+            high[i] = max(high[i], np.quantile(other, 0.99))
+    return low, high
 
 
 def _quantiles(steps: Mapping[str, np.ndarray], share: float) -> dict[str, float]:

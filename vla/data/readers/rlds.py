@@ -41,7 +41,7 @@ class Feature:
     """A leaf of ``features.json``; ``name`` begins with ``steps/`` where there is one value a step."""
 
     name: str
-    kind: str  # image, text or number
+    kind: str  # image, text, number, or none of these: what it is
     dtype: str
     shape: tuple[int, ...]
 
@@ -75,7 +75,6 @@ class RldsDataset:
 
     format = "rlds"
     control_hz = None
-    unread: Mapping[str, str] = {}
 
     def __init__(
         self, path: Path, *, skip_damaged: bool = False, cameras: Collection[str] | None = None
@@ -95,6 +94,9 @@ class RldsDataset:
             if f.kind == "number" and name not in _FLAGS
         }
         self._instruction = next((n for n in _INSTRUCTIONS if n in self._steps), "")
+        self.unread: dict[str, str] = {
+            name: f.kind for name, f in self._steps.items() if f.kind not in ("image", "text", "number")
+        }
         self._kept: dict[int, dict[str, Values]] = {}
         self._records: list[Record] = []
         self.episodes: list[RawEpisode] = []
@@ -167,8 +169,13 @@ class RldsDataset:
                 self.episodes.append(episode)
 
     def _episode(self, record: Record, example: dict[str, Values]) -> RawEpisode:
-        counts = {}
+        counts, known = {}, {feature.name for feature in self._steps.values()}
+        for name in sorted(example):
+            if name.startswith("steps/") and name not in known:
+                self.unread[name.removeprefix("steps/")] = "not listed in features.json"
         for name, feature in self._steps.items():
+            if name in self.unread:
+                continue
             if feature.name not in example:
                 raise DatasetError(
                     f"{record} has no {feature.name!r}, listed in features.json; it has "
@@ -185,7 +192,7 @@ class RldsDataset:
         provenance: dict[str, Any] = {"file": record.path.name, "record": record.number}
         if match := _SHARD.fullmatch(record.path.name):
             provenance["split"] = match["split"]
-        for name in sorted(set(example) - {f.name for f in self._steps.values()}):
+        for name in sorted(set(example) - known):
             if len(example[name]) == 1:
                 provenance[name] = _plain(example[name][0])
         return RawEpisode(
@@ -231,7 +238,7 @@ def read_features(path: Path) -> dict[str, Feature]:
     """The leaves of a ``features.json`` by name."""
     tree = read_json(path, DatasetError, "It lies beside the shards: fetch it with them.")
     with reading(path, "list of features as tensorflow-datasets writes it"):
-        features = {f.name: f for f in _leaves(tree, "", path)}
+        features = {f.name: f for f in _leaves(tree, "")}
     if not any(name.startswith("steps/") for name in features):
         raise DatasetError(
             f"{path} has no 'steps': expected RLDS episodes, found {quoted(sorted(features))}."
@@ -239,26 +246,31 @@ def read_features(path: Path) -> dict[str, Feature]:
     return features
 
 
-def _leaves(node: Mapping[str, Any], name: str, path: Path) -> Iterator[Feature]:
+def _leaves(node: Mapping[str, Any], name: str) -> Iterator[Feature]:
     if "featuresDict" in node:
         for key, child in node["featuresDict"]["features"].items():
-            yield from _leaves(child, f"{name}/{key}" if name else key, path)
+            yield from _leaves(child, f"{name}/{key}" if name else key)
     elif "sequence" in node:
-        yield from _leaves(node["sequence"]["feature"], name, path)
+        yield from _leaves(node["sequence"]["feature"], name)
     elif "image" in node:
-        yield Feature(name=name, kind="image", dtype="uint8", shape=_shape(node["image"]))
+        image, shape = node["image"], _shape(node["image"])
+        dtype, channels = image.get("dtype") or "uint8", shape[-1] if len(shape) == 3 else 3
+        colour = dtype == "uint8" and channels in (0, 3)
+        kind = "image" if colour else f"a picture of {channels} x {dtype}, not of colours"
+        yield Feature(name=name, kind=kind, dtype=dtype, shape=shape)
     elif "text" in node:
         yield Feature(name=name, kind="text", dtype="string", shape=())
     elif "tensor" in node:
         tensor = node["tensor"]
-        if tensor.get("encoding", "none") not in ("none", ""):
-            raise DatasetError(
-                f"{path}: {name!r} is encoded as {tensor['encoding']!r}; plain tensors are read only."
-            )
         kind = "text" if tensor["dtype"] in ("string", "object") else "number"
+        if tensor.get("encoding", "none") not in ("none", ""):
+            kind = f"a tensor encoded as {tensor['encoding']!r}"
         yield Feature(name=name, kind=kind, dtype=tensor["dtype"], shape=_shape(tensor))
+    elif "classLabel" in node:
+        yield Feature(name=name, kind="number", dtype="int64", shape=())
     else:
-        raise DatasetError(f"{path}: {name!r} is a {node.get('pythonClassName')}, which is not read.")
+        kind = f"a {node.get('pythonClassName', 'feature of no known kind')}"
+        yield Feature(name=name, kind=kind, dtype="", shape=())
 
 
 def _shape(node: Mapping[str, Any]) -> tuple[int, ...]:

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from vla.data.solve.answers import Answer, Solution
-from vla.data.solve.given import given_block, read_answers, replaced
+from vla.data.solve.answers import ABSENT, Answer, Solution
+from vla.data.solve.given import given_block, given_mode, read_answers, replaced
 from vla.data.solve.gripper import gripper_answers
 from vla.data.solve.joint_action import joint_action_answers, joints_explain_more
 from vla.data.solve.motion import motion_answers, search_motion
@@ -29,7 +29,8 @@ from vla.data.solve.pose import find_pose, orientation
 from vla.data.solve.rate import rate_answer
 from vla.data.solve.robot import RobotModel, SceneModel
 from vla.data.solve.tracks import Tracks, load_tracks
-from vla.data.solve.turning import turning_answers
+from vla.data.solve.turning import find_turn, turning_answers
+from vla.data.solve.units import Rate
 from vla.data.source import RawDataset
 from vla.errors import DatasetError
 
@@ -69,29 +70,34 @@ def solve(
 
 
 def _ask(raw: RawDataset, tracks: Tracks, model: RobotModel | None, given: Mapping[str, Any]) -> list[Answer]:
-    rate = rate_answer(raw, tracks, model)
-    control_hz = given.get("control_hz", rate.value)
-    control_hz = None if isinstance(control_hz, str) else control_hz
-    pose = find_pose(tracks, model, given, control_hz)
+    of_rate = rate_answer(raw, tracks, model)
+    rate = Rate(hz=of_rate.value, sure=of_rate.confidence)
+    if "control_hz" in given:
+        rate = Rate() if given["control_hz"] == ABSENT else Rate(hz=given["control_hz"], sure=1.0)
+    pose = find_pose(tracks, model, given, rate)
     motions, why, turns = pose.motions, pose.why, orientation(tracks, pose.reading)
     if motions and pose.position is not None and pose.path and pose.joints is None and turns is not None:
         motions = search_motion(tracks, {pose.position: pose.path}, turns)
     if motions and pose.joints is not None and joints_explain_more(tracks, pose.joints, motions[0]):
         motions, why = [], "the entries that seem to move the tool move the joints, see joint_action"
-    moved = motion_answers(tracks, motions, pose.path or [], turns, control_hz, why)
+    turn = find_turn(tracks, turns, motions)
+    mode = given_mode(given, "action_mode", "action_unit", "action_rotation_unit")
+    moved = motion_answers(tracks, motions, pose.path or [], turns, rate, why, mode, turn.fit(rate))
     values = {a.question: a.value for a in moved}
     action = motions[0].action if values["action_position"] is not None else None
     lag = motions[0].lag if action is not None else 0
     mode = values["action_mode"] if action is not None else None
     turn_block, turning = turning_answers(
-        tracks, turns, (action,), mode, values["action_frame"], lag, control_hz
+        tracks, turns, action, mode, values["action_frame"], lag, rate, turn
     )
     answers, joint_block = [*pose.answers, *moved, *turning], None
     given_joints = given_block(tracks, given, "joints")
     joints_at = given_joints or pose.joints
     if action is None:
         unit = given.get("joint_unit", pose.joint_unit)
-        joint_block, found = joint_action_answers(tracks, joints_at, unit, control_hz)
+        joint_block, found = joint_action_answers(
+            tracks, joints_at, unit, rate, given_mode(given, "joint_action", "joint_action_unit")
+        )
         answers += found
     in_state = (pose.position, joints_at, pose.reading.block if pose.reading else None)
     taken = (*in_state, action, turn_block, joint_block)
@@ -100,4 +106,4 @@ def _ask(raw: RawDataset, tracks: Tracks, model: RobotModel | None, given: Mappi
     scale = 1.0 if pose.joint_unit == "rad" else np.pi / 180
     joints = None if pose.joints is None else [p * scale for p in tracks.parts(pose.joints)]
     scene = model if isinstance(model, SceneModel) else None
-    return [*answers, rate, *camera_answers(raw, tracks, scene, joints)]
+    return [*answers, of_rate, *camera_answers(raw, tracks, scene, joints)]

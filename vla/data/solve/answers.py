@@ -33,7 +33,7 @@ class Answer:
     Args:
         question: e.g. ``rotation``, ``action_mode``, ``camera.front``.
         value: JSON-able; None where the answer was refused or there is nothing to ask about.
-        confidence: 0..1.
+        confidence: 0..1; of a refusal, that there is such a thing all the same.
         evidence: one line with numbers.
         refused: why there is no value; empty where there is one.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription, SourceFrame
-from vla.data.solve.answers import ABSENT, QUESTIONS, Answer, Solution
+from vla.data.solve.answers import ABSENT, ACCEPT, QUESTIONS, Answer, Solution
 from vla.data.solve.first_actions import without_placeholders
 from vla.data.solve.forms import check_form
 from vla.data.solve.ranges import with_measured_ranges
@@ -53,7 +53,10 @@ def needed(answers: Mapping[str, Answer]) -> list[str]:
     """Questions without whose answer no embodiment file can be written."""
     always = ["control_hz", "action_lag"]
     cameras = [q for q in answers if q.startswith("camera.")]
-    if "joint_action" in answers and answers["joint_action"].value not in (None, ABSENT):
+    joint = answers.get("joint_action")
+    if (
+        joint and joint.value != ABSENT and joint.confidence >= ACCEPT
+    ):  # a refused one may be sure to be there
         always += ["joint_action", "joint_action_unit", "joints", "joint_unit"]
         return [*always, "gripper_action", *cameras]
     always += ["action_position", "action_mode", "action_frame", "action_unit"]

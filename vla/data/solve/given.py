@@ -69,6 +69,26 @@ def given_reading(tracks: Tracks, given: Mapping[str, Any]) -> Reading | None:
     return Reading(block=block, format=given["rotation"]["format"], unit="deg" if unit == "deg" else "rad")
 
 
+def given_mode(given: Mapping[str, Any], *questions: str) -> str | None:
+    """Whether answers to these say that the action is a change a step ("delta") or a "velocity"; or None.
+
+    Raises:
+        DatasetError: one says a change, another a speed.
+    """
+    said: dict[str, str] = {}
+    for question in questions:
+        value = given.get(question)
+        word = str(value.get("mode") if isinstance(value, Mapping) else value)
+        if word.endswith("/s") or word == "velocity":
+            said[question] = "velocity"
+        elif word.endswith("/step") or word == "delta":
+            said[question] = "delta"
+    if len(set(said.values())) > 1:
+        words = ", ".join(f"{question} {given[question]!r} ({mode})" for question, mode in said.items())
+        raise DatasetError(f"Answers that contradict each other: {words}. Leave the wrong one out.")
+    return next(iter(said.values()), None)
+
+
 def replaced(answers: Mapping[str, Answer], given: Mapping[str, Any]) -> dict[str, Answer]:
     """The answers with those given in their places. What a given place leaves out (the axes of a position) is
     taken from what was found at the same place."""

@@ -4,7 +4,8 @@ A gripper is commanded from one side of its range to the other. Three things tel
 episode that grasps begins open; what is lifted is held closed; and a gripper that closes on things of many
 sizes stops at many widths, one that opens always stops at the same. An entry that switches is a gripper's
 command only where an entry of the state moves when it switches and rests otherwise: flags, modes and joints
-that happen to go along do not.
+that happen to go along do not. What moves the arm is no gripper however it switches, and an entry of the
+state that only repeats the command says nothing of the fingers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ _DELAY = 3  # steps after which a gripper has answered
 _LINKED = 0.6
 _RESPONDS = 0.5  # share of the motion, beyond that of any motion, that lies about the switches
 _FLAG_STEPS = 5  # an entry that switches for no more than so many last steps, always as many, marks the end
+_DRIVES = 0.9  # correlation of an entry with the speed of what it moves: a gripper rests most of the time
+_OWN = 0.1  # share of its deviation that an entry must have for itself
+_REPEATS = 1e-3  # of its range, that a record of the command is from it
+_AGREE = 0.1  # at least, of what else tells the sides apart than how episodes begin
 _MIN_SWITCHES = 5
 _FULL_SWITCHES = 8.0
 
@@ -63,11 +68,15 @@ def gripper_answers(
         height: the tool's height of each episode, where it is known.
     """
     switching = [b for b in tracks.action_blocks(1, without=without) if _two_sided(tracks.stacked(b))]
-    commands = [b for b in switching if not _marks_an_end(tracks.parts(b))]
+    states = [b for b in tracks.state_blocks(1, without=without) if tracks.stacked(b).std() > 1e-6]
+    actions = tracks.episodes.get(tracks.action_column or "", [])
+    driving = [b for b in switching if any(_drives(actions, b.start, tracks.parts(s), lag) for s in states)]
+    commands = [b for b in switching if b not in driving and not _marks_an_end(tracks.parts(b))]
     if not commands:
         flags = f", entry {switching[0].start} only at the ends of episodes" if switching else ""
+        flags = f", entry {driving[0].start} moves something all the while" if driving else flags
         return _refused(f"no other entry of the action switches between two sides{flags}")
-    states = [b for b in tracks.state_blocks(1, without=without) if tracks.stacked(b).std() > 1e-6]
+    states = [s for s in states if not any(_repeats(tracks.parts(c), tracks.parts(s)) for c in commands)]
     links = {(c, s): _link(tracks.parts(c), tracks.parts(s), lag) for c in commands for s in states}
     answering = {pair: link for pair, link in links.items() if abs(link) >= _LINKED}
     moves = {(c, s): _responds(tracks.parts(c), tracks.parts(s), lag) for c, s in answering}
@@ -87,7 +96,7 @@ def gripper_answers(
         return _refused(COPY)
     side = _sides(tracks.parts(command), tracks.parts(state), height, lag)
     sure = abs(side.total) * (1 - np.exp(-side.switches / _FULL_SWITCHES)) * 1.4
-    if side.switches < _MIN_SWITCHES:
+    if side.switches < _MIN_SWITCHES or (side.rises + side.stops) * np.sign(side.starts) < _AGREE:
         sure = 0.0
     low, high = _range(tracks.stacked(command))
     value = {
@@ -157,6 +166,40 @@ def _steady(high: np.ndarray, side: bool) -> np.ndarray:
     for back in range(_DELAY + 2):
         run &= np.concatenate([np.zeros(back, bool), on[: len(on) - back]])
     return np.flatnonzero(run)
+
+
+def _drives(actions: list[np.ndarray], entry: int, states: list[np.ndarray], lag: int) -> bool:
+    """Whether the state's speed follows an entry of the action, as an axis does, beyond what all others
+    explain of both: a hand that is open on its way down and closed on its way up moves nothing up or down."""
+    late, x, y = max(lag, 0), [], []
+    for action, state in zip(actions, states, strict=True):
+        speed = np.diff(state[:, 0])
+        n = min(len(action) - late, len(speed))
+        x.append(action[late : late + n])
+        y.append(speed[:n])
+    a = np.concatenate(x).astype(np.float64)
+    a, speed = a - a.mean(0), np.concatenate(y).astype(np.float64)
+    both = np.column_stack([a[:, entry], speed - speed.mean()])
+    others = np.delete(a, entry, axis=1)
+    both -= others @ np.linalg.lstsq(others, both, rcond=None)[0]
+    own, moved = both.std(axis=0)
+    if own <= _OWN * a[:, entry].std() or moved <= 1e-9:
+        return False
+    return bool(abs(np.corrcoef(both.T)[0, 1]) >= _DRIVES)
+
+
+def _repeats(commands: list[np.ndarray], states: list[np.ndarray]) -> bool:
+    """Whether the state is the command of some rows away, in whatever numbers: a record of it. Rows before,
+    or after where actions were written late."""
+    for shift in range(-_DELAY, _DELAY + 1):
+        ahead, behind = max(-shift, 0), max(shift, 0)
+        x = np.concatenate([c[ahead : max(len(c) - behind, 0), 0] for c in commands])
+        y = np.concatenate([s[behind : max(len(s) - ahead, 0), 0] for s in states])
+        if len(x) == len(y) and len(x) > 2 and x.std() > 1e-9:
+            slope, offset = np.polyfit(x, y, 1)
+            if np.quantile(np.abs(slope * x + offset - y), 0.98) <= _REPEATS * np.ptp(y):
+                return True
+    return False
 
 
 def _link(commands: list[np.ndarray], states: list[np.ndarray], lag: int) -> float:

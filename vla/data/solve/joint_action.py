@@ -9,12 +9,12 @@ from vla.data.solve.kinematics import moving, place
 from vla.data.solve.motion import COPY, LAGS, WINDOW, Motion, copied, pairs
 from vla.data.solve.rotation import explained
 from vla.data.solve.tracks import Block, Tracks
+from vla.data.solve.units import ANGLES, UNFIT, Fit, Rate, fit_units
 
 _EXPLAINS = 0.5
 _FACTOR = 1.5  # a gain may differ by so much from that of a unit: servos fall behind
 _JOINT_FACTOR = 2.0  # and that of a single joint
 _MOVES = 0.2  # a joint that moves less than this share of what the liveliest does has no gain of its own
-_ANGLES = {"rad": 1.0, "deg": float(np.pi / 180)}
 _Scored = tuple[float, Block, str, int]  # explained share, entries, mode, lag
 
 
@@ -36,14 +36,15 @@ def joints_explain_more(tracks: Tracks, joints: Block, motion: Motion) -> bool:
 
 
 def joint_action_answers(
-    tracks: Tracks, joints: Block | None, joint_unit: str = "rad", control_hz: float | None = None
+    tracks: Tracks, joints: Block | None, joint_unit: str, rate: Rate, mode_said: str | None = None
 ) -> tuple[Block | None, list[Answer]]:
     """Questions ``joint_action``, ``joint_action_unit`` and ``action_lag``; also the block that was found.
 
     Args:
         joints: where the state has them; None: unknown, and so is the answer.
         joint_unit: of the joints in the state.
-        control_hz: steps a second, where known; without it speeds cannot be told.
+        rate: steps a second, where known; without it speeds cannot be told.
+        mode_said: "delta" or "velocity", where a person says so.
     """
     questions = ("joint_action", "joint_action_unit")
     if joints is None:
@@ -59,48 +60,43 @@ def joint_action_answers(
     steps = moving(np.concatenate([np.diff(s, axis=0) for s in states]))
     said = f"explains {100 * score:.0f} % of the joints' motion, the next best {100 * max(second, 0):.0f} %"
     sure = confidence_of(score, second, steps)
-    if mode == "absolute":
-        unit, unit_said = joint_unit, f"targets lie where the joints do, which are in {joint_unit}"
-    else:
-        path = [part * _ANGLES[joint_unit] for part in states]
-        mode, unit, unit_said = _unit(tracks.parts(block), path, lag, control_hz)
+    late_answer = accept("action_lag", max(lag, 0), confidence_of(score, late, steps), said)
     value = {**place(block), "size": joints.size, "mode": mode}
-    answers = [
-        accept("joint_action", value, sure, f"{said}; {unit_said}"),
-        accept("action_lag", max(lag, 0), confidence_of(score, late, steps), said),
-    ]
-    if unit is None:
-        answers.append(refuse("joint_action_unit", "the gain fits no unit: scaled numbers?", unit_said))
-    else:
-        answers.append(accept("joint_action_unit", unit, sure, unit_said))
-    return block, answers
+    if mode == "absolute":
+        unit_said = f"targets lie where the joints do, which are in {joint_unit}"
+        return block, [
+            accept("joint_action", value, sure, f"{said}; {unit_said}"),
+            late_answer,
+            accept("joint_action_unit", joint_unit, sure, unit_said),
+        ]
+    path = [part * ANGLES[joint_unit] for part in states]
+    fit = _unit(tracks.parts(block), path, lag, rate, mode_said)
+    if len(fit.alike) > 1:
+        why = fit.twins("joint_action_unit", "joint_action")
+        both = [refuse(q, why, f"{said}; {fit.said}", sure) for q in questions]
+        return block, [both[0], late_answer, both[1]]
+    # numbers that fit no unit are changes at some scale, whatever they are called
+    value["mode"] = fit.only.mode if fit.only else mode_said or mode
+    found = accept("joint_action", value, min(sure, fit.sure), f"{said}; {fit.said}")
+    if fit.only is None:
+        return block, [found, late_answer, refuse("joint_action_unit", fit.why, fit.said)]
+    of_unit = accept("joint_action_unit", fit.only.unit, min(sure, fit.sure), fit.said)
+    return block, [found, late_answer, of_unit]
 
 
-def _unit(
-    actions: list[np.ndarray], path: list[np.ndarray], lag: int, control_hz: float | None
-) -> tuple[str, str | None, str]:
-    """(mode, unit or None, evidence) of changes, from how far the joints (rad) go for an action of 1."""
+def _unit(actions: list[np.ndarray], path: list[np.ndarray], lag: int, rate: Rate, mode: str | None) -> Fit:
+    """What changes fit, from how far the joints (rad) go for an action of 1."""
     xy, xx, yy = _window_sums(actions, path, lag)
     gain = float(xy.sum() / max(xx.sum(), 1e-300))
-    known = [(size, "delta", f"{name}/step") for name, size in _ANGLES.items()]
-    if control_hz:
-        known += [(size / control_hz, "velocity", f"{name}/s") for name, size in _ANGLES.items()]
-    ranked = sorted((_off(gain, size), size, mode, unit) for size, mode, unit in known)
-    off, size, mode, unit = ranked[0]
     said = f"the joints move {gain:.4g} rad for an action of 1"
-    if off > np.log(_FACTOR):
-        return "delta", None, f"{said}; nearest {unit}, off by a factor {np.exp(off):.2f}"
-    if ranked[1][0] < off + np.log(_FACTOR):
-        return "delta", None, f"{said}; {unit} and {ranked[1][3]} fit alike"
-    own = np.where(yy > _MOVES**2 * yy.max(), xy / np.maximum(xx, 1e-300), size)
-    worst = int(np.argmax([_off(g, size) for g in own]))
-    if _off(float(own[worst]), size) > np.log(_JOINT_FACTOR):
-        return "delta", None, f"{said}, but joint {worst} moves {own[worst]:.4g}: each has a scale of its own"
-    return mode, unit, said
-
-
-def _off(gain: float, size: float) -> float:
-    return float(abs(np.log(max(gain, 1e-9) / size)))
+    fit = fit_units(gain, ANGLES, rate, _FACTOR, said, mode)
+    own = np.where(yy > _MOVES**2 * yy.max(), xy / np.maximum(xx, 1e-300), gain)
+    apart = np.abs(np.log(np.maximum(own, 1e-9) / max(gain, 1e-9)))
+    if fit.alike and apart.max() > np.log(_JOINT_FACTOR):
+        worst = int(apart.argmax())
+        said = f"{said}, but joint {worst} moves {own[worst]:.4g}: each has a scale of its own"
+        return Fit(alike=(), said=said, why=UNFIT)
+    return fit
 
 
 def _window_sums(

@@ -46,9 +46,7 @@ class Pose:
     why: str = ""
 
 
-def find_pose(
-    tracks: Tracks, model: RobotModel | None, given: Mapping[str, Any], rate: Rate
-) -> Pose:
+def find_pose(tracks: Tracks, model: RobotModel | None, given: Mapping[str, Any], rate: Rate) -> Pose:
     """Questions about joints, position and rotation in the state.
 
     Args:

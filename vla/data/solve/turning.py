@@ -3,51 +3,85 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vla.data.solve.answers import Answer, accept, confidence_of, refuse
+from vla.data.solve.answers import ACCEPT, Answer, accept, confidence_of, refuse
 from vla.data.solve.kinematics import moving, place
+from vla.data.solve.motion import Motion
 from vla.data.solve.rotation import explained, read, readings, turning
 from vla.data.solve.tracks import Block, Tracks
+from vla.data.solve.units import ANGLES, Fit, Rate, fit_units
 
 _EXPLAINS = 0.5
 _STILL_RAD = 0.002
+_FACTOR = 2.0  # a gain may differ by so much from that of a unit
+_UNKNOWN = "the orientation in the state, or how the action moves the tool, is unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Entries of the action that turn the tool by changes or speeds; where there are none ``why`` says so."""
+
+    block: Block | None = None
+    gain: float = 0.0  # rad for an action of 1
+    sure: float = 0.0
+    said: str = ""
+    why: str = ""
+
+    def fit(self, rate: Rate, mode: str | None = None) -> Fit | None:
+        """The units that the gain fits; None where it is not sure that these entries turn the tool."""
+        if self.block is None or self.sure < ACCEPT:
+            return None
+        return fit_units(
+            self.gain, ANGLES, rate, _FACTOR, f"turns {self.gain:.4g} rad for an action of 1", mode
+        )
 
 
 def turning_answers(
     tracks: Tracks,
     turned: list[Rotation] | None,
-    without: tuple[Block | None, ...],
+    action: Block | None,
     mode: str | None,
     frame: str | None,
     lag: int,
-    control_hz: float | None,
+    rate: Rate,
+    turn: Turn,
 ) -> tuple[Block | None, list[Answer]]:
     """Questions ``action_rotation``, ``action_rotation_unit``; also the block that was found.
 
     Args:
         turned: orientation of the tool, an array of rotations for each episode.
-        without: blocks of the action that mean something else.
+        action: entries that move the tool.
         mode, frame, lag: of the action's position.
+        rate: steps a second, where known.
+        turn: the entries that turn the tool by changes or speeds.
     """
     if turned is None or mode is None or frame is None:
-        return None, _refused("the orientation in the state, or how the action moves the tool, is unknown")
+        return None, _refused(_UNKNOWN)
     if mode == "absolute":
-        return _target(tracks, turned, without, lag)
-    return _turn(tracks, turned, without, mode, frame, lag, control_hz)
+        return _target(tracks, turned, (action,), lag)
+    if turn.block is None:
+        return None, _refused(turn.why, turn.said)
+    value = {**place(turn.block), "format": "rotvec" if turn.block.size == 3 else "yaw"}
+    answers = [accept("action_rotation", value, turn.sure, turn.said)]
+    fit = turn.fit(rate, mode)
+    if fit is None:
+        answers.append(accept("action_rotation_unit", None, turn.sure, turn.said))
+    elif fit.only is None:
+        answers.append(refuse("action_rotation_unit", fit.why, fit.said))
+    else:
+        answers.append(accept("action_rotation_unit", fit.only.unit, min(turn.sure, fit.sure), fit.said))
+    return turn.block, answers
 
 
-def _turn(
-    tracks: Tracks,
-    turned: list[Rotation],
-    without: tuple[Block | None, ...],
-    mode: str,
-    frame: str,
-    lag: int,
-    control_hz: float | None,
-) -> tuple[Block | None, list[Answer]]:
+def find_turn(tracks: Tracks, turned: list[Rotation] | None, motions: list[Motion]) -> Turn:
+    """The entries of the action beside the likeliest move that explain how the tool turns, in its frame."""
+    if turned is None or not motions or motions[0].mode == "absolute":
+        return Turn(why=_UNKNOWN)
+    without, frame, lag = (motions[0].action,), motions[0].frame, motions[0].lag
     scored: list[tuple[float, int, Block, float]] = []
     steps = 0
     for size in (3, 1):
@@ -59,34 +93,21 @@ def _turn(
             steps = max(steps, moving(y))
             scored.append((explained(x, y), size, block, _gain(x, y)))
     if not scored:
-        return None, _refused("no entries of the action move beside those already understood")
+        return Turn(why="no entries of the action move beside those already understood")
     scored.sort(key=lambda item: (-round(item[0], 2), -item[1]))
     whole = [s for s in scored if s[1] == 3 and s[0] >= _EXPLAINS and s[2].overlaps(scored[0][2])]
     score, size, best, gain = whole[0] if whole else scored[0]
     if score < _EXPLAINS:
-        return None, _refused(
-            "no entries of the action explain how the tool turns", f"best {100 * max(score, 0):.0f} %"
-        )
+        said = f"best {100 * max(score, 0):.0f} %"
+        return Turn(why="no entries of the action explain how the tool turns", said=said)
     beside = Block(column=best.column, start=best.start - 2, size=3)
     alone = size == 3 or best.start < 2 or any(beside.overlaps(other) for other in without)
     if not alone and (tracks.stacked(beside)[:, :2].std(axis=0) > 1e-6).all():
         why = "one entry follows the turning alone, but the two before it move as well"
-        return None, _refused(why, f"best {100 * score:.0f} %")
+        return Turn(why=why, said=f"best {100 * score:.0f} %")
     second = max((s for s, _, block, _ in scored if not block.overlaps(best)), default=0.0)
     said = f"explains {100 * score:.0f} % of the turning, other entries {100 * max(second, 0):.0f} %"
-    sure = confidence_of(score, second, steps)
-    value = {**place(best), "format": "rotvec" if size == 3 else "yaw"}
-    seconds = "s" if mode == "velocity" else "step"
-    per_step = 1.0 / control_hz if mode == "velocity" and control_hz else 1.0
-    off = {u: abs(np.log(max(gain, 1e-9) / (f * per_step))) for u, f in (("rad", 1.0), ("deg", np.pi / 180))}
-    unit = min(off, key=lambda u: off[u])
-    gain_said = f"turns {gain:.4g} rad for an action of 1"
-    answers = [accept("action_rotation", value, sure, said)]
-    if off[unit] > np.log(2.0):
-        answers.append(refuse("action_rotation_unit", "the gain fits no unit: scaled numbers?", gain_said))
-    else:
-        answers.append(accept("action_rotation_unit", f"{unit}/{seconds}", sure, gain_said))
-    return best, answers
+    return Turn(block=best, gain=gain, sure=confidence_of(score, second, steps), said=said)
 
 
 def _target(

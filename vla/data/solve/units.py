@@ -1,8 +1,8 @@
 """Change a step or speed: the (mode, unit) that the gain of an action fits, at the control rate.
 
-The gain says how far the arm goes (m, rad) for an action of 1. A speed in one unit and a change in another may
-be the same number: 1 cm/s at 10 Hz is 1 mm/step, 1 rad/s at 57 Hz is 1 deg/step. Such twins fit alike, and the
-gain alone settles nothing: what else moves in the same mode does, or a person.
+The gain says how far the arm goes (m, rad) for an action of 1. A speed in one unit and a change in another
+may be the same number: 1 cm/s at 10 Hz is 1 mm/step, 1 rad/s at 57 Hz is 1 deg/step. Such twins fit alike,
+and the gain alone settles nothing: what else moves in the same mode does, or a person.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Fit:
         return replace(self, alike=tuple(left), said=said, sure=sure)
 
     def twins(self, question: str, follows: str) -> str:
-        """Why ``question``, which asks for the unit, and ``follows``, which asks for the mode, are refused."""
+        """Why ``question``, which asks for the unit, and ``follows``, which has the mode, are refused."""
         ways = " or ".join(f'{{"{question}": "{meaning.unit}"}}' for meaning in self.alike)
         return f"{_listed(self.alike)} fit alike: say which, {ways} with --answers; {follows} follows from it"
 

@@ -10,12 +10,16 @@ import h5py
 import numpy as np
 import pytest
 
-from vla.data.mixture import SourceConfig
+from vla.data.check import CheckConfig, check
+from vla.data.fix import FixConfig, fix
+from vla.data.importing import import_dataset
+from vla.data.mixture import SourceConfig, held_fields
 from vla.data.mixture_notes import mixture_notes
 from vla.data.readers import hdf5_files, open_raw, open_source, open_to_look
 from vla.data.readers.hdf5 import Hdf5Dataset
 from vla.data.readers.hdf5_layouts import flat_state_names
 from vla.data.source import read_frames
+from vla.data.store import EpisodeStore
 from vla.data.summary import describe, left_out
 from vla.errors import DatasetError
 
@@ -83,6 +87,13 @@ def test_actions_beyond_the_controllers_range_are_executed_at_its_end(tmp_path: 
     assert source.column(0, "action")[1, 2] == np.float32(3.75 * 0.05)
     assert source.column(0, "executed")[1, 2] == np.float32(0.05)
     assert source.clipped()["executed/tcp_position_delta"] == (1, 27)
+    import_dataset(source, tmp_path / "imported.zarr")
+    fix(source, tmp_path / "fixed.zarr", FixConfig(instruction="lift it", check=CheckConfig(frames="none")))
+    assert held_fields(source) == {"tcp_position_delta", "tcp_rotation_delta", "gripper"}
+    for store in ("imported.zarr", "fixed.zarr"):  # what the layout said goes with the numbers
+        with EpisodeStore.open(tmp_path / store) as made:
+            assert held_fields(made) == held_fields(source)
+            assert "action_out_of_range" not in check(made, CheckConfig(frames="none")).kinds
 
 
 def test_libero_takes_instruction_from_the_file_and_turns_pictures(tmp_path: Path) -> None:

@@ -219,14 +219,15 @@ def write_archive(source: EpisodeSource, out: Path, codec: VideoCodec) -> None:
     Raises:
         StoreError: ``out`` exists and is not empty.
     """
-    from vla.data.mixture import stated_ranges
+    from vla.data.mixture import held_fields, stated_ranges
     from vla.data.store import EpisodeStore
     from vla.data.summary import left_out
 
     if isinstance(source, EpisodeStore):
         facts = {("archived_import" if k == "import" else k): v for k, v in source.provenance.items()}
     else:
-        facts = {"ranges": stated_ranges(source), "left_out": left_out(source)}
+        held = sorted(held_fields(source))
+        facts = {"ranges": stated_ranges(source), "held": held, "left_out": left_out(source)}
     with written_whole(out) as begun:
         arms = source.embodiments.values()
         _write_all(source, EpisodeStore.create(begun, embodiments=arms, provenance=facts, codec=codec))

@@ -17,7 +17,7 @@ from vla.data.check import GROUPS, KINDS, CheckConfig, Finding, Report, check, e
 from vla.data.codec import JpegCodec
 from vla.data.damage import damage_lines, damaged_episodes
 from vla.data.frames import Encoded, encoded
-from vla.data.mixture import stated_ranges
+from vla.data.mixture import held_fields, stated_ranges
 from vla.data.source import EpisodeSource, read_episode
 from vla.data.store import EpisodeStore
 from vla.data.stretches import Change, Stretches, best, reasons_for, stretches_of
@@ -165,6 +165,7 @@ def fix(source: EpisodeSource, out: Path, config: FixConfig, *, progress: bool =
                 "changes": [str(change) for change in changes],
                 "not_opened": list(lost),
                 "ranges": stated_ranges(source),
+                "held": sorted(held_fields(source)),
             },
         ) as store,
     ):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from vla.data.codec import JpegCodec
 from vla.data.damage import damage_lines
-from vla.data.mixture import stated_ranges
+from vla.data.mixture import held_fields, stated_ranges
 from vla.data.source import EpisodeSource, check_rising, episode_name, read_episode
 from vla.data.store import EpisodeStore
 from vla.data.summary import left_out
@@ -86,7 +86,7 @@ def import_dataset(
     arms = {name: _resized(arm, image_size) for name, arm in source.embodiments.items()}
     faults: list[tuple[int | None, str]] = []
     wanted = range(len(source)) if episodes is None else episodes
-    provenance = {"import": facts, "ranges": stated_ranges(source)}
+    provenance = {"import": facts, "ranges": stated_ranges(source), "held": sorted(held_fields(source))}
     if left := left_out(source):
         provenance["left_out"] = left
     with exclusive(out, "importing"), _store(out, provenance, arms, jpeg_quality) as store:

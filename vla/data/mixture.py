@@ -157,6 +157,16 @@ def stated_ranges(source: EpisodeSource) -> Ranges:
     return source.description.ranges if isinstance(source, MappedSource) else "declared"
 
 
+def held_fields(source: EpisodeSource) -> frozenset[str]:
+    """Action fields that are executed at the end of their range, however far they ask, as the layout says; of
+    a store that was made of such data, what they said."""
+    source = innermost(source)
+    if isinstance(source, EpisodeStore):
+        return frozenset(source.provenance.get("held", ()))
+    rules = source.description.executed if isinstance(source, MappedSource) else ()
+    return frozenset(rule.field for rule in rules if rule.clip)
+
+
 def _modes_text(modes: tuple[Mode, Mode]) -> str:
     return f"{modes[0]} (state) and {modes[1]} (action)"
 

@@ -86,7 +86,9 @@ def run_fix(argv: Sequence[str]) -> int:
         print(f"{fixed.num_copied} pictures copied as they were stored")
     if fixed.num_encoded:
         print(f"{fixed.num_encoded} pictures encoded anew ({fixed.codec})")
-    print(f"{flags.out}: {counted(fixed.num_episodes, 'episode')}, {counted(fixed.num_steps, 'step')}")
+    share = f"{100 * fixed.num_steps / max(fixed.num_steps_before, 1):.0f} % of those there were"
+    kept = f"{counted(fixed.num_episodes, 'episode')}, {counted(fixed.num_steps, 'step')}"
+    print(f"{flags.out}: {kept}" + ("" if fixed.retimed else f" ({share})"))
     return int(bool(fixed.lost))
 
 

@@ -64,7 +64,7 @@ def run_import(argv: Sequence[str]) -> int:
         print(f"skipped: {reason}")
     print(
         f"{done.path}: {counted(done.num_episodes, 'episode')}, {counted(done.num_steps, 'step')}, "
-        f"{len(skipped)} skipped"
+        + ("skipped: what is listed above" if skipped else "0 skipped")
     )
     return int(bool(skipped))
 

@@ -13,7 +13,7 @@ from vla.data.check.findings import Finding
 from vla.data.conversion import read_rotation
 from vla.data.damage import without_advice
 from vla.data.description import ROTATION_SIZES
-from vla.data.mapped import MappedSource
+from vla.data.mixture import held_fields
 from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.embodiment import Embodiment, Field
 from vla.errors import VlaError
@@ -60,9 +60,8 @@ def as_signals(source: EpisodeSource, index: int, columns: Mapping[str, np.ndarr
     info = source.episodes[index]
     if not info.length or not {"state", "action", "executed", "time_s"} <= set(columns):
         return None
-    rules = source.description.executed if isinstance(source, MappedSource) else ()
-    held = frozenset(rule.field for rule in rules if rule.clip)
-    return Signals(info=info, arm=source.embodiments[info.embodiment], held=held, **columns)
+    arm = source.embodiments[info.embodiment]
+    return Signals(info=info, arm=arm, held=held_fields(source), **columns)
 
 
 def read_columns(source: EpisodeSource, index: int) -> tuple[dict[str, np.ndarray], list[Finding]]:

@@ -26,6 +26,7 @@ class StoredColumns:
     format = "store"
     control_hz: float | None = None  # what the embodiment says is what is asked about: the time stamps tell
     damaged: Sequence[str] = ()
+    unread: Mapping[str, str] = {}
 
     def __init__(self, store: EpisodeStore, embodiment: str) -> None:
         arm = store.embodiments[embodiment]

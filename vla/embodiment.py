@@ -253,7 +253,10 @@ def compatible(a: Embodiment, b: Embodiment) -> Compatibility:
     """
     reasons: list[str] = []
     if a.control_hz != b.control_hz:
-        reasons.append(f"control rate {a.control_hz} Hz, here {b.control_hz} Hz")
+        reasons.append(
+            f"control rate {a.control_hz:g} Hz, here {b.control_hz:g} Hz; run it at {a.control_hz:g} Hz, "
+            "or train at its rate (a recipe's data.control_hz; None keeps that of the data)"
+        )
     roles_a, roles_b = {c.role for c in a.cameras}, {c.role for c in b.cameras}
     for role in sorted(roles_a - roles_b):
         reasons.append(f"needs a {role!r} camera, here only {sorted(roles_b)}")

@@ -33,3 +33,12 @@ def test_what_is_wrong_with_a_recipe_is_told_with_its_line(
         load_recipe(recipe)
     assert main(["train", str(recipe)]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_line_is_told_of_a_recipe_named_from_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.py").write_text(HEAD + "def config():\n    return OptimConfig(lrr=1)\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^bad\.py:6: .*'lrr'.*mean 'lr'"):
+        load_recipe(Path("bad.py"))

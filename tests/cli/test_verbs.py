@@ -100,6 +100,23 @@ def test_dry_run_prints_the_resolved_settings(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["seed"] == 7
 
 
+def test_dry_run_opens_the_data(demos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = tmp_path / "tiny.py"
+    recipe.write_text(RECIPE)
+    assert main(["train", str(recipe), "--dry-run"]) == 0
+    assert "not there yet: training would make it" in capsys.readouterr().err
+    head = "from vla.data.mixture import SourceConfig\n"
+    found = f"DataConfig(sources=(SourceConfig(path={str(demos)!r}),), image_size=32)"
+    recipe.write_text(head + RECIPE.replace("DataConfig(generate=GenerationConfig())", found))
+    assert main(["train", str(recipe), "--dry-run", "--data.control-hz", "5"]) == 0
+    said = capsys.readouterr().err
+    assert "demos: 2 episodes" in said
+    assert "resampled from 10 to 5 Hz" in said
+    assert "control_hz=None keeps the rate" in said
+    assert main(["train", str(recipe), "--dry-run", "--data.image-size", "64"]) == 2
+    assert "image_size is 64" in capsys.readouterr().err
+
+
 def test_a_wrong_setting_names_the_right_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     recipe = tmp_path / "tiny.py"
     recipe.write_text(RECIPE)

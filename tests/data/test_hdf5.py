@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vla.data.check import CheckConfig, check
+from vla.data.exporting import export_lerobot
 from vla.data.fix import FixConfig, fix
 from vla.data.importing import import_dataset
 from vla.data.mixture import SourceConfig, held_fields
@@ -94,6 +95,10 @@ def test_actions_beyond_the_controllers_range_are_executed_at_its_end(tmp_path: 
         with EpisodeStore.open(tmp_path / store) as made:
             assert held_fields(made) == held_fields(source)
             assert "action_out_of_range" not in check(made, CheckConfig(frames="none")).kinds
+            export_lerobot(made, tmp_path / f"{store}.lerobot", image_storage="image")
+            again = open_source(tmp_path / f"{store}.lerobot")
+            assert held_fields(again) == held_fields(source)
+            np.testing.assert_array_equal(again.column(0, "executed"), made.column(0, "executed"))
 
 
 def test_libero_takes_instruction_from_the_file_and_turns_pictures(tmp_path: Path) -> None:
@@ -184,7 +189,7 @@ def test_a_set_without_an_instruction_is_shown_and_the_error_says_how_to_give_on
     source = open_to_look(path)
     assert (source.episodes[0].instruction, source.embodiments.keys()) == ("", {"robosuite_panda"})
     assert dict(describe(source))["instructions"] == "2 episodes without one"
-    with pytest.raises(DatasetError, match=r"no instruction.*--instruction TEXT.*'instruction' in the"):
+    with pytest.raises(DatasetError, match=r"no instruction.*'instruction' in the.*--instruction TEXT"):
         open_source(path)
 
 

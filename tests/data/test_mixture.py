@@ -10,6 +10,7 @@ import pytest
 
 from tests.data.lerobot_worlds import describe_v21, write_v21
 from tests.data.memory import memory_source
+from tests.data.test_hdf5 import write_robomimic
 from tests.data.worlds import make_arm, make_episode
 from vla.data.mixture import (
     AdaptedSource,
@@ -186,6 +187,17 @@ def test_a_source_may_leave_cameras_out_whose_pictures_are_missing(tmp_path):
     (source,) = open_sources([replace(config, cameras=())])
     assert source.cameras(0) == []
     source.close()
+
+
+def test_a_source_may_say_the_instruction_that_its_files_lack(filled, tmp_path):
+    path = write_robomimic(tmp_path / "lift.hdf5")
+    with pytest.raises(DatasetError, match="instruction=TEXT of a recipe's source"):
+        open_sources([SourceConfig(path=str(path))])
+    (source,) = open_sources([SourceConfig(path=str(path), instruction="lift the cube")])
+    assert {info.instruction for info in source.episodes} == {"lift the cube"}
+    source.close()
+    with pytest.raises(DatasetError, match="nor an instruction"):
+        open_sources([SourceConfig(path=str(filled), instruction="lift the cube")])
 
 
 def test_a_store_of_ours_reads_all_its_cameras(filled):

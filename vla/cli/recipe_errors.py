@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import difflib
+import os
 import re
 import sys
 import traceback
@@ -35,7 +36,7 @@ def _place(path: Path, trace: TracebackType | None) -> tuple[int, FrameType | No
     """Line and frame of the recipe that were running."""
     found: tuple[int, FrameType | None] = (1, None)
     for frame, line in traceback.walk_tb(trace):
-        if frame.f_code.co_filename == str(path):
+        if frame.f_code.co_filename == os.path.abspath(path):  # as importlib makes it
             found = line, frame
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ def run(argv: Sequence[str]) -> int:
     out = out or Path("runs") / recipe.stem
     if dry_run:
         print(json.dumps(config.to_json(), indent=2))
+        _look_at_data(config)
         return 0
     from vla.contract import PolicyContract
     from vla.train.loop import train
@@ -39,6 +41,25 @@ def run(argv: Sequence[str]) -> int:
     suite = "" if made_in == "tabletop" else f" --suite {made_in}"
     print(f"policy: {policy}\njudge it:  vla eval --policy {policy}{suite} --out {out / 'eval'}")
     return 0
+
+
+def _look_at_data(config: Any) -> None:
+    """Open what there is, as training would; what the recipe would generate first is not there yet."""
+    from vla.text import counted
+    from vla.train.setup import close_data, data_notes, open_data
+
+    made = config.data.generate is not None and config.data.sources[:1]
+    if made and not Path(made[0].path).exists():
+        print(f"{made[0].path} is not there yet: training would make it first", file=sys.stderr)
+        return
+    sources = open_data(config.data)
+    try:
+        for source, opened in zip(config.data.sources, sources, strict=True):
+            print(f"{source.path}: {counted(len(opened), 'episode')}", file=sys.stderr)
+        for note in data_notes(config, sources):
+            print(f"note: {note}", file=sys.stderr)
+    finally:
+        close_data(sources)
 
 
 def read_flags(recipe: Path, argv: Sequence[str]) -> tuple[Any, Path | None, bool, bool]:
@@ -57,7 +78,8 @@ def read_flags(recipe: Path, argv: Sequence[str]) -> tuple[Any, Path | None, boo
             config: settings of the recipe.
             out: run directory; runs/<recipe> if not given.
             resume: go on from the newest checkpoint in the run directory.
-            dry_run: print the resolved settings as JSON and stop.
+            dry_run: print the resolved settings as JSON, open the data and say what training would leave out
+                or change in them, and stop.
         """
         return config, out, resume, dry_run
 

@@ -29,7 +29,7 @@ from vla.data.description import description_path
 from vla.data.lerobot_features import export_description, exported_features
 from vla.data.lerobot_files import DataFiles, MetaFiles, VideoTrack
 from vla.data.lerobot_stats import PixelCounts, counted_steps
-from vla.data.mixture import stated_ranges
+from vla.data.mixture import held_fields, stated_ranges
 from vla.data.source import EpisodeInfo, EpisodeSource, Frames, check_rising, episode_name
 from vla.data.video import VideoSettings
 from vla.embodiment import Embodiment
@@ -165,7 +165,11 @@ class _Writer:
         facts = {"fps": fps, "robot_type": self._arm.name, "features": self._features}
         self._meta.close(facts, pictures, videos=bool(self._tracks))
         description = export_description(
-            self._arm, executed=self._executed, aux=list(self._aux), ranges=stated_ranges(self._source)
+            self._arm,
+            executed=self._executed,
+            aux=list(self._aux),
+            ranges=stated_ranges(self._source),
+            held=held_fields(self._source),
         )
         description.save(description_path(self._root))
         return Exported(

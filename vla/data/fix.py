@@ -6,7 +6,7 @@ in the middle would join two states by an action that does not lead from one to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -239,7 +239,7 @@ def plan(source: EpisodeSource, report: Report, config: FixConfig) -> list[Chang
         length = source.episodes[index].length
         change = _plan_episode(index, length, found[index], source, config)
         kept = (0, length - 1) if change is None else change.kept
-        _refuse_damage(found[index], kept)
+        _refuse_damage(found[index], kept, _dispensable(source, index))
         if change is not None:
             changes.append(change)
     return changes
@@ -297,8 +297,15 @@ def _plan_episode(
     )
 
 
-def _refuse_damage(found: Sequence[Finding], kept: tuple[int, int] | None) -> None:
-    """Raise where a stretch that is kept cannot be read or stored."""
+def _dispensable(source: EpisodeSource, index: int) -> frozenset[str]:
+    """Cameras that need not be read: those of a foreign format, where there are several."""
+    arm = source.embodiments[source.episodes[index].embodiment]
+    names = frozenset(camera.name for camera in arm.cameras)
+    return names if len(names) > 1 and not isinstance(source, EpisodeStore) else frozenset()
+
+
+def _refuse_damage(found: Sequence[Finding], kept: tuple[int, int] | None, cameras: Collection[str]) -> None:
+    """Raise where a stretch that is kept cannot be read or stored; ``cameras``: one can do without."""
     if kept is None:
         return
     for finding in found:
@@ -308,4 +315,5 @@ def _refuse_damage(found: Sequence[Finding], kept: tuple[int, int] | None) -> No
         if whole or any(kept[0] <= t <= kept[1] for t in finding.steps):
             ways = "add --drop damaged to leave such episodes out"
             ways += "" if whole else ", or --cut frames,not_finite to keep a sound stretch"
+            ways += ", or --cameras with the others alone" if finding.where in cameras else ""
             raise ConfigError(f"{finding.place}: {finding.message.rstrip('.')}. It cannot be stored: {ways}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vla.data.description import CameraRule, ColumnRule, DatasetDescription, Ranges
@@ -10,15 +11,29 @@ from vla.embodiment import Embodiment, Field
 
 
 def export_description(
-    arm: Embodiment, *, executed: bool, aux: Sequence[str], ranges: Ranges = "declared"
+    arm: Embodiment,
+    *,
+    executed: bool,
+    aux: Sequence[str],
+    ranges: Ranges = "declared",
+    held: Collection[str] = (),
 ) -> DatasetDescription:
-    """What the columns mean (``embodiment.json``); ``ranges``: where those of its fields come from."""
+    """What the columns mean (``embodiment.json``).
+
+    Args:
+        arm: whose columns they are.
+        executed: there is a column of what was sent beside the label.
+        aux: keys of the auxiliary quantities.
+        ranges: where those of its fields come from.
+        held: action fields that are executed at the end of their range, however far the label asks.
+    """
+    sent = _rules(arm.action, "executed" if executed else "action") if executed or held else ()
     return DatasetDescription(
         embodiment=arm,
         ranges=ranges,
         state=_rules(arm.state, "observation.state"),
         action=_rules(arm.action, "action"),
-        executed=_rules(arm.action, "executed") if executed else (),
+        executed=tuple(replace(rule, clip=rule.field in held) for rule in sent),
         aux={key: f"aux.{key}" for key in aux},
         time_column="time_s",
         cameras=tuple(CameraRule(camera=c.name, column=f"observation.images.{c.name}") for c in arm.cameras),

@@ -138,9 +138,9 @@ class MappedSource:
         where = f"Episode {index} of {self.raw.path}"
         if not instruction and not self._lenient:
             raise DatasetError(
-                f"{where} has no instruction, nor has its file. Say one for all: 'vla data import "
-                "--instruction TEXT' makes a store with it, or put it into the description ('instruction' "
-                "in the embodiment file)."
+                f"{where} has no instruction, nor has its file. Say one for all: instruction=TEXT of a "
+                "recipe's source, 'instruction' in the embodiment file, or 'vla data import --instruction "
+                "TEXT', which makes a store with it."
             )
         known = self.description
         length = raw.length - known.action_lag - known.skip_first - known.skip_last

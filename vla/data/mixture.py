@@ -37,6 +37,7 @@ class SourceConfig:
         path: of any format that ``vla.data.readers.open_source`` knows.
         weight: its part of every batch, relative to the other sources' weights.
         description: embodiment file of a foreign format; None: the one beside the data.
+        instruction: said of every episode of a foreign format that has none of its own.
         cameras: of a foreign format that are read, by their stored names; pictures of the others need not be
             there. None: those of the embodiment file, all where there is none.
         rename: arm in the data -> its name in this run, where one name means two arms.
@@ -54,6 +55,7 @@ class SourceConfig:
     path: str
     weight: float = 1.0
     description: str | None = None
+    instruction: str = ""
     cameras: tuple[str, ...] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     hz: float | None = None
@@ -91,6 +93,7 @@ def open_sources(
             source = open_source(
                 config.path,
                 config.description,
+                instruction=config.instruction,
                 skip_damaged=config.skip_damaged,
                 cameras=config.cameras,
             )

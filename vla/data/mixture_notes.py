@@ -53,8 +53,10 @@ def mixture_notes(
             notes += [f"{name}: {text}" for text in _arm_notes(arm, roles, image_size, state_slots)]
         if isinstance(source, ResampledSource):
             before = sorted({arm.control_hz for arm in source.source.embodiments.values()})
+            rates_before = ", ".join(f"{hz:g}" for hz in before)
             notes.append(
-                f"{name}: resampled from {', '.join(f'{hz:g}' for hz in before)} to {source.hz:g} Hz"
+                f"{name}: resampled from {rates_before} to {source.hz:g} Hz: it will drive arms at "
+                f"{source.hz:g} Hz only and refuse them at {rates_before} Hz (control_hz=None keeps the rate)"
             )
             source = source.source
         if isinstance(source, AdaptedSource) and source.num_failures_left_out:
@@ -82,7 +84,8 @@ def mixture_notes(
         if held:
             notes.append(
                 f"{name}: {counted(held, 'episode')} of evaluation seeds (below {TRAIN_SEED}): a policy that "
-                "learns from them must not be judged on these scenes"
+                "learns from them must not be judged on these scenes (vla eval --record with --first-seed "
+                f"{TRAIN_SEED} records others)"
             )
     if len(rates) > 1:
         listing = "; ".join(

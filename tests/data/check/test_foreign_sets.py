@@ -18,9 +18,10 @@ from tests.data.worlds import make_arm, make_episode
 from vla.cli.main import main
 from vla.data.check import CheckConfig, check
 from vla.data.exporting import export_lerobot
+from vla.data.fix import FixConfig, fix
 from vla.data.readers import open_source
 from vla.data.store import EpisodeStore
-from vla.errors import DatasetError
+from vla.errors import ConfigError, DatasetError
 
 NUMBERS = CheckConfig(frames="none")
 
@@ -91,6 +92,9 @@ def test_an_unreadable_video_hides_no_other_fault(v3: Path, capsys: pytest.Captu
     assert code == 1
     assert {(f["episode"], f["where"]) for f in kinds["unreadable"]} == {(i, "front") for i in range(3)}
     assert [f["episode"] for f in kinds["odd_instruction"]] == [2]
+    source = open_source(v3, tolerate_damage=True, to_look=True)
+    with pytest.raises(ConfigError, match="--cameras with the others alone"):
+        fix(source, v3.parent / "fixed", FixConfig(restamp=True))
 
 
 def test_tasks_that_contradict_all_episodes_are_findings(

@@ -149,6 +149,14 @@ def test_actions_that_repeat_the_state_are_no_commands(mode):
     assert "repeats the state" in reason(solution, question)
 
 
+def test_actions_that_explain_no_joints_are_refused_for_that_reason():
+    rng = np.random.default_rng(5)
+    noise = changed(dataset(MADE), lambda state, action: (state, rng.normal(size=action.shape)))
+    solution = solve(noise, model=MODEL)
+    for question in ("joint_action", "joint_action_unit", "action_lag"):
+        assert "explain how the joints move" in reason(solution, question)
+
+
 @pytest.mark.parametrize("model", [None, MODEL], ids=["alone", "model"])
 def test_a_quaternion_that_never_changes_is_no_orientation(model):
     def constant(state: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

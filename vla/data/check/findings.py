@@ -33,7 +33,9 @@ KINDS: Mapping[str, Kind] = {
         "fetch or copy it again; vla data fix writes a new store of all that can be opened",
     ),
     "unreadable": Kind(
-        "error", "a column or a camera cannot be read", "fetch it again, or " + _DROP.format("damaged")
+        "error", "a column or a camera cannot be read",
+        "fetch it again; where it is one camera of a foreign format, --cameras with the others alone reads "
+        "them; or " + _DROP.format("damaged"),
     ),
     "ragged": Kind("error", "a column or camera has another number of steps", _DROP.format("damaged")),
     "not_finite": Kind("error", "NaN or infinity among the numbers", "vla data fix --cut not_finite"),
@@ -80,7 +82,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "idle_start": Kind("warning", "nothing happens at first: teaches to wait", "vla data fix --trim-idle"),
     "idle_end": Kind("warning", "nothing happens at the end", "vla data fix --trim-idle"),
-    "idle_middle": Kind("warning", "nothing happens for long", _DROP.format("idle_middle")),
+    "idle_middle": Kind("warning", "nothing happens for long", _CUT.format("idle_middle") + ", or --drop it"),
     "time_backwards": Kind(
         "error", "time stamps do not increase", "vla data fix --restamp, or --drop time_backwards"
     ),

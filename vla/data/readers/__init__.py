@@ -104,10 +104,10 @@ def open_source(
         DatasetError: the data cannot be read, or nobody says what the columns mean.
     """
     if is_store(path):
-        if description is not None or cameras is not None:
+        if description is not None or cameras is not None or instruction:
             raise DatasetError(
-                f"{path} is our own store, which carries its embodiments and cameras: give neither a "
-                "description nor cameras."
+                f"{path} is our own store, which carries its embodiments, cameras and instructions: give "
+                "neither a description nor cameras nor an instruction."
             )
         return EpisodeStore.open(path, tolerate_damage=tolerate_damage, skip_damaged=skip_damaged)
     path = local_copy(str(path)) if is_url(path) else Path(path)

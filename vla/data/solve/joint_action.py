@@ -51,7 +51,8 @@ def joint_action_answers(
         return None, [refuse(q, "the joints in the state are unknown") for q in questions]
     states, scored = tracks.parts(joints), search_joint_action(tracks, joints)
     if not scored or scored[0][0] < _EXPLAINS:
-        return None, [refuse(q, "no entries of the action explain how the joints move") for q in questions]
+        why = "no entries of the action explain how the joints move"
+        return None, [refuse(q, why) for q in (*questions, "action_lag")]
     score, block, mode, lag = scored[0]
     if mode == "absolute" and copied(tracks.parts(block), states):
         return None, [refuse(q, COPY) for q in (*questions, "action_lag")]

@@ -305,8 +305,8 @@ def six_joints(raw: RawDataset) -> DatasetDescription:
 
 def wiping(raw: RawDataset) -> DatasetDescription:
     """What a person knows of robosuite's Wipe with a Panda: its file holds MuJoCo's flattened state without
-    the names of its parts (time, 7 joint angles, 7 speeds; there is no gripper), and no control rate (time rises by
-    0.05 s)."""
+    the names of its parts (time, 7 joint angles, 7 speeds; there is no gripper), and no control rate (time
+    rises by 0.05 s)."""
     controller = raw.episodes[0].provenance["controller"]
     shift, turn = controller["output_max"][:3], controller["output_max"][3:]
     joints, moves = joints_field("joint_position", 7, "arm0"), pose_change_fields("arm0", shift, turn)

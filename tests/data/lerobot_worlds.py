@@ -18,6 +18,11 @@ from vla.embodiment import Camera, Embodiment, Field
 FPS = 10
 SIZE = 64
 CAMERA = "observation.images.top"
+#: Of the v3.0 data set (the fixtures ``exported`` and ``v3``): episodes, and where things are.
+LENGTHS = (6, 9, 7)
+EPISODES, DATA = "meta/episodes/chunk-000/file-000.parquet", "data/chunk-000/file-000.parquet"
+FRONT = "videos/observation.images.front"
+VIDEO = f"{FRONT}/chunk-000/file-001.mp4"
 
 
 def picture(number: int) -> np.ndarray:
@@ -134,3 +139,17 @@ def edit_table(path: Path, **changed: Any) -> None:
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, pa.array(values, table.schema.field(name).type))
     pq.write_table(table, path)
+
+
+def edit_feature(root: Path, name: str, **changed: object) -> None:
+    """Change what ``meta/info.json`` says of a feature."""
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    features[name] = {**features.get(name, {}), **changed}
+    edit_json(root / "meta/info.json", features=features)
+
+
+def said(root: Path) -> str:
+    """The file that describes a data set of :func:`write_v21`, beside it."""
+    file = root.parent / "description.json"
+    describe_v21().save(file)
+    return str(file)

@@ -104,7 +104,7 @@ def test_dry_run_opens_the_data(demos: Path, tmp_path: Path, capsys: pytest.Capt
     recipe = tmp_path / "tiny.py"
     recipe.write_text(RECIPE)
     assert main(["train", str(recipe), "--dry-run"]) == 0
-    assert "not there yet: training would make it" in capsys.readouterr().err
+    assert "not there yet, training would make it first: outputs" in capsys.readouterr().err
     head = "from vla.data.mixture import SourceConfig\n"
     found = f"DataConfig(sources=(SourceConfig(path={str(demos)!r}),), image_size=32)"
     recipe.write_text(head + RECIPE.replace("DataConfig(generate=GenerationConfig())", found))

@@ -48,9 +48,10 @@ def _look_at_data(config: Any) -> None:
     from vla.text import counted
     from vla.train.setup import close_data, data_notes, open_data
 
-    made = config.data.generate is not None and config.data.sources[:1]
-    if made and not Path(made[0].path).exists():
-        print(f"{made[0].path} is not there yet: training would make it first", file=sys.stderr)
+    recipe = config.data.generate
+    made = config.data.sources[: 1 + len(recipe.seasons)] if recipe is not None else ()
+    if missing := [source.path for source in made if not Path(source.path).exists()]:
+        print(f"not there yet, training would make it first: {', '.join(missing)}", file=sys.stderr)
         return
     sources = open_data(config.data)
     try:

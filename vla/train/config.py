@@ -27,6 +27,8 @@ class GenerationConfig:
         suite: registered name.
         tasks, embodiments: every pair of them is a cell; tasks may be groups of them (``mt10``).
         episodes_per_cell: successful demonstrations of each cell.
+        seasons: of the suite: the same cells of each fill a source of their own, the second and those after.
+        episodes_per_season_cell: successful demonstrations of each cell of a season.
         image_size: px.
         num_workers: processes; 0: one a core.
     """
@@ -35,6 +37,8 @@ class GenerationConfig:
     tasks: tuple[str, ...] = ("place",)
     embodiments: tuple[str, ...] = ("panda", "ur5e")
     episodes_per_cell: int = 200
+    seasons: tuple[int, ...] = ()
+    episodes_per_season_cell: int = 10
     image_size: int = 64
     num_workers: int = 0
 
@@ -45,7 +49,8 @@ class DataConfig:
 
     Args:
         sources: demonstrations of any format, each with its weight in the mixture.
-        generate: fill the first source by this recipe (resumes; does nothing when complete).
+        generate: fill the first source, and one more for each of its seasons, by this recipe (resumes; does
+            nothing when complete).
         control_hz: resample every source that names no rate of its own to this one (None: none is).
         camera_roles: cameras the policy sees through.
         approach_share: share of every batch drawn from frames where the hand is still on its way to the

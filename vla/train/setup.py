@@ -45,7 +45,7 @@ INSTRUCTION_NORMALISATION = (
 
 
 def ensure_demonstrations(config: DataConfig) -> None:
-    """Fill the first source by the recipe, if there is one."""
+    """Fill the first sources by the recipe, if there is one: the suite's, then those of its seasons."""
     if not config.sources:
         raise ConfigError("Nothing to learn from: data.sources is empty.")
     recipe = config.generate
@@ -53,16 +53,24 @@ def ensure_demonstrations(config: DataConfig) -> None:
         return
     from vla.data.generate import generate
 
-    tasks = tasks_of(registry.suite(recipe.suite), recipe.tasks)
-    generate(
-        recipe.suite,
-        [Cell(task=task, embodiment=arm) for arm in recipe.embodiments for task in tasks],
-        recipe.episodes_per_cell,
-        Path(config.sources[0].path),
-        image_size=recipe.image_size,
-        num_workers=recipe.num_workers or auto_num_processes(torch.device("cpu")),
-        progress=True,
-    )
+    suites = {recipe.suite: recipe.episodes_per_cell}
+    suites |= {f"{recipe.suite}@{season}": recipe.episodes_per_season_cell for season in recipe.seasons}
+    if len(suites) > len(config.sources):
+        raise ConfigError(
+            f"data.generate fills {len(suites)} sources ({', '.join(suites)}), data.sources has "
+            f"{len(config.sources)}: name one for each."
+        )
+    for (name, episodes), source in zip(suites.items(), config.sources, strict=False):
+        tasks = tasks_of(registry.suite(name), recipe.tasks)
+        generate(
+            name,
+            [Cell(task=task, embodiment=arm) for arm in recipe.embodiments for task in tasks],
+            episodes,
+            Path(source.path),
+            image_size=recipe.image_size,
+            num_workers=recipe.num_workers or auto_num_processes(torch.device("cpu")),
+            progress=True,
+        )
 
 
 def open_data(config: DataConfig) -> tuple[EpisodeSource, ...]:

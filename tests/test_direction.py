@@ -25,6 +25,7 @@ LAYERS = (
         "control",
         "robots",
         "kernels",
+        "planning",
         "export",
         "serve",
         "transforms",

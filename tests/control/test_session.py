@@ -128,7 +128,7 @@ def test_a_detailed_arm_is_asked_for_through_the_command_line(monkeypatch: pytes
         made.append(wanted)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vla.session.sim_robot", stop)
+    monkeypatch.setattr("vla.session.scenes.sim_robot", stop)
     for flags in ([], ["--detailed"]):
         with pytest.raises(KeyboardInterrupt):
             cli_run.run(["pick the red cube", "--policy", "expert", "--headless", *flags])

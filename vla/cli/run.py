@@ -33,6 +33,8 @@ class Run:
         execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
         execution: what the arm does while the policy thinks, in real time: hold still (sync), execute the
             last chunk on (async), average all chunks (ensemble), have it continued by the next (rtc).
+        planner: takes apart what is said: rules (at "then", "before", full stops ...), openai:MODEL@URL,
+            local:FOLDER, or off.
         record: episode store that what is done is added to (made if missing); without a sentence, say
             success, failure or discard after each motion.
     """
@@ -49,6 +51,7 @@ class Run:
     headless: bool = False
     execution_horizon: int | None = None
     execution: Literal["sync", "async", "ensemble", "rtc"] = "sync"
+    planner: str = "rules"
     record: Path | None = None
 
 
@@ -68,6 +71,7 @@ def run(argv: Sequence[str]) -> int:
         detailed=flags.detailed,
         video=flags.out or Path("outputs/run") / f"{slug(flags.sentence or 'conversation')}.mp4",
         viewer=has_display() and not flags.headless,
+        planner="" if flags.planner == "off" else flags.planner,
         record=flags.record,
     )
     prompt = Prompt() if flags.sentence is None else None

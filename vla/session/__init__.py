@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from vla import registry
 from vla.control.chunks import ChunkExecutor, Execution, holding
 from vla.control.latency import Background
-from vla.control.loop import Hook, LoopResult, Tick, run_loop
+from vla.control.loop import Hook, LoopResult, run_loop
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
 from vla.control.safety import SafetyConfig, SafetyEnvelope
 from vla.conversation import AdvisingRobot, Narrator, Prompt, ready_text, scene_text
-from vla.data.recorder import StoreRecorder, ensure_store
-from vla.data.store import EpisodeStore
 from vla.errors import ConfigError, UnknownNameError, VlaError
 from vla.interfaces import Policy, Suite
+from vla.planning import make_planner
+from vla.planning.follow import Follower
 from vla.report.video import LiveVideo, VideoWriter
-from vla.robots import Reading
-from vla.robots.sim import SimRobot, sim_robot
+from vla.robots.sim import SimRobot
+from vla.session.scenes import lay, parts_of, scene_of
+from vla.session.watching import LastInstruction, UnknownWords, recording, window
 
 ROBOT_KINDS = ("sim",)
 
@@ -48,6 +48,7 @@ class SessionConfig:
         viewer: open MuJoCo's viewer, where there is a display.
         realtime: keep the control rate; None does so for a viewer or a conversation.
         safety: limits of the envelope.
+        planner: takes apart what is said (``vla.planning.make_planner``); empty: one sentence, as it is.
         record: episode store that every sentence followed, with success or not, is added to (made if
             missing); None for none. In a conversation ``success``, ``failure`` or
             ``discard`` judges the last.
@@ -66,6 +67,7 @@ class SessionConfig:
     viewer: bool = False
     realtime: bool | None = None
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    planner: str = "rules"
     record: Path | None = None
 
 
@@ -140,16 +142,15 @@ def run_session(
         **({} if contract is None else {"image_size": contract.image_size}),
         **({"detailed": True} if config.detailed else {}),
     }
-    if config.execution_horizon is None:
-        horizon = EXECUTION_HORIZON if contract is None else contract.execution_horizon
-        config = replace(config, execution_horizon=horizon)
+    own_horizon = EXECUTION_HORIZON if contract is None else contract.execution_horizon
+    config = replace(config, execution_horizon=config.execution_horizon or own_horizon)
     said, task, seed, result = instruction or "", config.task or suite.tasks[0], config.seed, None
     narrator: Narrator | None = None
     with contextlib.ExitStack() as stack:
         writer: VideoWriter | None = None
         while result is None or (prompt is not None and result.loop.ending == "reset"):
             try:
-                robot = _lay(suite, arm, said, task, seed, make_kwargs)
+                robot = lay(suite, arm, said, task, seed, make_kwargs, plans=bool(config.planner))
             except UnknownNameError:
                 raise
             except VlaError as error:
@@ -166,7 +167,8 @@ def run_session(
                     writer = stack.enter_context(VideoWriter(config.video, fps=fps))
                 if said:
                     say(f'{robot.embodiment.name}, scene {robot.seed}: "{said}"')
-                if prompt is not None and narrator is None:
+                several = bool(config.planner) and len(parts_of(said)) != 1
+                if (prompt is not None or several) and narrator is None:
                     narrator = Narrator(say, robot.embodiment.control_hz)
                 driver = policy or spec.build(suite=suite, env=robot.env)
                 attempt = _attempt(config, suite, robot, said, driver, prompt, narrator, writer, say)
@@ -199,13 +201,6 @@ def _check_execution(config: SessionConfig, spec: PolicySpec, *, live: bool) -> 
         )
 
 
-def _lay(suite: Suite, arm: str, said: str, task: str, seed: int, make_kwargs: Mapping[str, Any]) -> SimRobot:
-    """The arm before a scene in which the sentence can be followed; without one, one of the task."""
-    if said:
-        return sim_robot(suite, arm, said, seed=seed, **make_kwargs)
-    return SimRobot(suite.make(task, arm, **make_kwargs), seed=seed)
-
-
 def _attempt(
     config: SessionConfig,
     suite: Suite,
@@ -219,25 +214,32 @@ def _attempt(
 ) -> SessionResult:
     """One scene, until it ends or the person wants another; asked first where nothing is ``said`` yet."""
     envelope = SafetyEnvelope(robot.embodiment, config.safety)
-    last = _LastInstruction()
-    hooks: list[Hook] = [last, _UnknownWords(say)]
+    last = LastInstruction()
+    hooks: list[Hook] = [last, UnknownWords(say)]
     if writer is not None:
         hooks.append(LiveVideo(robot.env, writer, say=say))
     if narrator is not None:
         hooks.append(narrator)
     live = config.viewer or prompt is not None
     with (
-        _recorder(config, robot, prompt) as recorder,
-        _viewer(robot, wanted=config.viewer) as watching,
+        recording(config, robot, prompt) as recorder,
+        window(robot, wanted=config.viewer) as watching,
         contextlib.ExitStack() as stack,
     ):
         if prompt is not None:
-            if not said and (ending := _first_sentence(prompt, robot, config.policy)) is not None:
+            if not said and (ending := _first_sentence(prompt, robot, config)) is not None:
                 loop = LoopResult(ending=ending, steps=0, success=False, wrong=False, overruns=0)
                 return SessionResult(
                     instruction="", seed=robot.seed, loop=loop, safety={}, video=config.video
                 )
-            robot = SimRobot(robot.env, seed=robot.seed, instruction=said or prompt.sentence)
+            said = said or prompt.sentence
+        follower = _follower(config, robot, prompt, say) if narrator is not None else None
+        if follower is not None:
+            robot.connect()  # for a look at the scene
+            said = follower.begin(said)
+            hooks.append(follower)
+        if narrator is not None:
+            robot = SimRobot(robot.env, seed=robot.seed, instruction=said)
         thinking = (
             None if config.execution == "sync" else stack.enter_context(contextlib.closing(Background()))
         )
@@ -253,19 +255,34 @@ def _attempt(
             envelope,
             max_steps=config.max_steps or sys.maxsize,
             hooks=[*hooks, *recorder, *watching],
-            operator=prompt,
+            operator=follower or prompt,
             realtime=live if config.realtime is None else config.realtime,
         )
+    if follower is not None and follower.left:
+        loop = replace(loop, success=False)
     return SessionResult(
         instruction=last.text, seed=robot.seed, loop=loop, safety=dict(envelope.counts), video=config.video
     )
 
 
-def _first_sentence(prompt: Prompt, robot: SimRobot, policy: str) -> Literal["quit", "reset"] | None:
+def _follower(
+    config: SessionConfig, robot: SimRobot, prompt: Prompt | None, say: Callable[[str], None]
+) -> Follower | None:
+    """Who takes apart what is said and sees to it that one part follows the other."""
+    if not config.planner:
+        return None
+    planner = make_planner(config.planner)
+    hz = robot.embodiment.control_hz
+    return Follower(planner, lambda: scene_of(robot), hz, tell=say, person=prompt)
+
+
+def _first_sentence(
+    prompt: Prompt, robot: SimRobot, config: SessionConfig
+) -> Literal["quit", "reset"] | None:
     """Show the scene and wait; None once ``prompt.sentence`` is something that can be done in it."""
     robot.connect()
     prompt.scene = scene_text(robot)
-    prompt.tell(ready_text(robot, policy, prompt.tasks))
+    prompt.tell(ready_text(robot, config.policy, prompt.tasks))
     while True:
         command = prompt.wait()
         if command.kind in ("quit", "leave"):
@@ -276,101 +293,10 @@ def _first_sentence(prompt: Prompt, robot: SimRobot, policy: str) -> Literal["qu
             prompt.tell("nothing moves yet: say what to do.")
             continue
         try:
-            robot.set_instruction(command.text)
+            parts = parts_of(command.text) if config.planner else (command.text,)
+            if parts:
+                robot.set_instruction(parts[0])
         except VlaError:
             prompt.tell("this scene cannot do that; looking for one that can ...")
             return "reset"
         return None
-
-
-class _LastInstruction:
-    """Hook that remembers the sentence in force."""
-
-    text = ""
-
-    def started(self, reading: Reading) -> None:
-        self.text = reading.observation.instruction
-
-    def ticked(self, tick: Tick) -> None:
-        self.text = tick.observation.instruction
-
-
-class _UnknownWords:
-    """Hook that tells the person, once a sentence, which of its words the policy does not know."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._told = say, ""
-
-    def started(self, reading: Reading) -> None:
-        """Nothing has been understood yet."""
-
-    def ticked(self, tick: Tick) -> None:
-        sentence = tick.observation.instruction
-        if tick.chunk is None or sentence == self._told:
-            return
-        self._told = sentence
-        if words := tick.chunk.info.get("unknown_words"):
-            self._say(f"The policy does not know {', '.join(map(repr, words))} and acts on the other words.")
-
-
-@runtime_checkable
-class _Mujoco(Protocol):
-    """An env whose simulation MuJoCo's viewer can show."""
-
-    model: Any
-    data: Any
-
-
-@contextlib.contextmanager
-def _recorder(config: SessionConfig, robot: SimRobot, prompt: Prompt | None) -> Iterator[list[Hook]]:
-    """The hook that records into the store the configuration names; none where it names none."""
-    if config.record is None:
-        yield []
-        return
-    ensure_store(config.record, "vla.run")
-    facts = {"robot": config.robot, "suite": config.suite, "seed": robot.seed, "source": config.policy}
-    with (
-        EpisodeStore.open(config.record) as store,
-        StoreRecorder(
-            store,
-            robot.embodiment,
-            {**facts, "recorded_by": "vla.run"},
-            tell=None if prompt is None else prompt.tell,
-        ) as recorder,
-    ):
-        if prompt is not None:
-            prompt.judge = recorder.judge
-        try:
-            yield [recorder]
-        finally:
-            if prompt is not None:
-                prompt.judge = None
-
-
-@contextlib.contextmanager
-def _viewer(robot: SimRobot, *, wanted: bool) -> Iterator[list[Hook]]:
-    """MuJoCo's own window on the simulation as a hook; none where it is not wanted."""
-    if not wanted:
-        yield []
-        return
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise ConfigError("There is no display to open a viewer on: leave the viewer out and write a video.")
-    if not isinstance(robot.env, _Mujoco):
-        raise ConfigError("This suite's simulation has no MuJoCo model for the viewer to show.")
-    import mujoco.viewer
-
-    with mujoco.viewer.launch_passive(robot.env.model, robot.env.data) as window:
-        yield [_Window(window)]
-
-
-class _Window:
-    """Hook that shows each state."""
-
-    def __init__(self, window: Any) -> None:
-        self._window = window
-
-    def started(self, reading: Reading) -> None:
-        self._window.sync()
-
-    def ticked(self, tick: Tick) -> None:
-        self._window.sync()

@@ -67,14 +67,36 @@ def test_pooling_is_the_mean_and_pixel_shuffle_starts_as_it():
     assert torch.equal(shuffled.visual, torch.arange(2, 10).view(2, 2, 2))
 
 
-def test_what_is_chosen_by_attention_is_what_is_attended_to():
-    features = torch.zeros(1, 5, WIDTH)
-    features[0, :, 0] = torch.tensor([9.0, 0.0, 9.0, 0.0, 0.0])
-    features[0, [1, 3, 4], 1] = 9.0
-    grid = torch.arange(1, 5).view(1, 2, 2)
-    given = PrefixFeatures(features[:, [0, 1, 2, 3, 0]], None, {}, grid)  # three of five look alike
-    made = compressor("attention", 0.5)(given)
-    torch.testing.assert_close(made.features[0, 1:], features[0, [2, 0]])
+def test_what_is_chosen_by_attention_is_what_the_words_attend_to():
+    given = prefix(mask=False)
+    wanted = [7, 20, 21, 30]  # of both pictures
+    given.features[:, 0] = given.features[:, wanted].sum(1)  # a word that says it ...
+    given.features[:, -1] = given.features[:, 0]
+    for row in range(2):
+        given.features[row, wanted] *= 5
+    made = compressor("attention", 4 / 32)(given)
+    asked = torch.nn.functional.layer_norm(given.features, (WIDTH,))
+    score = (asked[:, [0]] @ asked[:, 1:-1].transpose(1, 2))[:, 0]
+    best = score.topk(4, dim=1).indices.sort(dim=1).values + 1
+    expected = given.features.gather(1, best[..., None].expand(-1, -1, WIDTH))
+    torch.testing.assert_close(made.features[:, 2:], expected)
+
+
+def test_where_the_backbones_queries_look_is_what_attention_keeps():
+    given = prefix()
+    logits = torch.zeros(2, 2, 2, 16)
+    logits[0, 0, 0, 3], logits[0, 1, 1, 9], logits[1, 0, :, 5] = 8.0, 7.0, 6.0
+    given.auxiliary["keypoint_logits"] = logits.requires_grad_()
+    made = compressor("attention", 2 / 32)(given)
+    torch.testing.assert_close(made.features[0, 2:], given.features[0, [1 + 3, 1 + 16 + 9]])
+    assert 1 + 5 in [int((given.features[1] == kept).all(-1).nonzero()) for kept in made.features[1, 2:]]
+    made.features[0, 2:].sum().backward()
+    assert logits.grad.abs().sum() > 0  # what is kept teaches the queries where to look
+
+
+def test_attention_is_not_asked_of_patches_that_are_reused():
+    with pytest.raises(ConfigError, match="leave reuse out"):
+        make_net(backbone="patches", compression="attention", keep=0.5, reuse=True)
 
 
 def test_the_instruction_learns_what_to_keep():

@@ -28,7 +28,7 @@ from vla.models.heads.guidance import Continuation
 from vla.models.heads.history import History, Past
 from vla.models.layers import EncoderBlock
 from vla.models.projectors import build_projector, project
-from vla.models.reuse import FrameReuse, PatchReuse
+from vla.models.reuse import FrameReuse, PatchReuse, spares_patches
 from vla.models.tokens import build_compressor
 
 #: State that every arm has and that says where the tool is; joint angles are left out because a net
@@ -209,6 +209,11 @@ class PolicyNet(nn.Module):
         self.backbone = build_backbone(config.backbone, config.backbone_settings)
         keep = 1.0 if config.reuse and config.compression == "none" else config.keep
         self.compress = build_compressor(config.compression, self.backbone.width, keep)
+        if config.reuse and config.compression == "attention" and spares_patches(self.backbone):
+            raise ConfigError(
+                "Compression 'attention' chooses by where the backbone's queries look, which patches that are "
+                "reused are not asked: take 'instruction', or leave reuse out."
+            )
         self.projector = build_projector(
             config.projector,
             self.backbone.width,

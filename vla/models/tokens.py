@@ -125,9 +125,12 @@ class ShuffleTokens(nn.Module):
 
 
 class AttendedTokens(nn.Module):
-    """The visual tokens most like all others: those that dot-product attention among the backbone's output
-    features, normalised and without learned weights, falls on most. FastV (arXiv:2403.06764) ranks by the
-    attention inside a language model; that is not read here. No parameters.
+    """The visual tokens that attention falls on most. No parameters.
+
+    Whose attention: that of the backbone's own queries for target and goal (``keypoint_logits``), which the
+    loss of localisation teaches where to look; of a backbone that has none, that of the prompt's other tokens
+    (instruction and arm), by dot products of its normalised output features. FastV (arXiv:2403.06764) ranks by
+    the attention of the last token inside a language model; that is not read here.
     """
 
     def __init__(self, width: int, keep: float) -> None:
@@ -135,16 +138,20 @@ class AttendedTokens(nn.Module):
         self.keep = keep
 
     def score(self, prefix: PrefixFeatures, others: Tensor, tokens_BnD: Tensor) -> Tensor:
-        """[B n]: softmax of likeness to each visual token, averaged over real tokens."""
-        x = F.layer_norm(prefix.features, prefix.features.shape[-1:])
+        """[B n]: attention paid to each visual token, relative to an even share of it."""
+        logits_BCKN = prefix.auxiliary.get("keypoint_logits")
+        if logits_BCKN is not None:
+            return logits_BCKN.softmax(-1).mean(2).flatten(1) * logits_BCKN.shape[-1]
+        asking = F.layer_norm(prefix.features[:, others], prefix.features.shape[-1:])
         keys = F.layer_norm(tokens_BnD, tokens_BnD.shape[-1:])
-        logits = x @ keys.transpose(1, 2) / math.sqrt(x.shape[-1])
+        logits = asking @ keys.transpose(1, 2) / math.sqrt(asking.shape[-1])
         if prefix.mask is None or prefix.visual is None:
-            return logits.softmax(-1).mean(1)
+            return logits.softmax(-1).mean(1) * keys.shape[1]
         there_B1n = prefix.mask[:, None, prefix.visual.flatten()]
         attention = logits.masked_fill(~there_B1n, float("-inf")).softmax(-1).nan_to_num()
-        weight_BP1 = prefix.mask[..., None].to(attention.dtype)
-        return (attention * weight_BP1).sum(1) / weight_BP1.sum(1)
+        weight_BP1 = prefix.mask[:, others, None].to(attention.dtype)
+        mean_Bn = (attention * weight_BP1).sum(1) / weight_BP1.sum(1).clamp(min=1.0)
+        return mean_Bn * there_B1n.sum(-1)
 
     def forward(self, prefix: PrefixFeatures) -> PrefixFeatures:
         if self.keep == 1:

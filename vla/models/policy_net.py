@@ -211,8 +211,8 @@ class PolicyNet(nn.Module):
         self.compress = build_compressor(config.compression, self.backbone.width, keep)
         if config.reuse and config.compression == "attention" and spares_patches(self.backbone):
             raise ConfigError(
-                "Compression 'attention' chooses by where the backbone's queries look, which patches that are "
-                "reused are not asked: take 'instruction', or leave reuse out."
+                "Compression 'attention' chooses by where the backbone's queries look, and patches that are "
+                "reused are not asked that: take 'instruction', or leave reuse out."
             )
         self.projector = build_projector(
             config.projector,

@@ -129,8 +129,8 @@ class AttendedTokens(nn.Module):
 
     Whose attention: that of the backbone's own queries for target and goal (``keypoint_logits``), which the
     loss of localisation teaches where to look; of a backbone that has none, that of the prompt's other tokens
-    (instruction and arm), by dot products of its normalised output features. FastV (arXiv:2403.06764) ranks by
-    the attention of the last token inside a language model; that is not read here.
+    (instruction and arm), by dot products of its normalised output features. FastV (arXiv:2403.06764) ranks
+    by the attention of the last token inside a language model; that is not read here.
     """
 
     def __init__(self, width: int, keep: float) -> None:

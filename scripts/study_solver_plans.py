@@ -56,6 +56,8 @@ class Plan:
     frame: str = "world"
     action_unit: str = "m"
     turn_unit: str = "rad"
+    turn_scale: float = 1.0  # of that unit, that an entry of 1 turns
+    base_deg: float = 0.0  # by which the action's axes are turned about z against the state's
     yaw_only: bool = False
     turns: bool = True  # whether the action has entries that turn the tool
     lag: int = 0
@@ -114,6 +116,12 @@ def kinds() -> list[Kind]:
         ("joint changes in degrees", {"mode": "joint_delta", "joint_step": np.pi / 180}, JOINT),
         ("joint speeds for delta", {"mode": "joint_velocity"}, JOINT),
         ("joint changes scaled", {"mode": "joint_delta", "joint_step": 0.05}, ("joint_action",)),
+        *((f"{name}, turns scaled by {scale}", {**change, "turn_scale": scale}, ("action_position",))
+          for name, change, scale in (("action in mm", {"action_unit": "mm"}, 0.07),
+                                      ("action in mm", {"action_unit": "mm"}, 0.15),
+                                      ("velocity in cm", {"mode": "velocity", "action_unit": "cm"}, 0.6))),
+        ("action's axes turned by 15 degrees", {"base_deg": 15.0}, ("position", "rotation")),
+        ("action's axes turned by 45 degrees", {"base_deg": 45.0}, ("position", "rotation")),
         ("tool frame for world", {"frame": "tool"}, ("action_frame",)),
         ("action in mm", {"action_unit": "mm"}, ("action_unit",)),
         ("action turns in degrees", {"turn_unit": "deg"}, ("action_rotation_unit",)),
@@ -133,6 +141,11 @@ def kinds() -> list[Kind]:
         "velocity in cm, no turns": twins,
         "action in mm, no turns": twins,
         "joint speeds at 50 Hz": JOINT,
+        "action in mm, turns scaled by 0.07": (*twins, "action_rotation_unit"),
+        "action in mm, turns scaled by 0.15": (*twins, "action_rotation_unit"),
+        "velocity in cm, turns scaled by 0.6": (*twins, "action_rotation_unit"),
+        "action's axes turned by 15 degrees": ("action_position", *twins, "action_frame"),
+        "action's axes turned by 45 degrees": ("action_position", *twins, "action_frame"),
     }
     return [
         Kind(name=name, plan=Plan(**changes), questions=asked, refuses=unanswerable.get(name, ()))
@@ -227,10 +240,13 @@ def _action(demo: Demo, plan: Plan) -> np.ndarray:
         turned = _written(Rotation.from_quat(demo.turned.as_quat()[last]), "quat_xyzw")
         return np.hstack([demo.target / _LENGTH[plan.action_unit], turned, gripper])
     move, turn = demo.move, np.column_stack([0 * demo.turn, 0 * demo.turn, demo.turn])
+    if plan.base_deg:
+        base = Rotation.from_euler("z", plan.base_deg, degrees=True)
+        move, turn = base.apply(move), base.apply(turn)
     if plan.frame == "tool":
         move, turn = demo.turned.inv().apply(move), demo.turned.inv().apply(turn)
     rate = plan.hz if plan.mode == "velocity" else 1.0
-    turn = (turn[:, 2:] if plan.yaw_only else turn) / _ANGLE[plan.turn_unit]
+    turn = (turn[:, 2:] if plan.yaw_only else turn) / _ANGLE[plan.turn_unit] / plan.turn_scale
     turns = [turn * rate] if plan.turns else []
     return np.hstack([move / _LENGTH[plan.action_unit] * rate, *turns, gripper])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.data.lerobot_worlds import (
@@ -137,3 +138,12 @@ def test_unknown_names_and_numbers_are_said(v21: Path):
         raw.column(2, "action")
     with pytest.raises(DatasetError, match="step 6 of 6"):
         read_frames(raw.frame_reader(0, CAMERA), [6])
+
+
+def test_what_is_neither_numbers_nor_pictures_is_said_to_be_unread(v21: Path):
+    edit_feature(v21, "annotation.note", dtype="string", shape=[1], names=None)
+    for episode, length in ((0, 6), (1, 9)):
+        table = v21 / f"data/chunk-000/episode_{episode:06d}.parquet"
+        rows = pq.read_table(table).append_column("annotation.note", pa.array(["good"] * length))
+        pq.write_table(rows, table)
+    assert open_raw(v21).unread == {"annotation.note": "string, no numbers"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,9 @@ from vla.data.importing import import_dataset
 from vla.data.mixture import SourceConfig, open_sources
 from vla.data.mixture_notes import mixture_notes, timing_notes
 from vla.data.readers import open_raw, open_source
+from vla.data.readers.lerobot import LeRobotDataset
+from vla.data.readers.lerobot_faults import _overlaps
+from vla.data.readers.lerobot_meta import VideoSpan
 from vla.data.resample import ResampledSource
 from vla.data.store import EpisodeStore
 from vla.errors import DatasetError
@@ -202,6 +206,11 @@ def test_time_stamps_of_another_rate_and_with_gaps_are_noted(v21: Path, capsys):
     source = open_source(v21, describe_v21())
     rate, gap = timing_notes(source)
     assert rate.startswith("time stamps of 1 episode say 5 Hz, 'so100' has 10 Hz")
+    both = pa.array(0.25 * np.arange(9, dtype=np.float32))
+    write_table(v21 / "data/chunk-000/episode_000001.parquet", 1, 9, task=1, timestamp=both)
+    assert timing_notes(open_source(v21, describe_v21()))[0].startswith(
+        "time stamps of 2 episodes say 4 to 5 Hz"
+    )
     assert gap.startswith("1 gap in the time stamps of 1 episode")
     notes = mixture_notes(
         [SourceConfig(path=str(v21))], [source], roles=["front"], image_size=64, state_slots=[]
@@ -236,3 +245,12 @@ def test_time_that_does_not_rise_is_said_with_its_file_and_step_and_can_be_repai
         np.testing.assert_array_equal(store.column(0, "time_s"), np.arange(6) / 10)
         np.testing.assert_array_equal(store.column(0, "action"), source.column(0, "action"))
         np.testing.assert_array_equal(store.column(1, "time_s"), source.column(1, "time_s"))
+
+
+def test_a_video_span_inside_a_long_one_is_found_behind_a_short_one(v3: Path):
+    layout = LeRobotDataset(v3).layout
+    users = [
+        (replace(entry, length=length), "front", VideoSpan(path=v3, start_s=start))
+        for entry, length, start in zip(layout.episodes, (10, 1, 1), (0.0, 0.1, 0.3), strict=True)
+    ]
+    assert [entry.number for entry, _, _ in _overlaps(layout, v3, users)] == [0, 1, 0, 2]

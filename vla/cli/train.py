@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,12 +51,17 @@ def _look_at_data(config: Any) -> None:
 
     recipe = config.data.generate
     made = config.data.sources[: 1 + len(recipe.seasons)] if recipe is not None else ()
-    if missing := [source.path for source in made if not Path(source.path).exists()]:
-        print(f"not there yet, training would make it first: {', '.join(missing)}", file=sys.stderr)
+    missing = [source for source in made if not Path(source.path).exists()]
+    if missing:
+        paths = ", ".join(source.path for source in missing)
+        print(f"not there yet, training would make it first: {paths}", file=sys.stderr)
+    there = tuple(source for source in config.data.sources if source not in missing)
+    if not there:
         return
+    config = replace(config, data=replace(config.data, sources=there))
     sources = open_data(config.data)
     try:
-        for source, opened in zip(config.data.sources, sources, strict=True):
+        for source, opened in zip(there, sources, strict=True):
             print(f"{source.path}: {counted(len(opened), 'episode')}", file=sys.stderr)
         for note in data_notes(config, sources):
             print(f"note: {note}", file=sys.stderr)

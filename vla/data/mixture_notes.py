@@ -98,7 +98,7 @@ def mixture_notes(
 def timing_notes(source: EpisodeSource) -> list[str]:
     """Where time stamps have another rate than their arm, or leave steps out: chunks and moves are then not
     what the numbers say. Reads the time stamps of every episode that has rising ones."""
-    rates: dict[tuple[str, float, float], int] = {}
+    rates: dict[str, list[float]] = {}
     holes = torn = 0
     for info in source.episodes:
         stated = source.embodiments[info.embodiment].control_hz
@@ -108,12 +108,12 @@ def timing_notes(source: EpisodeSource) -> list[str]:
             continue  # told where it is read
         holes, torn = holes + gaps, torn + bool(gaps)
         if found != stated:
-            key = (info.embodiment, round(found, 1), stated)
-            rates[key] = rates.get(key, 0) + 1
+            rates.setdefault(info.embodiment, []).append(round(found, 1))
     notes = [
-        f"time stamps of {counted(count, 'episode')} say {found:g} Hz, {arm!r} has {stated:g} Hz: which is "
-        "true? Correct control_hz, or the time stamps (vla data fix --retime)"
-        for (arm, found, stated), count in rates.items()
+        f"time stamps of {counted(len(found), 'episode')} say {_range_text(found)} Hz, {arm!r} has "
+        f"{source.embodiments[arm].control_hz:g} Hz: which is true? Correct control_hz, or the time stamps "
+        "(vla data fix --retime)"
+        for arm, found in rates.items()
     ]
     if holes:
         notes.append(
@@ -121,6 +121,11 @@ def timing_notes(source: EpisodeSource) -> list[str]:
             "counts as the next one (vla data fix --cut time_gap)"
         )
     return notes
+
+
+def _range_text(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _arm_notes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,3 +101,13 @@ def _episode(motion: Motion, plan: dict[str, Any]) -> MemoryEpisode:
     times = np.arange(len(state)) / HZ if plan["stamps"] else None
     columns = {"state": state.astype(np.float32), "action": action.astype(np.float32)}
     return MemoryEpisode(columns=columns, time_s=times, instruction="do it")
+
+
+def changed(raw: MemoryDataset, change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]):
+    """The same data with ``change(state, action)`` of every episode."""
+    episodes = []
+    for e in raw.episodes:
+        state, action = change(*(np.array(raw.column(e.index, n), np.float64) for n in ("state", "action")))
+        columns = {"state": state, "action": action}
+        episodes.append(MemoryEpisode(columns=columns, time_s=raw.time_s(e.index), instruction="do it"))
+    return MemoryDataset(episodes, control_hz=HZ)

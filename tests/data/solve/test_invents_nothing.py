@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tests.data.solve.arm import HZ, dataset, motions, robot
+from tests.data.solve.arm import HZ, changed, dataset, motions, robot
 from vla.data.readers.memory import MemoryDataset, MemoryEpisode
 from vla.data.solve import Solution, solve
 from vla.errors import DatasetError, UnknownNameError
@@ -17,16 +15,6 @@ MADE = motions()
 MODEL = robot()
 ARM = {"action_position", "action_mode", "action_frame", "action_unit", "action_rotation"}
 GRIPPER = {"gripper_action", "gripper_state"}
-
-
-def changed(raw: MemoryDataset, change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]):
-    """The same data with ``change(state, action)`` of every episode."""
-    episodes = []
-    for e in raw.episodes:
-        state, action = change(*(np.array(raw.column(e.index, n), np.float64) for n in ("state", "action")))
-        columns = {"state": state, "action": action}
-        episodes.append(MemoryEpisode(columns=columns, time_s=raw.time_s(e.index), instruction="do it"))
-    return MemoryDataset(episodes, control_hz=HZ)
 
 
 def answered(solution: Solution) -> set[str]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from tests.data.solve.arm import HZ, dataset, motions, robot
+from tests.data.solve.arm import HZ, changed, dataset, motions, robot
 from vla.data.mapped import MappedSource
 from vla.data.readers.memory import MemoryDataset, MemoryEpisode
 from vla.data.solve import Solution, solve
@@ -54,6 +55,53 @@ def test_what_turns_the_tool_tells_a_speed_from_a_change(changes, wanted):
     solution = solved(dataset(MADE, **changes))
     assert values(solution, (*TWINS, "action_rotation_unit")) == wanted
     assert "fit alike, but turns" in solution.answers["action_mode"].evidence
+
+
+def scaled(raw: MemoryDataset, **divisors: float) -> MemoryDataset:
+    """The same with move and turn of the action divided by scales of somebody's own."""
+    by = np.ones(raw.columns["action"].size)
+    by[:3], by[3:6] = divisors.get("move", 1.0), divisors.get("turn", 1.0)
+    return changed(raw, lambda state, action: (state, action / by))
+
+
+@pytest.mark.parametrize(
+    ("changes", "turn"), [(MM, 0.07), (MM, 0.08), (MM, 0.12), (MM, 0.15), (MM, 0.19), (CM_PER_S, 0.6)]
+)
+def test_turns_of_a_scale_of_their_own_settle_no_twins(changes, turn):
+    solution = solved(scaled(dataset(MADE, **changes), turn=turn))
+    assert values(solution, (*TWINS, "action_rotation_unit")) == [None] * 3
+    assert "fit alike" in solution.answers["action_unit"].refused
+
+
+@pytest.mark.parametrize(("move", "turn"), [(0.08, 0.07), (0.3, 0.5), (0.03, 0.15)])
+def test_scaled_numbers_fit_no_unit(move, turn):
+    solution = solved(scaled(dataset(MADE), move=move, turn=turn))
+    assert values(solution, ("action_unit", "action_rotation_unit")) == [None, None]
+    assert solution.value("action_position") is not None
+
+
+def test_numbers_that_end_at_one_are_no_metres_a_second():
+    raw = dataset(MADE)
+    largest = max(np.abs(raw.column(e.index, "action")[:, :3]).max() for e in raw.episodes)
+    fit = fit_units(0.05, LENGTH_UNITS, Rate(hz=20.0, sure=1.0), "said")
+    assert fit.only is not None  # exactly 1 m/s at 20 Hz ...
+    assert fit_units(0.05, LENGTH_UNITS, Rate(hz=20.0, sure=1.0), "said", largest=1.0).only is None
+    assert largest < 0.9  # ... as these numbers are
+
+
+@pytest.mark.parametrize("degrees", [15, 45, 90])
+@pytest.mark.parametrize("axis", ["x", "z"])
+def test_axes_that_are_turned_against_the_states_are_refused(degrees, axis):
+    turn = Rotation.from_euler(axis, degrees, degrees=True)
+
+    def mounted(state: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        turned = np.hstack([turn.apply(action[:, :3]), turn.apply(action[:, 3:6])])
+        return state, np.hstack([turned, action[:, 6:]])
+
+    solution = solved(changed(dataset(MADE), mounted))
+    assert values(solution, ("action_position", "action_frame", "action_unit")) == [None] * 3
+    if degrees < 90:
+        assert f"turned by {degrees} degrees" in solution.answers["action_position"].refused
 
 
 def test_speeds_in_cm_are_undone():
@@ -143,7 +191,7 @@ def test_the_unit_of_a_speed_is_not_read_off_without_a_rate():
 @pytest.mark.parametrize("slow", [1.0, 0.9])
 @pytest.mark.parametrize("hz", [3.0, 5.0, 10.0, 15.0, 20.0, 30.0])
 def test_speeds_in_metres_have_no_twin_at_usual_rates(hz, slow):
-    only = fit_units(slow / hz, LENGTH_UNITS, Rate(hz=hz, sure=1.0), 1.8, "").only
+    only = fit_units(slow / hz, LENGTH_UNITS, Rate(hz=hz, sure=1.0), "").only
     assert only is not None
     assert only.unit == "m/s"
 
@@ -158,6 +206,6 @@ def test_speeds_in_metres_have_no_twin_at_usual_rates(hz, slow):
     ],
 )
 def test_units_that_meet_at_a_rate_are_twins(units, gain, hz, twins):
-    fit = fit_units(gain, units, Rate(hz=hz, sure=1.0), 1.5001, "")
+    fit = fit_units(gain, units, Rate(hz=hz, sure=1.0), "")
     assert {meaning.unit for meaning in fit.alike} == twins
     assert fit.only is None

@@ -188,7 +188,7 @@ def asked(action: np.ndarray, member: Field) -> np.ndarray:
     return action if member.mode != "absolute" else np.diff(action, axis=0, prepend=action[:1])
 
 
-_MANY = 6  # values other than the one at which an entry rests, that make them usual
+_MANY = 6  # episodes in which an entry leaves the value at which it rests, that make its other values usual
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -229,8 +229,8 @@ def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typic
         signals = [s for s in read if s is not None]
         if not signals:
             continue
-        columns = {
-            key: np.concatenate([getattr(s, key) for s in signals]) for key in ("state", "action", "executed")
+        ends = {
+            key: _usual_ends([getattr(s, key) for s in signals]) for key in ("state", "action", "executed")
         }
         by_episode = {
             member.name: [change(s.state[:, place], member) for s in signals if len(s) > 1]
@@ -246,8 +246,8 @@ def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typic
         usual[name] = Typical(
             num_episodes=len(signals),
             median_length=float(np.median([e.length for e in members])),
-            low={key: _usual_ends(v)[0] for key, v in columns.items()},
-            high={key: _usual_ends(v)[1] for key, v in columns.items()},
+            low={key: low for key, (low, _) in ends.items()},
+            high={key: high for key, (_, high) in ends.items()},
             step_q75=_quantiles(steps, 0.75),
             step_q90=_quantiles(steps, 0.9),
             step_q99=_quantiles(steps, 0.99),
@@ -257,13 +257,17 @@ def learn_typical(source: EpisodeSource, config: CheckConfig) -> dict[str, Typic
     return usual
 
 
-def _usual_ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _usual_ends(episodes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """1 % and 99 % quantile of each entry; of one that rests, of its other values too, where many
+    episodes have such: a fault of one episode, however long, makes nothing usual."""
+    values = np.concatenate(episodes)
     low, high = np.quantile(values, 0.01, axis=0), np.quantile(values, 0.99, axis=0)
     for i in np.flatnonzero(low == high):
-        other = values[values[:, i] != low[i], i]
-        if len(other) >= _MANY:
-            low[i] = min(low[i], np.quantile(other, 0.01))
-            high[i] = max(high[i], np.quantile(other, 0.99))
+        other = [e[e[:, i] != low[i], i] for e in episodes]
+        ends = np.array([(v.min(), v.max()) for v in other if len(v)])
+        if len(ends) >= _MANY:  # an end that a tenth of these episodes reach
+            low[i] = min(low[i], np.quantile(ends[:, 0], 0.1))
+            high[i] = max(high[i], np.quantile(ends[:, 1], 0.9))
     return low, high
 
 

@@ -95,7 +95,11 @@ class LeRobotDataset:
         self.cameras: Mapping[str, RawCamera] = {
             name: _camera(f, path) for name, f in chosen(pictures, cameras, path).items()
         }
-        self.unread: Mapping[str, str] = {f.name: "a depth map" for f in features if f.depth}
+        self.unread: Mapping[str, str] = {f.name: "a depth map" for f in features if f.depth} | {
+            f.name: f"{f.dtype}, no numbers"
+            for f in features
+            if f.dtype not in (*NUMERIC, "video", "image") and f.name not in BOOKKEEPING
+        }
         if damaged is None:
             check_tables(self.layout, self._tables)
             check_videos(self.layout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +112,12 @@ def _overlaps(
 ) -> Iterator[tuple[EpisodeEntry, str, str]]:
     """Episodes of one video that are said to lie where another one does: one of them has wrong pictures."""
     ordered = sorted(users, key=lambda user: user[2].start_s)
-    for (first, camera, span), (second, _, begun) in pairwise(ordered):
-        end_s = span.start_s + first.length / layout.fps
-        if begun.start_s < end_s - 0.5 / layout.fps:
+    ends = [span.start_s + entry.length / layout.fps for entry, _, span in ordered]
+    furthest = 0  # of those before
+    for place, (second, _, begun) in enumerate(ordered):
+        (first, camera, span), end_s = ordered[furthest], ends[furthest]
+        furthest = max(furthest, place, key=lambda i: ends[i])
+        if place and begun.start_s < end_s - 0.5 / layout.fps:
             message = (
                 f"{path}: episode {first.number} lies at {span.start_s:.3f} to {end_s:.3f} s, episode "
                 f"{second.number} begins at {begun.start_s:.3f} s, by {_EPISODES}: whose pictures are there? "

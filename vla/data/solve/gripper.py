@@ -70,13 +70,13 @@ def gripper_answers(
     switching = [b for b in tracks.action_blocks(1, without=without) if _two_sided(tracks.stacked(b))]
     states = [b for b in tracks.state_blocks(1, without=without) if tracks.stacked(b).std() > 1e-6]
     actions = tracks.episodes.get(tracks.action_column or "", [])
+    states = [s for s in states if not any(_repeats(tracks.parts(b), tracks.parts(s)) for b in switching)]
     driving = [b for b in switching if any(_drives(actions, b.start, tracks.parts(s), lag) for s in states)]
     commands = [b for b in switching if b not in driving and not _marks_an_end(tracks.parts(b))]
     if not commands:
         flags = f", entry {switching[0].start} only at the ends of episodes" if switching else ""
         flags = f", entry {driving[0].start} moves something all the while" if driving else flags
         return _refused(f"no other entry of the action switches between two sides{flags}")
-    states = [s for s in states if not any(_repeats(tracks.parts(c), tracks.parts(s)) for c in commands)]
     links = {(c, s): _link(tracks.parts(c), tracks.parts(s), lag) for c in commands for s in states}
     answering = {pair: link for pair, link in links.items() if abs(link) >= _LINKED}
     moves = {(c, s): _responds(tracks.parts(c), tracks.parts(s), lag) for c, s in answering}

@@ -12,8 +12,7 @@ from vla.data.solve.tracks import Block, Tracks
 from vla.data.solve.units import ANGLES, UNFIT, Fit, Rate, fit_units
 
 _EXPLAINS = 0.5
-_FACTOR = 1.5  # a gain may differ by so much from that of a unit: servos fall behind
-_JOINT_FACTOR = 2.0  # and that of a single joint
+_JOINT_FACTOR = 2.0  # the gain of a joint may differ by so much from that of all
 _MOVES = 0.2  # a joint that moves less than this share of what the liveliest does has no gain of its own
 _Scored = tuple[float, Block, str, int]  # explained share, entries, mode, lag
 
@@ -90,7 +89,8 @@ def _unit(actions: list[np.ndarray], path: list[np.ndarray], lag: int, rate: Rat
     xy, xx, yy = _window_sums(actions, path, lag)
     gain = float(xy.sum() / max(xx.sum(), 1e-300))
     said = f"the joints move {gain:.4g} rad for an action of 1"
-    fit = fit_units(gain, ANGLES, rate, _FACTOR, said, mode)
+    largest = float(np.abs(np.concatenate(actions)).max())
+    fit = fit_units(gain, ANGLES, rate, said, mode, largest=largest)
     own = np.where(yy > _MOVES**2 * yy.max(), xy / np.maximum(xx, 1e-300), gain)
     apart = np.abs(np.log(np.maximum(own, 1e-9) / max(gain, 1e-9)))
     if fit.alike and apart.max() > np.log(_JOINT_FACTOR):

@@ -23,7 +23,7 @@ COPY = "the action repeats the state of the same row: what was commanded is not 
 WINDOW = 4  # steps over which gains are measured, so that a slow servo counts less
 _EXPLAINS = 0.5
 _COPIED = 1e-3  # of the spread: no servo keeps so near to its targets
-_FACTOR = 1.8  # a gain may differ by so much from that of a unit: servos fall behind
+_TURNED_RAD, _TURN_EXPLAINS = np.deg2rad(8.0), 0.03  # axes that are turned by more, and what that explains
 _AXIS_FACTOR = 2.0  # the gain of an axis may differ by so much from that of all
 _MOVES = 0.2  # an axis that moves less than this share of what the liveliest does has no gain of its own
 _UNTRIED = 0.7  # confidence at most, where the other hypothesis could not be tried
@@ -103,6 +103,8 @@ def motion_answers(
     if found[0].mode == "absolute" and copied(tracks.parts(found[0].action), path, found[0].scale):
         return [refuse(q, COPY) for q in questions]
     best = found[0]
+    if turn := _turned_axes(tracks, best, path, turned):
+        return [refuse(q, turn) for q in questions]
 
     def rival(same: str) -> float:
         return max((m.score for m in found[1:] if getattr(m, same) != getattr(best, same)), default=0.0)
@@ -215,11 +217,12 @@ def unit_of_moves(
         unit = next((n for n, size in LENGTH_UNITS.items() if np.isclose(size, best.scale)), "")
         said = f"targets at {best.scale:g} m a unit"
         return Fit(alike=(Meaning(mode="absolute", unit=unit),), said=said, why=UNFIT)
-    turn = turned if best.frame == "tool" else None
-    xy, xx, yy = _window_sums(tracks.parts(best.action), path, turn, best.lag)
+    products, xx, yy = _window_sums(tracks, best, path, turned)
+    xy = np.diagonal(products)
     gain = float(xy.sum() / xx.sum()) if xx.sum() > 0 else 0.0
     said = f"the tool moves {gain:.4g} m for an action of 1"
-    fit = fit_units(gain, LENGTH_UNITS, rate, _FACTOR, said, mode)
+    largest = float(np.abs(tracks.stacked(best.action)).max())
+    fit = fit_units(gain, LENGTH_UNITS, rate, said, mode, largest=largest)
     own = np.where(yy > _MOVES**2 * yy.max(), xy / np.maximum(xx, 1e-300), gain)
     apart = np.abs(np.log(np.maximum(own, 1e-9) / max(gain, 1e-9)))
     if fit.alike and apart.max() > np.log(_AXIS_FACTOR):
@@ -229,20 +232,39 @@ def unit_of_moves(
     return fit
 
 
+def _turned_axes(tracks: Tracks, best: Motion, path: list[np.ndarray], turned: list[Rotation] | None) -> str:
+    """Why axes of a change cannot be named: they are those of another frame, turned against the state's (a
+    base that is mounted at an angle). Empty where they are the state's."""
+    if best.mode == "absolute":
+        return ""
+    products, xx, yy = _window_sums(tracks, best, path, turned)
+    power = float(xx.sum() * yy.sum())
+    left, _, right = np.linalg.svd(products)
+    turn = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
+    angle = float(Rotation.from_matrix(turn).magnitude())
+    gained = ((turn * products).sum() ** 2 - np.trace(products) ** 2) / power if power > 0 else 0.0
+    if angle <= _TURNED_RAD or gained <= _TURN_EXPLAINS:
+        return ""
+    return (
+        f"the action's axes are turned by {np.rad2deg(angle):.0f} degrees against the state's, which "
+        f"explains {100 * gained:.0f} % more of the motion: turn one of them before"
+    )
+
+
 def _window_sums(
-    actions: list[np.ndarray], path: list[np.ndarray], turned: list[Rotation] | None, lag: int
+    tracks: Tracks, best: Motion, path: list[np.ndarray], turned: list[Rotation] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per axis, sums of action x move, action^2 and move^2, each over a few steps at a time."""
-    sums, kernel = np.zeros((3, 3)), np.ones(WINDOW)
-    for e, (action, positions) in enumerate(zip(actions, path, strict=True)):
+    """Sums of move x action [3 3], of action^2 [3] and of move^2 [3], each over a few steps at a time."""
+    products, squares, lag = np.zeros((3, 3)), np.zeros((2, 3)), best.lag
+    for e, (action, positions) in enumerate(zip(tracks.parts(best.action), path, strict=True)):
         rows = np.arange(max(0, -lag), len(positions) - 1)
         rows = rows[rows + lag < len(action)]
         if len(rows) < WINDOW:
             continue
         a, y = action[rows + lag], positions[rows + 1] - positions[rows]
-        if turned is not None:
+        if turned is not None and best.frame == "tool":
             a = np.einsum("tij,tj->ti", turned[e].as_matrix()[rows], a)
-        for axis in range(3):
-            x_sum, y_sum = (np.convolve(v[:, axis], kernel, "valid") for v in (a, y))
-            sums[:, axis] += x_sum @ y_sum, x_sum @ x_sum, y_sum @ y_sum
-    return sums[0], sums[1], sums[2]
+        a, y = (np.lib.stride_tricks.sliding_window_view(v, WINDOW, axis=0).sum(-1) for v in (a, y))
+        products += y.T @ a
+        squares += (a**2).sum(0), (y**2).sum(0)
+    return products, squares[0], squares[1]

@@ -17,7 +17,6 @@ from vla.data.solve.units import ANGLES, Fit, Rate, fit_units
 
 _EXPLAINS = 0.5
 _STILL_RAD = 0.002
-_FACTOR = 2.0  # a gain may differ by so much from that of a unit
 _UNKNOWN = "the orientation in the state, or how the action moves the tool, is unknown"
 
 
@@ -27,6 +26,7 @@ class Turn:
 
     block: Block | None = None
     gain: float = 0.0  # rad for an action of 1
+    largest: float = 0.0  # of its numbers
     sure: float = 0.0
     said: str = ""
     why: str = ""
@@ -35,9 +35,8 @@ class Turn:
         """The units that the gain fits; None where it is not sure that these entries turn the tool."""
         if self.block is None or self.sure < ACCEPT:
             return None
-        return fit_units(
-            self.gain, ANGLES, rate, _FACTOR, f"turns {self.gain:.4g} rad for an action of 1", mode
-        )
+        said = f"turns {self.gain:.4g} rad for an action of 1"
+        return fit_units(self.gain, ANGLES, rate, said, mode, largest=self.largest)
 
 
 def turning_answers(
@@ -107,7 +106,8 @@ def find_turn(tracks: Tracks, turned: list[Rotation] | None, motions: list[Motio
         return Turn(why=why, said=f"best {100 * score:.0f} %")
     second = max((s for s, _, block, _ in scored if not block.overlaps(best)), default=0.0)
     said = f"explains {100 * score:.0f} % of the turning, other entries {100 * max(second, 0):.0f} %"
-    return Turn(block=best, gain=gain, sure=confidence_of(score, second, steps), said=said)
+    largest = float(np.abs(tracks.stacked(best)).max())
+    return Turn(block=best, gain=gain, largest=largest, sure=confidence_of(score, second, steps), said=said)
 
 
 def _target(

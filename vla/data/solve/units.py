@@ -14,6 +14,15 @@ import numpy as np
 
 ANGLES: Mapping[str, float] = {"rad": 1.0, "deg": float(np.pi / 180)}
 UNFIT = "the gain fits no unit: scaled numbers?"
+#: By which a gain may differ from that of its unit, for servos fall behind: 0.85 to 1.09 on the suite's arms.
+#: More would take a scale of somebody's own for a unit ...
+FACTOR = 1.25
+#: ... by which readings differ that are alike ...
+TWINS = 1.8
+#: ... and the gain of what settles twins, which is no surer than this: a scale may lie near a unit by chance.
+SETTLES, SETTLED = 1.1, 0.8
+#: Numbers whose largest lies here were scaled to -1..1, and are no metres or radians.
+_ONE = (0.98, 1.0 + 1e-6)
 #: Control rates of robots, from slow commands of a pose (RT-1: 3 Hz) to loops at the motors.
 USUAL_HZ = (3.0, 1000.0)
 
@@ -43,12 +52,14 @@ class Fit:
     """The readings that fit a gain alike, best first; none: ``why`` no unit has an answer.
 
     ``sure`` is the confidence at most: that of the rate, where another rate would make another reading.
+    ``off`` is the factor by which the gain differs from that of the best reading.
     """
 
     alike: tuple[Meaning, ...]
     said: str
     sure: float = 1.0
     why: str = ""
+    off: float = 1.0
 
     @property
     def only(self) -> Meaning | None:
@@ -57,14 +68,14 @@ class Fit:
 
     def settled(self, other: Fit | None) -> Fit:
         """Twins told apart by what moves in the same mode and has no twin itself; else the same."""
-        if other is None or other.only is None:
+        if other is None or other.only is None or other.off > SETTLES:
             return self
         left = [meaning for meaning in self.alike if meaning.mode == other.only.mode]
         if len(self.alike) < 2 or len(left) != 1:
             return self
         said = f"{self.said}; {_listed(self.alike)} fit alike, but {other.said}: {other.only.unit}"
         sure = min(self.sure, other.sure) if left[0].mode == "velocity" else other.sure
-        return replace(self, alike=tuple(left), said=said, sure=sure)
+        return replace(self, alike=tuple(left), said=said, sure=min(sure, SETTLED))
 
     def twins(self, question: str, follows: str) -> str:
         """Why ``question``, which asks for the unit, and ``follows``, which has the mode, are refused."""
@@ -73,7 +84,13 @@ class Fit:
 
 
 def fit_units(
-    gain: float, units: Mapping[str, float], rate: Rate, factor: float, said: str, mode: str | None = None
+    gain: float,
+    units: Mapping[str, float],
+    rate: Rate,
+    said: str,
+    mode: str | None = None,
+    *,
+    largest: float = 0.0,
 ) -> Fit:
     """The readings of a gain among changes a step and speeds.
 
@@ -81,9 +98,9 @@ def fit_units(
         gain: m or rad for an action of 1.
         units: name -> m or rad.
         rate: without it a speed is never found, but it is a twin of a change at any of :data:`USUAL_HZ`.
-        factor: by which a gain may differ from that of its unit, and by which twins differ at most.
         said: the gain, for people.
         mode: "delta" or "velocity", where it is known.
+        largest: size of the largest number of the action.
     """
     gain = max(gain, 1e-9)
     speeds = {name: size / gain for name, size in units.items() if mode != "delta"}  # rates that fit
@@ -95,16 +112,19 @@ def fit_units(
     if not off:
         return Fit(alike=(), said=said, why="the unit of a speed cannot be seen without control_hz")
     best = min(off, key=lambda meaning: off[meaning])
-    if off[best] > np.log(factor):
+    if off[best] > np.log(FACTOR):
         far = f"{said}; nearest {best.unit}, off by a factor {np.exp(off[best]):.2f}"
         return Fit(alike=(), said=far, why=UNFIT)
-    near = off[best] + np.log(factor)
+    if _ONE[0] <= largest <= _ONE[1] and units[best.unit.partition("/")[0]] == 1.0:
+        return Fit(alike=(), said=f"{said}; its numbers end at {largest:.3g}", why=UNFIT)
+    near = off[best] + np.log(TWINS)
     alike = [best, *sorted((m for m in off if m != best and off[m] < near), key=lambda m: off[m])]
     possible = [_speed(name, hz) for name, hz in speeds.items() if USUAL_HZ[0] <= hz <= USUAL_HZ[1]]
     if not rate.hz:
         alike += possible
     leans = best.mode == "velocity" or bool(possible)
-    return Fit(alike=tuple(alike), said=said, sure=rate.sure if rate.hz and leans else 1.0)
+    sure = rate.sure if rate.hz and leans else 1.0
+    return Fit(alike=tuple(alike), said=said, sure=sure, off=float(np.exp(off[best])))
 
 
 def _speed(name: str, hz: float) -> Meaning:

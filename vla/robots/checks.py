@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla.control.boxes import entry_of
 from vla.embodiment import Embodiment, Field
 from vla.errors import ActionError, VlaError
 from vla.robots import Reading, Robot
@@ -276,22 +277,15 @@ def _entries(embodiment: Embodiment) -> list[_Entry]:
         arm, _, quantity = field.slot.partition(".")
         slot = f"{arm}.{SHOWN_IN.get(quantity, '')}"
         for component in range(field.size):
-            place = _place(embodiment, slot, field.slot_start + component)
+            place = entry_of(embodiment, slot, field.slot_start + component)
             if place is not None:
                 found.append(_Entry(index + component, component, field, *place))
         index += field.size
     return found
 
 
-def _place(embodiment: Embodiment, slot: str, number: int) -> tuple[Field, int] | None:
-    for field in embodiment.state:
-        if field.slot == slot and 0 <= number - field.slot_start < field.size:
-            return field, number - field.slot_start
-    return None
-
-
 def _measured(embodiment: Embodiment, seen: Observation, slot: str, number: int) -> float | None:
-    place = _place(embodiment, slot, number)
+    place = entry_of(embodiment, slot, number)
     state: Mapping[str, np.ndarray] = seen.state
     return None if place is None else float(state[place[0].name][place[1]])
 

@@ -110,7 +110,7 @@ def test_a_limiter_moves_only_when_it_is_told_that_it_was_obeyed() -> None:
 # --- the pose
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(targets=st.lists(inside, min_size=1, max_size=5), limited=st.booleans())
 def test_no_command_touches_table_or_arm_or_leaves_the_box(
     targets: list[tuple[float, float, float]], limited: bool

@@ -21,11 +21,14 @@ class Reading:
         observation: cameras, state and the instruction in force.
         info: what else is known; a simulator says ``success``, ``wrong`` and ``aux`` (see ``Env``).
         done: the episode is over for a reason of the robot's own (a simulator's time limit).
+        taken_s: when the oldest part of the observation was taken, by ``time.monotonic``; None where the
+            robot does not say (its age is then judged by whether ``observation.time_s`` moves on).
     """
 
     observation: Observation
     info: Mapping[str, Any]
     done: bool
+    taken_s: float | None = None
 
 
 @runtime_checkable

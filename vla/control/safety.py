@@ -277,7 +277,7 @@ class SafetyEnvelope:
         there = {
             *_ALWAYS,
             *(("change",) if self._on("change") else ()),
-            *(("workspace",) if self._on("workspace") else ()),
+            *(("workspace",) if self._box else ()),
             *(("joint",) if self._joints else ()),
             *(("motion",) if self._limiter is not None else ()),
             *seen,

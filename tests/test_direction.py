@@ -32,7 +32,7 @@ LAYERS = (
         "contract",
         "testing",
     },
-    {"train", "eval", "report", "session", "conversation"},
+    {"train", "eval", "report", "session", "conversation", "console"},
     {"cli"},
 )
 

@@ -20,6 +20,8 @@ from vla.errors import ActionError, EmbodimentError, ObservationError, UnknownNa
 Mode = Literal["absolute", "delta", "velocity"]
 RotationFormat = Literal["none", "yaw", "cos_sin_2yaw", "rotvec", "quat_wxyz", "matrix_6d", "euler_xyz"]
 GripperSign = Literal["none", "positive_closes", "positive_opens"]
+#: Optional keys of a field.
+MOTION_LIMITS = ("max_velocity", "max_acceleration", "max_jerk")
 CameraRole = Literal["front", "wrist", "side", "top", "wrist_left", "wrist_right"]
 
 
@@ -38,6 +40,9 @@ class Field:
         gripper_sign: what a positive number does to the gripper.
         slot: name of the place in the padded vector (``vla.spaces``).
         slot_start: first entry inside that slot.
+        max_velocity, max_acceleration, max_jerk: largest of each entry, in ``unit`` per s, s^2 and s^3, of an
+            absolute action field that a jerk-limited generator may move (``vla.control.motion``); empty:
+            not declared. The first two belong together.
     """
 
     name: str
@@ -51,6 +56,9 @@ class Field:
     slot_start: int = 0
     rotation_format: RotationFormat = "none"
     gripper_sign: GripperSign = "none"
+    max_velocity: tuple[float, ...] = ()
+    max_acceleration: tuple[float, ...] = ()
+    max_jerk: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "low", tuple(float(x) for x in self.low))
@@ -68,6 +76,28 @@ class Field:
         ):
             if value not in get_args(allowed):
                 raise UnknownNameError(what, str(value), get_args(allowed))
+        self._check_motion()
+
+    def _check_motion(self) -> None:
+        for name in MOTION_LIMITS:
+            values = tuple(float(x) for x in getattr(self, name))
+            object.__setattr__(self, name, values)
+            if values and (len(values) != self.size or not all(0 < x < np.inf for x in values)):
+                raise EmbodimentError(
+                    f"Field {self.name!r}: {name} is {values}; expected {self.size} positive finite numbers."
+                )
+        if bool(self.max_velocity) != bool(self.max_acceleration) or (
+            self.max_jerk and not self.max_velocity
+        ):
+            raise EmbodimentError(
+                f"Field {self.name!r}: declare max_velocity and max_acceleration together, and max_jerk with "
+                "them or not at all."
+            )
+        if self.max_velocity and (self.mode != "absolute" or self.rotation_format not in ("none", "yaw")):
+            raise EmbodimentError(
+                f"Field {self.name!r}: velocity, acceleration and jerk can be limited where each entry is an "
+                f"absolute position or angle; this one is {self.mode} with rotation {self.rotation_format!r}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +233,13 @@ class Embodiment:
         return value
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Every key; limits of motion where they are declared."""
+        data = asdict(self)
+        for field in (*data["state"], *data["action"]):
+            for name in MOTION_LIMITS:
+                if not field[name]:
+                    del field[name]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Embodiment:
@@ -232,7 +268,8 @@ def _strict(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _field(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {**_strict(Field, data), "low": tuple(data["low"]), "high": tuple(data["high"])}
+    declared = [name for name in MOTION_LIMITS if name in data]
+    return {**_strict(Field, data), **{name: tuple(data[name]) for name in ("low", "high", *declared)}}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class ReplayPolicy:
         self._actions, self._embodiment = embodiment.check_action(actions), embodiment
         if not len(self._actions):
             raise ConfigError("There is nothing to replay: the episode has no actions.")
-        self._envelope = SafetyEnvelope(embodiment, SafetyConfig(workspace=False))  # only its hold()
+        self._envelope = SafetyEnvelope(embodiment, SafetyConfig(disabled=("workspace",)))  # only its hold()
         self._next = 0
 
     def reset(self) -> None:

@@ -19,7 +19,7 @@ class ZeroPolicy:
 
     def __init__(self, embodiment: Embodiment, horizon: int = 1) -> None:
         self._embodiment, self._horizon = embodiment, horizon
-        self._envelope = SafetyEnvelope(embodiment, SafetyConfig(workspace=False))  # only its hold()
+        self._envelope = SafetyEnvelope(embodiment, SafetyConfig(disabled=("workspace",)))  # only its hold()
 
     def reset(self) -> None:
         self._envelope.reset()

@@ -151,6 +151,7 @@ def test_real_time_keeps_the_control_rate_and_counts_late_turns(monkeypatch: pyt
             clock.now += next(thinking_s)
             return super().act(observations)
 
+    monkeypatch.setattr("vla.control.cadence.time", clock)
     monkeypatch.setattr("vla.control.loop.time", clock)
     env = PointEnv("reach", "point")
     result, _ = run(SimRobot(env, seed=0), policy=Thinker(env), max_steps=4, realtime=True)

@@ -30,6 +30,7 @@ EXTRAS = {
     "remote": "data that lies on a server or in a bucket",
     "rerun": "recordings for the Rerun viewer",
     "formats": "HDF5 and parquet demonstrations",
+    "control": "limits of acceleration and jerk for arms that declare them",
     "onnx": "export, and the faster engine of a CPU",
     "kernels": "fused action-head kernels: proofs on a CPU, speed on a GPU",
 }

@@ -18,7 +18,7 @@ from vla.control.latency import Answer, Replayed, Thinking
 from vla.control.policies import Contract, check_continues, check_contract, contract_of
 from vla.control.safety import SafetyEnvelope
 from vla.embodiment import Embodiment
-from vla.errors import ActionError, ConfigError, UnknownNameError
+from vla.errors import ActionError, ConfigError, IncompatibleError, UnknownNameError
 from vla.interfaces import Policy
 from vla.types import ActionChunk, Observation, Promise
 
@@ -27,12 +27,14 @@ Execution = Literal["sync", "async", "ensemble", "rtc"]
 EXECUTIONS: Mapping[str, str] = {
     "sync": "the arm holds still",
     "async": "the last chunk is executed on, then the new one from the present moment",
-    "ensemble": "the weighted mean of all chunks that say something about the present moment",
+    "ensemble": "the weighted mean of all chunks about the present moment, and the newest one's gripper",
     "rtc": "as async, with chunks made to continue the last one (real-time chunking)",
 }
 
 #: m of the ensemble's weights exp(-m i), i = 0 the oldest chunk (Zhao et al. 2023, arXiv:2304.13705).
 ENSEMBLE_RATE = 0.01
+#: The one rotation besides a yaw that may be averaged: vectors of small turns add up to first order.
+SMALL_TURN = ("delta", "rotvec")
 #: Last delays of which real-time chunking expects the longest (Black et al. 2025, algorithm 1).
 NUM_DELAYS = 10
 
@@ -60,12 +62,13 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Question:
-    """A chunk that was asked for: the answer's row, and when that was in actions and in steps."""
+    """A chunk that was asked for: the answer's row, and when that was in actions, steps and seconds."""
 
     answer: Answer
     row: int
     origin: int
     step: int
+    asked_s: float
 
 
 @dataclass
@@ -96,8 +99,10 @@ class ChunkExecutor:
     place of the sequence belong to the same env, so that several envs run off one policy; only those that
     need a new chunk are passed on, in one batch.
 
-    Every returned chunk has horizon 1. ``info`` gains ``replanned`` (bool: the first action of a new chunk)
-    and, where replanned, ``latency_s`` (measured here unless the policy says so itself).
+    Every returned chunk has horizon 1. ``info`` gains ``replanned`` (bool: the first action of a new chunk);
+    where replanned, ``latency_s`` (measured here unless the policy says so itself) and ``asked_s`` (when its
+    observation was handed over, by ``time.monotonic``); ``waiting_s`` while a question is not answered (for
+    how long), and ``held`` where there was nothing to do.
 
     Args:
         policy: any policy; one whose chunks are shorter is asked again when its chunk is used up.
@@ -133,6 +138,7 @@ class ChunkExecutor:
         self.execution_horizon = execution_horizon
         self.execution: Execution = execution
         self._thinking, self._hold = thinking or Replayed(), hold
+        self._newest: tuple[int, ...] = ()
         self._courses: dict[int, _Course] = {}
         self._delays: deque[int] = deque(maxlen=NUM_DELAYS)
         self._step = 0
@@ -143,7 +149,14 @@ class ChunkExecutor:
         return contract_of(self.policy)
 
     def check(self, embodiment: Embodiment) -> None:
-        """Refuse what the wrapped policy refuses."""
+        """Refuse what the wrapped policy refuses, and averaging what cannot be averaged.
+
+        Grippers are never averaged: half closed is not what two chunks that disagree mean.
+        """
+        if self.execution == "ensemble":
+            check_additive(embodiment)
+            grips = np.concatenate([np.full(f.size, f.gripper_sign != "none") for f in embodiment.action])
+            self._newest = tuple(int(entry) for entry in np.flatnonzero(grips))
         check_contract(self.policy, embodiment)
 
     def reset(self) -> None:
@@ -179,12 +192,13 @@ class ChunkExecutor:
         return course.done - live[-1].origin >= self.execution_horizon
 
     def _ask(self, asking: list[int], courses: list[_Course], observations: Sequence[Observation]) -> None:
+        now = time.monotonic()
         asked = [replace(observations[i], promise=self._promise(courses[i])) for i in asking]
         if len(observations) > 1:  # tell them apart: which of them are stale changes
             asked = [replace(seen, episode=i) for seen, i in zip(asked, asking, strict=True)]
         answer = self._thinking.ask(lambda: self._think(asked), self._step)
         for row, i in enumerate(asking):
-            courses[i].question = _Question(answer, row, courses[i].done, self._step)
+            courses[i].question = _Question(answer, row, courses[i].done, self._step, now)
             if self.execution == "sync":
                 courses[i].plans.clear()
 
@@ -212,29 +226,55 @@ class ChunkExecutor:
         question = course.question
         if question is None or not question.answer.there(self._step):
             return
-        plan = _Plan(question.answer.chunks()[question.row], question.origin)
+        chunk = question.answer.chunks()[question.row]
+        plan = _Plan(replace(chunk, info={**chunk.info, "asked_s": question.asked_s}), question.origin)
         course.plans = [*course.live(), plan] if self.execution == "ensemble" else [plan]
         course.question, course.fresh = None, True
         self._delays.append(self._step - question.step)
 
     def _next(self, course: _Course, observation: Observation) -> ActionChunk:
-        live = course.live()
+        live, waiting = course.live(), {}
+        if course.question is not None:
+            waiting["waiting_s"] = time.monotonic() - course.question.asked_s
         if not live:
             if self._hold is None:  # in place, an answer is always there
                 raise ConfigError("There is nothing to do and no 'hold' to say how.")
             still = self._hold(observation)
-            return replace(still, info={**still.info, "replanned": False})
-        newest, info = live[-1].chunk, dict(live[-1].chunk.info)
+            return replace(still, info={**still.info, "replanned": False, "held": True, **waiting})
+        newest, info = live[-1].chunk, {**live[-1].chunk.info, **waiting}
         actions = np.stack([plan.chunk.actions[course.done - plan.origin] for plan in live])
-        action = actions[-1:] if len(live) == 1 else ensembled(actions)[None]
+        action = actions[-1:] if len(live) == 1 else ensembled(actions, self._newest)[None]
         info["replanned"], course.fresh = course.fresh, False
         if not info["replanned"]:
             info.pop("latency_s", None)
+            info.pop("asked_s", None)
         course.done += 1
         return ActionChunk(actions=action, control_hz=newest.control_hz, info=info)
 
 
-def ensembled(actions: np.ndarray) -> np.ndarray:
-    """float32 [n action_dim], oldest first -> their mean with weights exp(-0.01 i), entry by entry."""
+def ensembled(actions: np.ndarray, newest: Sequence[int] = ()) -> np.ndarray:
+    """float32 [n action_dim], oldest first -> their mean with weights exp(-0.01 i), entry by entry.
+
+    Entries in ``newest`` are those of the newest row.
+    """
     weights = np.exp(-ENSEMBLE_RATE * np.arange(len(actions)))
-    return (weights @ actions / weights.sum()).astype(np.float32)
+    mean = (weights @ actions / weights.sum()).astype(np.float32)
+    chosen = list(newest)
+    mean[chosen] = actions[-1, chosen]
+    return mean
+
+
+def check_additive(embodiment: Embodiment) -> None:
+    """Refuse an arm whose actions cannot be averaged entry by entry.
+
+    Raises:
+        IncompatibleError: names the fields: absolute rotations, and turns that are not small.
+    """
+    wrong = [
+        f"action field {field.name!r} holds a rotation as {field.rotation_format!r}, {field.mode}: the mean "
+        "of two such is no rotation between them; use 'async' or 'rtc'"
+        for field in embodiment.action
+        if field.rotation_format not in ("none", "yaw") and (field.mode, field.rotation_format) != SMALL_TURN
+    ]
+    if wrong:
+        raise IncompatibleError("temporal ensembling", repr(embodiment.name), wrong)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from vla.control.cadence import Cadence, Clock
 from vla.control.policies import check_contract
 from vla.control.safety import SafeAction, SafetyEnvelope
+from vla.control.watchdog import Fault, Watchdog
 from vla.errors import ConfigError, IncompatibleError, VlaError
 from vla.interfaces import Policy
 from vla.robots import Reading, Robot
 from vla.types import ActionChunk, Observation
 
+LOG = logging.getLogger(__name__)
+
 #: Steps that are left for what was begun when the operator leaves.
 LAST_STEPS = 200
 
-Ending = Literal["success", "done", "max_steps", "quit", "reset"]
+Ending = Literal["success", "done", "max_steps", "quit", "reset", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +86,8 @@ class LoopResult:
         success: the instruction in force was fulfilled at the end.
         wrong: at some step the goal of a different instruction held.
         overruns: turns that took longer than a control period (counted in real time only).
+        cadence: rate kept, and where the time went.
+        fault: why a watchdog stopped the robot; empty where none did.
     """
 
     ending: Ending
@@ -88,6 +95,8 @@ class LoopResult:
     success: bool
     wrong: bool
     overruns: int
+    cadence: Cadence | None = None
+    fault: str = ""
 
 
 def run_loop(
@@ -104,6 +113,8 @@ def run_loop(
 
     With an operator the loop outlives success (the arm holds still and waits for the next sentence) and
     a simulator's time limit. Whatever goes wrong inside, the robot is told to stop before the error leaves.
+    In real time watchdogs (``vla.control.watchdog``) stop it too, and it stays stopped: the loop ends, or,
+    with an operator, waits for ``reset``.
 
     Args:
         robot: connected here, left stopped.
@@ -113,7 +124,8 @@ def run_loop(
         max_steps: at most this many actions.
         hooks: called in order, in the loop's thread.
         operator: commands while running; None: the instruction stays.
-        realtime: keep ``embodiment.control_hz`` by the monotonic clock with absolute deadlines.
+        realtime: keep ``embodiment.control_hz`` by the monotonic clock with absolute deadlines; a
+            robot with a deadman needs it.
 
     Raises:
         ContractError, IncompatibleError: the policy must not drive this arm; nothing has moved.
@@ -121,67 +133,156 @@ def run_loop(
     check_contract(policy, robot.embodiment)
     if max_steps < 1:
         raise ConfigError(f"max_steps is {max_steps}; expected at least 1.")
+    if robot.deadman_s is not None and not realtime:
+        raise ConfigError(
+            f"{robot.embodiment.name!r} stops by itself after {robot.deadman_s:g} s without a command: it "
+            "moves in real time, and so must its loop (realtime=True)."
+        )
     envelope.reset()
     policy.reset()
+    loop = _Loop(robot, policy, envelope, hooks, operator, realtime=realtime)
     try:
-        return _turn(
-            robot,
-            policy,
-            envelope,
-            max_steps=max_steps,
-            hooks=hooks,
-            operator=operator,
-            clock=_Clock(1.0 / robot.embodiment.control_hz if realtime else 0.0),
-        )
-    finally:
-        robot.stop()
+        result = loop.run(max_steps)
+    except BaseException:
+        try:
+            robot.stop()
+        except VlaError as error:  # what went wrong first is what the person must see
+            LOG.error("%s could not be stopped: %s", robot.embodiment.name, error)
+        raise
+    robot.stop()
+    return result
 
 
-def _turn(
-    robot: Robot,
-    policy: Policy,
-    envelope: SafetyEnvelope,
-    *,
-    max_steps: int,
-    hooks: Sequence[Hook],
-    operator: Operator | None,
-    clock: _Clock,
-) -> LoopResult:
-    reading = robot.connect()
-    for hook in hooks:
-        hook.started(reading)
-    holding, wrong, steps, attended = False, False, 0, operator is not None
-    ending: Ending = "max_steps"
-    while steps < max_steps:
-        if operator is not None:
-            command = operator.poll()
-            if command is not None and command.kind == "leave" and not holding:
-                operator, max_steps = None, min(max_steps, steps + LAST_STEPS)
-            elif command is not None and command.kind in ("quit", "leave", "reset"):
-                ending = "reset" if command.kind == "reset" else "quit"
+class _Loop:
+    """One arm between connect and stop."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        policy: Policy,
+        envelope: SafetyEnvelope,
+        hooks: Sequence[Hook],
+        operator: Operator | None,
+        *,
+        realtime: bool,
+    ) -> None:
+        self._robot, self._policy, self._envelope = robot, policy, envelope
+        self._hooks, self._operator = hooks, operator
+        self._attended = operator is not None
+        control_hz = robot.embodiment.control_hz
+        self._reading = robot.connect()
+        self._clock = Clock(control_hz if realtime else 0.0)
+        self._watchdog = Watchdog(envelope.config, control_hz) if realtime else None
+        self._holding = False
+        self._fault = ""
+
+    def run(self, max_steps: int) -> LoopResult:
+        for hook in self._hooks:
+            hook.started(self._reading)
+        if self._watchdog is not None:
+            self._watchdog.connected(self._reading, time.monotonic())
+        ending: Ending | None = None
+        wrong, steps = False, 0
+        while ending is None and steps < max_steps:
+            command = None if self._operator is None else self._operator.poll()
+            if command is not None and command.kind == "leave" and not self._holding:
+                self._operator, max_steps = None, min(max_steps, steps + LAST_STEPS)
+            elif command is not None and (ending := self._obey(command)) is not None:
                 break
-            elif command is not None:
-                reading, holding = _obey(command, robot, operator, reading, holding)
-        observation = reading.observation
-        chunk = None if holding else _ask(policy, observation, robot)
-        wanted = envelope.hold(observation.state) if chunk is None else chunk.actions[0]
-        safe = envelope(wanted, observation.state)
-        reading = robot.command(safe.action)
-        tick = Tick(index=steps, observation=observation, chunk=chunk, safe=safe, reading=reading)
-        steps += 1
-        wrong = wrong or bool(reading.info.get("wrong", False))
-        for hook in hooks:
-            hook.ticked(tick)
-        succeeded = bool(reading.info.get("success", False))
-        if operator is None and (succeeded or (reading.done and not attended)):
-            ending = "success" if succeeded else "done"
-            break
-        if operator is not None and succeeded and not holding:
-            operator.tell("done, holding still.")
-            holding = True
-        clock.wait()
-    success = bool(reading.info.get("success", False))
-    return LoopResult(ending=ending, steps=steps, success=success, wrong=wrong, overruns=clock.overruns)
+            tick = self._turn(steps)
+            if isinstance(tick, Fault):
+                ending = self._latched(tick)
+                break
+            steps += 1
+            wrong = wrong or bool(self._reading.info.get("wrong", False))
+            for hook in self._hooks:
+                hook.ticked(tick)
+            ending = self._ended()
+            if ending is None:
+                self._clock.wait()
+        return LoopResult(
+            ending=ending or "max_steps",
+            steps=steps,
+            success=bool(self._reading.info.get("success", False)),
+            wrong=wrong,
+            overruns=self._clock.overruns,
+            cadence=self._clock.cadence(),
+            fault=self._fault,
+        )
+
+    def _turn(self, index: int) -> Tick | Fault:
+        """Observe, think, bound, command; or why the robot must stop instead."""
+        robot, clock = self._robot, self._clock
+        if robot.deadman_s is not None:  # time has passed since the last command: look again
+            with clock.spending("observe"):
+                self._reading = robot.read()
+        if (fault := self._seen_fault()) is not None:
+            return fault
+        observation = self._reading.observation
+        with clock.spending("policy"):
+            chunk = None if self._holding else _ask(self._policy, observation, robot)
+        if chunk is not None and self._watchdog is not None:
+            if (fault := self._watchdog.answered(chunk)) is not None:
+                return fault
+            if (fault := self._seen_fault()) is not None:  # it grew old while the policy thought in place
+                return fault
+        with clock.spending("envelope"):
+            wanted = self._envelope.hold(observation.state) if chunk is None else chunk.actions[0]
+            safe = self._envelope(wanted, observation.state)
+        with clock.spending("command"):
+            self._reading = robot.command(safe.action)
+        return Tick(index=index, observation=observation, chunk=chunk, safe=safe, reading=self._reading)
+
+    def _seen_fault(self) -> Fault | None:
+        if self._watchdog is None:
+            return None
+        return self._watchdog.observed(self._reading, time.monotonic())
+
+    def _ended(self) -> Ending | None:
+        """Whether the turn brought the loop to its end; with an operator, success is told and held."""
+        succeeded = bool(self._reading.info.get("success", False))
+        if self._operator is None:
+            if succeeded:
+                return "success"
+            return "done" if self._reading.done and not self._attended else None
+        if succeeded and not self._holding:
+            self._operator.tell("done, holding still.")
+            self._holding = True
+        return None
+
+    def _obey(self, command: Command) -> Ending | None:
+        """Carry out a command; a sentence that cannot be followed leaves everything as it was."""
+        assert self._operator is not None
+        if command.kind in ("quit", "leave"):
+            return "quit"
+        if command.kind == "reset":
+            return "reset"
+        if command.kind == "stop":
+            self._operator.tell("holding still.")
+            self._holding = True
+            return None
+        try:
+            self._reading, self._holding = self._robot.set_instruction(command.text), False
+        except VlaError as error:
+            self._operator.tell(str(error))
+        return None
+
+    def _latched(self, fault: Fault) -> Ending:
+        """Stop the robot at once; it stays stopped until the operator resets, or leaves."""
+        self._robot.stop()
+        self._envelope.count(fault.event)
+        self._fault = f"{fault.event}: {fault.message}"
+        LOG.error("%s stopped: %s", self._robot.embodiment.name, self._fault)
+        if self._operator is None:
+            return "stopped"
+        self._operator.tell(f"STOPPED. {self._fault}.")
+        while True:
+            command = self._operator.poll()
+            if command is not None and command.kind in ("quit", "leave", "reset"):
+                return "reset" if command.kind == "reset" else "quit"
+            if command is not None:
+                self._operator.tell("stopped: say reset first.")
+            time.sleep(1.0 / self._robot.embodiment.control_hz)
 
 
 def _ask(policy: Policy, observation: Observation, robot: Robot) -> ActionChunk:
@@ -194,37 +295,3 @@ def _ask(policy: Policy, observation: Observation, robot: Robot) -> ActionChunk:
             [f"actions for {chunk.control_hz} Hz, the arm runs at {robot.embodiment.control_hz} Hz"],
         )
     return chunk
-
-
-def _obey(
-    command: Command, robot: Robot, operator: Operator, reading: Reading, holding: bool
-) -> tuple[Reading, bool]:
-    """Carry out ``stop`` or ``instruct``; a sentence that cannot be followed leaves everything as it was."""
-    if command.kind == "stop":
-        operator.tell("holding still.")
-        return reading, True
-    try:
-        return robot.set_instruction(command.text), False
-    except VlaError as error:
-        operator.tell(str(error))
-        return reading, holding
-
-
-class _Clock:
-    """Absolute deadlines on the monotonic clock; a missed one is counted and not made up for."""
-
-    def __init__(self, period_s: float) -> None:
-        self.overruns = 0
-        self._period_s = period_s
-        self._deadline = time.monotonic() + period_s
-
-    def wait(self) -> None:
-        if self._period_s == 0:
-            return
-        now = time.monotonic()
-        if now > self._deadline:
-            self.overruns += 1
-            self._deadline = now
-        else:
-            time.sleep(self._deadline - now)
-        self._deadline += self._period_s

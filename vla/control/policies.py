@@ -108,12 +108,12 @@ def check_contract(policy: Policy, embodiment: Embodiment) -> None:
 
     Raises:
         ContractError: the policy does not say whether it has a contract, or has one that nobody checks.
-        IncompatibleError: its contract excludes this arm.
+        IncompatibleError: its contract, or the way its chunks are executed, excludes this arm.
     """
-    if contract_of(policy) is None:
-        return
-    check = getattr(policy, "check", None)
+    contract, check = contract_of(policy), getattr(policy, "check", None)
     if check is None:
+        if contract is None:
+            return
         raise ContractError(
             f"{type(policy).__name__} has a contract and no check(embodiment) that enforces it: add one that "
             "raises IncompatibleError for an arm it was not made for."

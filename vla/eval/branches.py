@@ -69,10 +69,11 @@ def go_on(
         How it ended, and what can be drawn of it.
     """
     trace = StateTrace(env, size=256)
+    robot = SimRobot(env, seed=0, state=state, instruction=instruction)
     result = run_loop(
-        SimRobot(env, seed=0, state=state, instruction=instruction),
+        robot,
         ChunkExecutor(policy, execution_horizon),
-        SafetyEnvelope(env.embodiment, safety),
+        SafetyEnvelope.of(robot, safety),
         max_steps=MAX_STEPS,
         hooks=(trace,),
     )

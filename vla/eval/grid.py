@@ -131,7 +131,7 @@ class EvalConfig:
                 raise UnknownNameError("evaluation setting", name, known)
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         if "safety" in values:
-            values["safety"] = SafetyConfig(**values["safety"])
+            values["safety"] = SafetyConfig.from_json(values["safety"])
         return cls(**values)
 
 
@@ -223,6 +223,8 @@ def remember_config(config: EvalConfig, path: Path, weights_sha256: str = "") ->
     if path.exists():
         added = {"detailed": False, "execution": "sync", "latency_s": []}  # earlier versions had no such
         earlier = {**added, **read_json(path, ConfigError, _REMEDY)}
+        if "safety" in earlier:  # they may have had fewer settings
+            earlier["safety"] = json.loads(json.dumps(asdict(SafetyConfig.from_json(earlier["safety"]))))
         now = json.loads(json.dumps(content))
         names = [k for k in now if k not in _INCIDENTAL and k not in ("tasks", "embodiments", "num_seeds")]
         changed = [

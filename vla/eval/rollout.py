@@ -59,11 +59,11 @@ def run_episode(
     """
     check_contract(policy, env.embodiment)
     seen = DeprivedPolicy(policy, key.ablation, env.embodiment, key.seed, first_sight)
-    envelope = SafetyEnvelope(env.embodiment, safety)
     options = {"variant": key.variant, "wording": key.wording}
     if key.ablation in PERTURBATIONS:
         options["perturbation"] = key.ablation
     robot = SimRobot(env, seed=key.seed, options=options)
+    envelope = SafetyEnvelope.of(robot, safety)
     probe = Probe()
     result = run_loop(
         robot,

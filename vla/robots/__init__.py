@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vla.embodiment import Embodiment
+from vla.errors import ActionError
 from vla.types import Observation
 
 
@@ -20,11 +21,14 @@ class Reading:
         observation: cameras, state and the instruction in force.
         info: what else is known; a simulator says ``success``, ``wrong`` and ``aux`` (see ``Env``).
         done: the episode is over for a reason of the robot's own (a simulator's time limit).
+        taken_s: when the oldest part of the observation was taken, by ``time.monotonic``; None where the
+            robot does not say (its age is then judged by whether ``observation.time_s`` moves on).
     """
 
     observation: Observation
     info: Mapping[str, Any]
     done: bool
+    taken_s: float | None = None
 
 
 @runtime_checkable
@@ -49,7 +53,11 @@ class Robot(Protocol):
         ...
 
     def command(self, action: np.ndarray) -> Reading:
-        """Send one action (float32 [action_dim], already inside the limits); says where it led."""
+        """Send one action (float32 [action_dim], already inside the limits); says where it led.
+
+        What is not one finite action raises :class:`~vla.errors.ActionError` and moves nothing
+        (:func:`one_action`).
+        """
         ...
 
     def set_instruction(self, text: str) -> Reading:
@@ -63,3 +71,14 @@ class Robot(Protocol):
     def close(self) -> None:
         """Let go of the connection."""
         ...
+
+
+def one_action(embodiment: Embodiment, action: np.ndarray) -> np.ndarray:
+    """The same, float32 [action_dim]; another shape or what is not finite raises :class:`ActionError`."""
+    value = embodiment.check_action(action)
+    if value.ndim != 1:
+        raise ActionError(
+            f"Command for {embodiment.name!r}: shape {value.shape}, expected one action of shape "
+            f"({embodiment.action_dim},)."
+        )
+    return value

@@ -8,9 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from vla.control.geometry import ArmGeometry, Predicting, Shaped
 from vla.errors import ConfigError, EnvError, UnknownNameError
 from vla.interfaces import Env, Suite, observation_from_gym
-from vla.robots import Reading
+from vla.robots import Reading, one_action
 
 
 @runtime_checkable
@@ -58,7 +59,7 @@ class InstructableSuite(Protocol):
 
 
 class SimRobot:
-    """An env as a robot.
+    """An env as a robot; where it gives its geometry or predicts joints, so does this.
 
     Args:
         env: owned from here on; ``close`` closes it.
@@ -81,6 +82,9 @@ class SimRobot:
         self.deadman_s: float | None = None
         self.seed, self._options, self._instruction = seed, dict(options or {}), instruction
         self._state = state
+        self.geometry: ArmGeometry | None = env.geometry if isinstance(env, Shaped) else None
+        if isinstance(env, Predicting):
+            self.predict_joints = env.predict_joints
         self._reading: Reading | None = None
         self._steps = 0
         self._stopped = True
@@ -103,7 +107,7 @@ class SimRobot:
     def command(self, action: np.ndarray) -> Reading:
         if self._stopped:
             raise EnvError(f"Simulated {self.embodiment.name!r} is stopped: call connect() to start again.")
-        obs, _, terminated, truncated, info = self.env.step(action)
+        obs, _, terminated, truncated, info = self.env.step(one_action(self.embodiment, action))
         self._steps += 1
         return self._take(obs, info, done=bool(terminated or truncated))
 

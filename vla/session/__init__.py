@@ -79,7 +79,8 @@ class SessionResult:
         instruction: the last one, empty where nothing was said.
         seed: of the last scene.
         loop: of the last scene.
-        safety: changes of each stage of the envelope, in the last scene.
+        safety: changes of each check of the envelope, in the last scene.
+        safety_off: which checks were turned off; empty where none was.
         video: where there is one.
         spoken: of a conversation: what was said and what came of it, one line a sentence.
     """
@@ -90,20 +91,24 @@ class SessionResult:
     safety: Mapping[str, int]
     video: Path | None
     spoken: str = ""
+    safety_off: str = ""
 
     def __str__(self) -> str:
         if not self.instruction:
             return "Nothing was said, nothing moved."
         outcome = "success" if self.loop.success else "no success"
         clamps = ", ".join(f"{name} {count}" for name, count in self.safety.items() if count) or "none"
+        off = f"; {self.safety_off}" if self.safety_off else ""
         lines = [
             f"what was said:\n{self.spoken}"
             if self.spoken
             else f'"{self.instruction}": {outcome} after {self.loop.steps} steps',
-            f"safety envelope: {clamps}",
+            f"safety envelope: {clamps}{off}",
         ]
-        if self.loop.overruns:
-            lines.append(f"late turns: {self.loop.overruns}")
+        if self.loop.fault:
+            lines.append(f"STOPPED: {self.loop.fault}")
+        if self.loop.cadence is not None:
+            lines.append(f"cadence: {self.loop.cadence.text()}")
         return "\n".join([*lines, *([f"video: {self.video}"] if self.video else [])])
 
 
@@ -213,7 +218,9 @@ def _attempt(
     say: Callable[[str], None],
 ) -> SessionResult:
     """One scene, until it ends or the person wants another; asked first where nothing is ``said`` yet."""
-    envelope = SafetyEnvelope(robot.embodiment, config.safety)
+    envelope = SafetyEnvelope.of(robot, config.safety)
+    if off := config.safety.warning():
+        say(off)
     last = LastInstruction()
     hooks: list[Hook] = [last, UnknownWords(say)]
     if writer is not None:
@@ -261,7 +268,12 @@ def _attempt(
     if follower is not None and follower.left:
         loop = replace(loop, success=False)
     return SessionResult(
-        instruction=last.text, seed=robot.seed, loop=loop, safety=dict(envelope.counts), video=config.video
+        instruction=last.text,
+        seed=robot.seed,
+        loop=loop,
+        safety=dict(envelope.counts),
+        video=config.video,
+        safety_off=config.safety.warning(),
     )
 
 

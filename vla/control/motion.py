@@ -1,0 +1,142 @@
+"""Velocity, acceleration and jerk of absolute commands, kept by ruckig's online generator.
+
+Every turn moves each entry from where it was commanded to be, with the speed and acceleration it has there,
+towards the target, one period long, as fast as its limits allow and so that it can always come to rest at the
+target (target velocity zero, one target, entries independent of each other). An entry that always moves like
+this never leaves an interval that held all its targets: wherever it is, it could have stopped at the last.
+
+Berscheid and Kroeger 2021, arXiv:2105.04830. Only single targets are used: ruckig computes trajectories
+through several of them on somebody else's machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vla.embodiment import Embodiment
+from vla.errors import MissingExtraError
+
+#: A stop is looked at once a period, and no oftener than this, s: between two looks it is off the straight
+#: line by at most a t^2 / 8, at 10 rad/s^2 0.03 mrad.
+STOP_SPACING_S = 0.005
+
+
+class MotionLimiter:
+    """Moves the entries that declare limits of motion; float64, in the entry's unit, per s.
+
+    Args:
+        max_velocity, max_acceleration, max_jerk: of each entry; jerk may be infinite.
+        period_s: time from one command to the next.
+
+    Raises:
+        MissingExtraError: ruckig is not installed.
+    """
+
+    def __init__(
+        self,
+        max_velocity: np.ndarray,
+        max_acceleration: np.ndarray,
+        max_jerk: np.ndarray,
+        period_s: float,
+    ) -> None:
+        try:
+            import ruckig
+        except ImportError as error:
+            raise MissingExtraError("ruckig", "control", "Limiting acceleration and jerk") from error
+        dofs = len(max_velocity)
+        self.period_s = period_s
+        self._otg = ruckig.Ruckig(dofs, period_s)
+        self._trajectory = ruckig.Trajectory(dofs)
+        self._towards = _parameters(ruckig, dofs, max_velocity, max_acceleration, max_jerk)
+        self._stopping = _parameters(ruckig, dofs, max_velocity, max_acceleration, max_jerk)
+        self._stopping.control_interface = ruckig.ControlInterface.Velocity
+        self._out = ruckig.OutputParameter(dofs)
+        self._now = self._next = (np.zeros(dofs), np.zeros(dofs), np.zeros(dofs))
+
+    @property
+    def position(self) -> np.ndarray:
+        """Where the entries were last commanded to be; float64 [dofs]."""
+        return self._now[0]
+
+    def start(self, position: np.ndarray) -> None:
+        """At rest, there."""
+        self._now = (np.array(position, np.float64), np.zeros(len(position)), np.zeros(len(position)))
+        self._next = self._now
+
+    def towards(self, target: np.ndarray) -> np.ndarray:
+        """One period towards a target; nothing has moved until :meth:`accept`."""
+        self._towards.target_position = np.asarray(target, np.float64)
+        return self._update(self._towards)
+
+    def braking(self) -> np.ndarray:
+        """One period of the quickest stop the limits allow; nothing has moved until :meth:`accept`."""
+        return self._update(self._stopping)
+
+    def accept(self) -> None:
+        """What :meth:`towards` or :meth:`braking` said last has been commanded."""
+        self._now = self._next
+
+    def rest(self) -> np.ndarray:
+        """Where the quickest stop from the last command ends."""
+        _set_state(self._stopping, self._now)
+        self._otg.calculate(self._stopping, self._trajectory)
+        return np.array(self._trajectory.at_time(self._trajectory.duration)[0])
+
+    def stop_after_next(self) -> np.ndarray:
+        """The way of the quickest stop after what was said last: float64 [n dofs], its end last."""
+        return self._stop(self._next)
+
+    def _update(self, parameters: Any) -> np.ndarray:
+        _set_state(parameters, self._now)
+        result = self._otg.update(parameters, self._out)
+        assert result.value >= 0, f"ruckig refuses what it said itself: {result}"
+        self._next = tuple(
+            np.array(x) for x in (self._out.new_position, self._out.new_velocity, self._out.new_acceleration)
+        )
+        return self._next[0]
+
+    def _stop(self, state: tuple[np.ndarray, ...]) -> np.ndarray:
+        if not (state[1].any() or state[2].any()):
+            return state[0][None]
+        _set_state(self._stopping, state)
+        result = self._otg.calculate(self._stopping, self._trajectory)
+        assert result.value >= 0, f"ruckig cannot stop from what it said itself: {result}"
+        duration_s = self._trajectory.duration
+        spacing_s = self.period_s * max(1, round(STOP_SPACING_S / self.period_s))
+        times = [*np.arange(spacing_s, duration_s, spacing_s), duration_s]
+        return np.array([self._trajectory.at_time(moment)[0] for moment in times])
+
+
+def limited_entries(embodiment: Embodiment) -> np.ndarray:
+    """int64 [n]: the action entries whose field declares limits of motion."""
+    declared = np.concatenate([np.full(f.size, bool(f.max_velocity)) for f in embodiment.action])
+    return np.flatnonzero(declared)
+
+
+def limits_of(embodiment: Embodiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """float64 [n] each: velocity, acceleration and jerk of the entries of :func:`limited_entries`."""
+    fields = [f for f in embodiment.action if f.max_velocity]
+    jerks = [f.max_jerk or (np.inf,) * f.size for f in fields]
+    return (
+        np.array([x for f in fields for x in f.max_velocity]),
+        np.array([x for f in fields for x in f.max_acceleration]),
+        np.array([x for jerk in jerks for x in jerk]),
+    )
+
+
+def _parameters(
+    ruckig: Any, dofs: int, velocity: np.ndarray, acceleration: np.ndarray, jerk: np.ndarray
+) -> Any:
+    parameters = ruckig.InputParameter(dofs)
+    parameters.synchronization = ruckig.Synchronization.No
+    parameters.max_velocity = list(velocity)
+    parameters.max_acceleration = list(acceleration)
+    parameters.max_jerk = list(jerk)
+    parameters.target_velocity = parameters.target_acceleration = [0.0] * dofs
+    return parameters
+
+
+def _set_state(parameters: Any, state: tuple[np.ndarray, ...]) -> None:
+    parameters.current_position, parameters.current_velocity, parameters.current_acceleration = state

@@ -8,9 +8,9 @@ import contextlib
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from vla.text import wrapped
 
 HELP = """Say what to do, e.g. "put the red cube in the blue bowl"; say something else at any time.
   stop         hold still until the next sentence
+  halt         stop the robot; it stays stopped until reset
   reset        a new scene in which the last sentence can be followed
   reset TASK   a new scene of this task
   help         this, and what can be said here
@@ -62,6 +63,14 @@ def ready_text(robot: SimRobot, policy: str, tasks: Sequence[str]) -> str:
     return "\n".join(part for part in parts if part)
 
 
+class LineStream(Protocol):
+    """Where lines come from: a text stream, or anything that gives them one by one."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def isatty(self) -> bool: ...
+
+
 class Prompt:
     """An operator who types: lines are read in a thread, so the loop never waits for them.
 
@@ -78,7 +87,7 @@ class Prompt:
             nothing is recorded.
     """
 
-    def __init__(self, stream: TextIO | None = None, say: Callable[[str], None] = print) -> None:
+    def __init__(self, stream: LineStream | None = None, say: Callable[[str], None] = print) -> None:
         self._stream, self._say = stream or sys.stdin, say
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.sentence = self.task = self.scene = ""
@@ -122,7 +131,7 @@ class Prompt:
                 return None
             self.task = rest
             return Command(kind="reset")
-        if line in ("stop", "quit"):
+        if line in ("stop", "halt", "quit"):
             return Command(kind=line)
         if line in VERDICTS:
             if self.judge is None:
@@ -147,6 +156,10 @@ class AdvisingRobot:
     def __init__(self, robot: SimRobot, tasks: Sequence[str]) -> None:
         self._robot, self._tasks = robot, tuple(tasks)
         self.embodiment, self.deadman_s = robot.embodiment, robot.deadman_s
+
+    def sentences(self) -> list[str]:
+        """What can be said in the scene as it is; empty where the env cannot tell."""
+        return self._robot.env.sentences() if isinstance(self._robot.env, Describing) else []
 
     def connect(self) -> Reading:
         return self._robot.connect()

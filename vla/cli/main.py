@@ -50,6 +50,11 @@ VERBS = {
         'vla run --robot sim:panda "put the red cube in the blue bowl"',
         "The arm was stopped; a video that was begun holds what was seen.",
     ),
+    "console": Verb(
+        "speak to an arm from a page: cameras, a line to say things, a stop button, a recording switch",
+        "vla console --robot sim:panda",
+        "The arm was stopped.",
+    ),
     "roofline": Verb(
         "what a chunk costs at least on a machine, and how close a measured time comes",
         "vla roofline smolvla --machines 4090 --measured-ms 36",

@@ -47,10 +47,9 @@ class Board:
         self._suggestions: list[str] = []
 
     def attach(self, embodiment: Embodiment) -> None:
-        """The arm whose readings come from now on."""
+        """The arm, whose rate and names of actions are shown from now on."""
         with self._lock:
             self._embodiment = embodiment
-            self._samples.clear()
 
     def suggest(self, sentences: list[str]) -> None:
         """What can be said, for the page to complete."""
@@ -73,7 +72,7 @@ class Board:
 
     def ticked(self, tick: Tick) -> None:
         now = time.monotonic()
-        state = np.concatenate([np.atleast_1d(v).ravel() for v in _plotted(tick.observation.state)])
+        state = np.concatenate(list(_plotted(tick.observation.state).values()))
         sample = ([float(x) for x in state[:MAX_LINES]], [float(x) for x in tick.safe.action[:MAX_LINES]])
         with self._lock:
             self._steps += 1
@@ -101,10 +100,10 @@ class Board:
                 "control_hz": 0.0 if arm is None else arm.control_hz,
                 "latency_ms": None if latency is None else [round(float(x), 1) for x in latency],
                 "safety": dict(sorted(self._counts.items())),
-                "cameras": [] if arm is None else [camera.name for camera in arm.cameras],
+                "cameras": [] if reading is None else sorted(reading.observation.images),
                 "picture": self._pictures,
-                "state_names": _names(arm, "state"),
-                "action_names": _names(arm, "action"),
+                "state_names": [] if reading is None else _state_names(reading.observation.state),
+                "action_names": [] if arm is None else _action_names(arm),
                 "samples": [s for s in self._samples if s[0] > seen.get("samples", 0)],
                 "messages": [m for m in self._messages if m[0] > seen.get("messages", 0)],
                 "suggestions": self._suggestions,
@@ -113,12 +112,11 @@ class Board:
     def picture(self, camera: int) -> bytes | None:
         """The latest picture of a camera as JPEG; None where there is none."""
         with self._lock:
-            if self._reading is None or self._embodiment is None:
+            if self._reading is None:
                 return None
-            cameras = self._embodiment.cameras
-            if not 0 <= camera < len(cameras):
-                return None
-            image = self._reading.observation.images.get(cameras[camera].name)
+            images = self._reading.observation.images
+            names = sorted(images)
+            image = images[names[camera]] if 0 <= camera < len(names) else None
         if image is None:
             return None
         bgr = np.ascontiguousarray(image[..., ::-1])
@@ -131,16 +129,20 @@ class Board:
             self._pictures += 1
 
 
-def _plotted(state: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _plotted(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Joints where there are any, else all of the state."""
-    return [state["joint_position"]] if "joint_position" in state else list(state.values())
+    chosen = ["joint_position"] if "joint_position" in state else list(state)
+    return {name: np.atleast_1d(state[name]).ravel() for name in chosen}
 
 
-def _names(arm: Embodiment | None, kind: str) -> list[str]:
-    if arm is None:
-        return []
-    fields = arm.action if kind == "action" else arm.state
-    joints = [field for field in fields if field.name == "joint_position"]
-    chosen = joints if kind == "state" and joints else fields
-    names = [f.name if f.size == 1 else f"{f.name} {i}" for f in chosen for i in range(f.size)]
+def _state_names(state: Mapping[str, np.ndarray]) -> list[str]:
+    return _numbered({name: len(values) for name, values in _plotted(state).items()})
+
+
+def _action_names(arm: Embodiment) -> list[str]:
+    return _numbered({member.name: member.size for member in arm.action})
+
+
+def _numbered(sizes: Mapping[str, int]) -> list[str]:
+    names = [f"{name} {i}" if size > 1 else name for name, size in sizes.items() for i in range(size)]
     return names[:MAX_LINES]

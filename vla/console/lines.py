@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import queue
 from collections.abc import Iterator
 
 
-class Lines(io.TextIOBase):
+class Lines:
     """A stream whose lines come from another thread; it ends when it is closed."""
 
     def __init__(self) -> None:

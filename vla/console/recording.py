@@ -14,14 +14,16 @@ class RecordingSwitch:
 
     Args:
         on: whether it is on at first.
-
-    Attributes:
-        recorder: the hook that records; None while nothing can be recorded.
     """
 
     def __init__(self, *, on: bool = False) -> None:
         self.recorder: Hook | None = None
         self._wanted, self._on, self._sentence = on, on, ""
+
+    def around(self, recorder: Hook) -> Hook:
+        """This switch before a hook that records."""
+        self.recorder = recorder
+        return self
 
     def switch(self, on: bool) -> bool:
         """Turn it on or off, in any thread; whether it is on."""

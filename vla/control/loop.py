@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from vla.control.cadence import Cadence, Clock
 from vla.control.policies import check_contract
-from vla.control.safety import SafeAction, SafetyEnvelope
+from vla.control.safety import EVENTS, SafeAction, SafetyEnvelope
 from vla.control.watchdog import Fault, Watchdog
 from vla.errors import ConfigError, IncompatibleError, VlaError
 from vla.interfaces import Policy
@@ -56,11 +56,12 @@ class Hook(Protocol):
 class Command:
     """What the person at the robot wants now.
 
-    ``instruct`` carries its sentence in ``text``; ``stop`` holds still until the next one; ``leave`` says
-    that nobody is there any more: what was begun is brought to its end.
+    ``instruct`` carries its sentence in ``text``; ``stop`` holds still until the next one; ``halt`` stops the
+    robot, and it stays stopped until ``reset``; ``leave`` says that nobody is there any more: what was begun
+    is brought to its end.
     """
 
-    kind: Literal["instruct", "stop", "reset", "quit", "leave"]
+    kind: Literal["instruct", "stop", "halt", "reset", "quit", "leave"]
     text: str = ""
 
 
@@ -257,6 +258,8 @@ class _Loop:
             return "quit"
         if command.kind == "reset":
             return "reset"
+        if command.kind == "halt":
+            return self._latched(Fault("halted", "the operator stopped it; reset starts again"))
         if command.kind == "stop":
             self._operator.tell("holding still.")
             self._holding = True
@@ -270,7 +273,8 @@ class _Loop:
     def _latched(self, fault: Fault) -> Ending:
         """Stop the robot at once; it stays stopped until the operator resets, or leaves."""
         self._robot.stop()
-        self._envelope.count(fault.event)
+        if fault.event in EVENTS:
+            self._envelope.count(fault.event)
         self._fault = f"{fault.event}: {fault.message}"
         LOG.error("%s stopped: %s", self._robot.embodiment.name, self._fault)
         if self._operator is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from vla.planning.follow import Follower
 from vla.report.video import LiveVideo, VideoWriter
 from vla.robots.sim import SimRobot
 from vla.session.scenes import lay, parts_of, scene_of
-from vla.session.watching import LastInstruction, UnknownWords, recording, window
+from vla.session.watching import Attachments, LastInstruction, UnknownWords, recording, window
 
 ROBOT_KINDS = ("sim",)
 
@@ -112,12 +112,13 @@ class SessionResult:
         return "\n".join([*lines, *([f"video: {self.video}"] if self.video else [])])
 
 
-def run_session(
+def run_session(  # noqa: PLR0915
     config: SessionConfig,
     instruction: str | None = None,
     *,
     prompt: Prompt | None = None,
     say: Callable[[str], None] = print,
+    attached: Attachments = Attachments(),  # noqa: B008  # frozen
 ) -> SessionResult:
     """Follow one sentence, or, with a prompt, whatever is said until ``quit``.
 
@@ -126,6 +127,7 @@ def run_session(
         instruction: what to do first; without one, the prompt is asked.
         prompt: the operator; None follows the one instruction and returns.
         say: prints progress.
+        attached: what else watches, or stands around the arm.
 
     Raises:
         VlaError: an unknown robot, arm, policy or suite; a policy not made for the arm; a sentence that
@@ -133,9 +135,7 @@ def run_session(
     """
     if prompt is None and not instruction:
         raise ConfigError('Say what to do, e.g. "put the red cube in the blue bowl", or ask for a prompt.')
-    kind, _, arm = config.robot.partition(":")
-    if kind not in ROBOT_KINDS:
-        raise UnknownNameError("kind of robot", kind, ROBOT_KINDS)
+    arm = _arm(config.robot)
     suite, spec = registry.suite(config.suite), PolicySpec.parse(config.policy)
     _check_execution(config, spec, live=config.viewer or prompt is not None)
     if prompt is not None:
@@ -176,19 +176,24 @@ def run_session(
                 if (prompt is not None or several) and narrator is None:
                     narrator = Narrator(say, robot.embodiment.control_hz)
                 driver = policy or spec.build(suite=suite, env=robot.env)
-                attempt = _attempt(config, suite, robot, said, driver, prompt, narrator, writer, say)
+                film = None if writer is None else LiveVideo(robot.env, writer, say=say)
+                watchers = [hook for hook in (film, narrator) if hook is not None]
+                attempt = _attempt(config, suite, robot, said, driver, prompt, watchers, attached, say)
             if result is not None and not attempt.instruction:  # left or reset without a word
-                attempt = replace(
-                    result, seed=attempt.seed, loop=replace(result.loop, ending=attempt.loop.ending)
-                )
+                loop = replace(result.loop, ending=attempt.loop.ending)
+                attempt = replace(result, seed=attempt.seed, loop=loop)
             result, seed = attempt, attempt.seed + 1
             if prompt is not None:
-                said, task, prompt.task = (
-                    "" if prompt.task else prompt.sentence or said,
-                    prompt.task or task,
-                    "",
-                )
+                said = "" if prompt.task else prompt.sentence or said
+                task, prompt.task = prompt.task or task, ""
     return result if narrator is None else replace(result, spoken=narrator.summary())
+
+
+def _arm(robot: str) -> str:
+    kind, _, arm = robot.partition(":")
+    if kind not in ROBOT_KINDS:
+        raise UnknownNameError("kind of robot", kind, ROBOT_KINDS)
+    return arm
 
 
 def _check_execution(config: SessionConfig, spec: PolicySpec, *, live: bool) -> None:
@@ -213,8 +218,8 @@ def _attempt(
     said: str,
     policy: Policy,
     prompt: Prompt | None,
-    narrator: Narrator | None,
-    writer: VideoWriter | None,
+    watchers: Sequence[Hook],
+    attached: Attachments,
     say: Callable[[str], None],
 ) -> SessionResult:
     """One scene, until it ends or the person wants another; asked first where nothing is ``said`` yet."""
@@ -222,36 +227,33 @@ def _attempt(
     if off := config.safety.warning():
         say(off)
     last = LastInstruction()
-    hooks: list[Hook] = [last, UnknownWords(say)]
-    if writer is not None:
-        hooks.append(LiveVideo(robot.env, writer, say=say))
-    if narrator is not None:
-        hooks.append(narrator)
+    hooks: list[Hook] = [last, UnknownWords(say), *attached.hooks, *watchers]
+    narrated = any(isinstance(hook, Narrator) for hook in watchers)
     live = config.viewer or prompt is not None
     with (
         recording(config, robot, prompt) as recorder,
-        window(robot, wanted=config.viewer) as watching,
+        window(robot, wanted=config.viewer) as windows,
         contextlib.ExitStack() as stack,
     ):
         if prompt is not None:
-            if not said and (ending := _first_sentence(prompt, robot, config)) is not None:
+            if not said and (ending := _first_sentence(prompt, robot, config, attached)) is not None:
                 loop = LoopResult(ending=ending, steps=0, success=False, wrong=False, overruns=0)
                 return SessionResult(
                     instruction="", seed=robot.seed, loop=loop, safety={}, video=config.video
                 )
             said = said or prompt.sentence
-        follower = _follower(config, robot, prompt, say) if narrator is not None else None
+        follower = _follower(config, robot, prompt, say) if narrated else None
         if follower is not None:
             robot.connect()  # for a look at the scene
             said = follower.begin(said)
             hooks.append(follower)
-        if narrator is not None:
+        if narrated:
             robot = SimRobot(robot.env, seed=robot.seed, instruction=said)
         thinking = (
             None if config.execution == "sync" else stack.enter_context(contextlib.closing(Background()))
         )
         loop = run_loop(
-            robot if prompt is None else AdvisingRobot(robot, suite.tasks),
+            attached.robot(robot if prompt is None else AdvisingRobot(robot, suite.tasks)),
             ChunkExecutor(
                 policy,
                 config.execution_horizon or EXECUTION_HORIZON,
@@ -261,7 +263,7 @@ def _attempt(
             ),
             envelope,
             max_steps=config.max_steps or sys.maxsize,
-            hooks=[*hooks, *recorder, *watching],
+            hooks=[*hooks, *map(attached.recorder, recorder), *windows],
             operator=follower or prompt,
             realtime=live if config.realtime is None else config.realtime,
         )
@@ -289,10 +291,12 @@ def _follower(
 
 
 def _first_sentence(
-    prompt: Prompt, robot: SimRobot, config: SessionConfig
+    prompt: Prompt, robot: SimRobot, config: SessionConfig, attached: Attachments
 ) -> Literal["quit", "reset"] | None:
     """Show the scene and wait; None once ``prompt.sentence`` is something that can be done in it."""
-    robot.connect()
+    reading = robot.connect()
+    for hook in attached.hooks:
+        hook.started(reading)
     prompt.scene = scene_text(robot)
     prompt.tell(ready_text(robot, config.policy, prompt.tasks))
     while True:
@@ -301,7 +305,7 @@ def _first_sentence(
             return "quit"
         if command.kind == "reset":
             return "reset"
-        if command.kind == "stop":
+        if command.kind in ("stop", "halt"):
             prompt.tell("nothing moves yet: say what to do.")
             continue
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from vla.control.loop import Hook, Tick
@@ -12,11 +13,26 @@ from vla.conversation import Prompt
 from vla.data.recorder import StoreRecorder, ensure_store
 from vla.data.store import EpisodeStore
 from vla.errors import ConfigError
-from vla.robots import Reading
+from vla.robots import Reading, Robot
 from vla.robots.sim import SimRobot
 
 if TYPE_CHECKING:
     from vla.session import SessionConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachments:
+    """What else is attached to a session, in every scene.
+
+    Args:
+        hooks: that watch; ``started`` is also called when a scene is shown before anything was said.
+        robot: puts something around the arm, e.g. a button that stops it from another thread.
+        recorder: puts something around the hook that records, e.g. a switch.
+    """
+
+    hooks: tuple[Hook, ...] = ()
+    robot: Callable[[Robot], Robot] = field(default=lambda robot: robot)
+    recorder: Callable[[Hook], Hook] = field(default=lambda hook: hook)
 
 
 class LastInstruction:

@@ -6,8 +6,8 @@ For each arm of the tabletop suite (tool deltas at 10 Hz in a box), for the Pand
 angles at 100 Hz with the limits of motion that its maker states, and for a three-joint arm over a table whose
 every pose is looked at (collision, box): episodes of 500 steps, each of one of nine kinds of sequence
 (uniform, far outside the range, flipping between the ends, pushing against one face, a random walk, NaN and
-infinities among huge and tiny numbers, lost encoders, jumping tool readings, a sine faster than the arm), through the
-envelope as it is by default. What comes out is compared with every limit by independent, vectorised code.
+infinities among huge and tiny numbers, lost encoders, jumping tool readings, a sine faster than the arm),
+through the envelope as it is by default. What comes out is compared with every limit by independent code.
 Exits 1 where anything is beyond one.
 """
 

@@ -56,12 +56,14 @@ class Study:
 
     Args:
         steps: for each arm.
+        pose_steps: for the arm whose every pose is looked at, thirty looks a step.
         arms: those of the tabletop suite, ``panda_joints`` and ``bench``; all if none is named.
         seed: of the sequences.
         out: JSON file to write besides.
     """
 
     steps: int = 1_000_000
+    pose_steps: int = 100_000
     arms: tuple[str, ...] = ()
     seed: int = 0
     out: Path | None = None
@@ -235,13 +237,13 @@ study = tyro.cli(Study, description=__doc__)
 names = study.arms or (*registry.suite("tabletop").embodiments, "panda_joints", "bench")
 results = {}
 for name in names:
-    results[name] = study_arm(name, study.steps, study.seed)
+    results[name] = study_arm(name, study.pose_steps if name == "bench" else study.steps, study.seed)
     print(name, json.dumps(results[name]), flush=True)
 beyond = sum(number for result in results.values() for number in result["beyond"].values())
 total = sum(result["steps"] for result in results.values())
 record = {
     "claim": "Whatever a policy says, what leaves the safety envelope is inside every limit of the arm.",
-    "target": "no output beyond any limit in 10^6 random and adversarial steps for each arm",
+    "target": "no output beyond any limit in 10^6 random and adversarial steps for each arm (10^5 with poses)",
     "measured": f"{beyond} of {total} outputs beyond a limit, over {len(results)} arms",
     "command": f"python scripts/study_safety.py --steps {study.steps} --out docs/results/safety.json",
     "config": asdict(SafetyConfig()),

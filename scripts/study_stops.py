@@ -6,8 +6,8 @@ A simulated arm in a process of its own (``vla.robots.process``), driven in real
 policy stops answering, the picture freezes, the policy raises, the driver raises, the loop hangs, the loop is
 killed, the driver is killed. Each is measured from the moment at which it can be known (the end of the limit
 that is set for it, or the fault itself) to the moment at which the driver's ``stop`` is called in its
-process, as that process writes it down; for a killed driver, to the error in the loop. The machine ought to be
-idle. Exits 1 where anything takes longer than two control periods.
+process, as that process writes it down; for a killed driver, to the error in the loop. The machine ought to
+be idle. Exits 1 where anything takes longer than two control periods.
 """
 
 from __future__ import annotations

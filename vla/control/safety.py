@@ -304,6 +304,8 @@ class SafetyEnvelope:
         return limited, MotionLimiter(velocity, acceleration, jerk, period_s)
 
     def _note(self, event: str, before: np.ndarray, after: np.ndarray, events: list[str]) -> None:
+        if np.array_equal(before, after):
+            return
         with np.errstate(over="ignore"):  # compared as executed: rounding to float32 is no clamp
             changed = before.astype(np.float32) != after.astype(np.float32)
         if changed.any():

@@ -243,7 +243,7 @@ beyond = sum(number for result in results.values() for number in result["beyond"
 total = sum(result["steps"] for result in results.values())
 record = {
     "claim": "Whatever a policy says, what leaves the safety envelope is inside every limit of the arm.",
-    "target": "no output beyond any limit in 10^6 random and adversarial steps for each arm (10^5 with poses)",
+    "target": "no output beyond any limit in 10^6 random and adversarial steps an arm (10^5 with poses)",
     "measured": f"{beyond} of {total} outputs beyond a limit, over {len(results)} arms",
     "command": f"python scripts/study_safety.py --steps {study.steps} --out docs/results/safety.json",
     "config": asdict(SafetyConfig()),

@@ -115,6 +115,20 @@ def limited_entries(embodiment: Embodiment) -> np.ndarray:
     return np.flatnonzero(declared)
 
 
+def limiter_of(embodiment: Embodiment, reach: np.ndarray) -> MotionLimiter | None:
+    """For the entries of :func:`limited_entries`, once a control period; None where there are none.
+
+    Args:
+        reach: largest change of each action entry in a step besides, [action_dim].
+    """
+    entries = limited_entries(embodiment)
+    if not len(entries):
+        return None
+    velocity, acceleration, jerk = limits_of(embodiment)
+    period_s = 1.0 / embodiment.control_hz
+    return MotionLimiter(np.minimum(velocity, reach[entries] / period_s), acceleration, jerk, period_s)
+
+
 def limits_of(embodiment: Embodiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """float64 [n] each: velocity, acceleration and jerk of the entries of :func:`limited_entries`."""
     fields = [f for f in embodiment.action if f.max_velocity]

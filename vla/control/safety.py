@@ -35,7 +35,7 @@ import numpy as np
 from vla.control.boxes import joint_axes, measured_counterparts, workspace_axes
 from vla.control.gate import pose_gate
 from vla.control.geometry import ArmGeometry, Predict, Predicting, Shaped
-from vla.control.motion import MotionLimiter, limited_entries, limits_of
+from vla.control.motion import limited_entries, limiter_of
 from vla.control.safety_config import CAN_BE_DISABLED, EVENTS, MATERIAL, SafetyConfig
 from vla.embodiment import Embodiment, Field
 from vla.errors import ActionError, ObservationError, UnknownNameError
@@ -98,7 +98,9 @@ class SafetyEnvelope:
             else ()
         )
         self._joints = joint_axes(embodiment) if self._on("joint") else ()
-        self._limited, self._limiter = self._motion()
+        self._limited = limited_entries(embodiment)
+        free = self._reach if self._on("change") else np.full(len(self._reach), np.inf)
+        self._limiter = limiter_of(embodiment, free) if self._on("motion") else None
         self._gate = pose_gate(embodiment, geometry, predict, self.config.disabled, boxed=bool(self._box))
         self._measured = measured_counterparts(embodiment)
         self._tolerance = self.config.report_tolerance * (self._high - self._low)
@@ -292,16 +294,6 @@ class SafetyEnvelope:
             self.config.max_absolute_change if field.mode == "absolute" else self.config.max_delta_change
         )
         return fraction * span
-
-    def _motion(self) -> tuple[np.ndarray, MotionLimiter | None]:
-        limited = limited_entries(self.embodiment)
-        if not len(limited) or not self._on("motion"):
-            return limited[:0], None
-        velocity, acceleration, jerk = limits_of(self.embodiment)
-        period_s = 1.0 / self.embodiment.control_hz
-        if self._on("change"):
-            velocity = np.minimum(velocity, self._reach[limited] / period_s)
-        return limited, MotionLimiter(velocity, acceleration, jerk, period_s)
 
     def _note(self, event: str, before: np.ndarray, after: np.ndarray, events: list[str]) -> None:
         if np.array_equal(before, after):

@@ -170,10 +170,9 @@ class SafetyEnvelope:
         elif not np.isfinite(wanted).all():
             events.append("non_finite")
             wanted = reference
+        value = np.clip(wanted, self._low, self._high)
         if known:
             value = self._bounded(wanted, reference, state, events)
-        else:
-            value = np.clip(wanted, self._low, self._high)
         safe = self._moved(value, reference, state, events, known=known)
         for event in events:
             self.count(event)

@@ -1,8 +1,8 @@
 """A driver that wants targets at 100-500 Hz, driven at a policy's 5-50 Hz.
 
 Between two actions of the policy the target goes straight from one to the next; at the driver's own rate it
-passes the whole safety envelope (``vla.control.safety``), limits of motion and looks at the pose included. The
-loop's envelope, at the policy's rate, keeps what is left of it: range and change.
+passes the whole safety envelope (``vla.control.safety``), limits of motion and looks at the pose included.
+The loop's envelope, at the policy's rate, keeps what is left of it: range and change.
 """
 
 from __future__ import annotations

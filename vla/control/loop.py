@@ -113,8 +113,8 @@ def run_loop(
 
     With an operator the loop outlives success (the arm holds still and waits for the next sentence) and
     a simulator's time limit. Whatever goes wrong inside, the robot is told to stop before the error leaves.
-    In real time watchdogs (``vla.control.watchdog``) stop it too, and it stays stopped: the loop ends, or,
-    with an operator, waits for ``reset``.
+    Watchdogs (``vla.control.watchdog``) stop a live one too, and it stays stopped: the loop ends, or, with
+    an operator, waits for ``reset``.
 
     Args:
         robot: connected here, left stopped.
@@ -172,7 +172,8 @@ class _Loop:
         control_hz = robot.embodiment.control_hz
         self._reading = robot.connect()
         self._clock = Clock(control_hz if realtime else 0.0)
-        self._watchdog = Watchdog(envelope.config, control_hz) if realtime else None
+        live = robot.deadman_s is not None  # what stands still between commands grows no older
+        self._watchdog = Watchdog(envelope.config, control_hz) if live else None
         self._holding = False
         self._fault = ""
 

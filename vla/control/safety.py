@@ -15,7 +15,7 @@ name (and by ``NAME_material`` where it is more than ``report_tolerance``):
     motion      velocity, acceleration and jerk of the fields that declare them (``vla.control.motion``)
     collision   the way to the pose and, where motion is limited, the stop after it touch nothing   -> hold
 
-``stale`` and ``stalled``, of a loop in real time, are in ``vla.control.watchdog``; they stop the robot.
+``stale`` and ``stalled``, of a live robot, are in ``vla.control.watchdog``; they stop it.
 
 *Hold* means zero for delta and velocity fields and the last command for absolute ones (the quickest stop,
 where motion is limited), so the arm stops where it is and the gripper keeps what it has. Zero (or the last

@@ -28,7 +28,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -39,6 +38,7 @@ from vla.control.motion import limited_entries, limiter_of
 from vla.control.safety_config import CAN_BE_DISABLED, EVENTS, MATERIAL, SafetyConfig
 from vla.embodiment import Embodiment, Field
 from vla.errors import ActionError, ObservationError, UnknownNameError
+from vla.robots import Robot
 
 __all__ = ["CAN_BE_DISABLED", "EVENTS", "MATERIAL", "SafeAction", "SafetyConfig", "SafetyEnvelope"]
 
@@ -112,7 +112,7 @@ class SafetyEnvelope:
         self.reset()
 
     @classmethod
-    def of(cls, robot: Any, config: SafetyConfig | None = None) -> SafetyEnvelope:
+    def of(cls, robot: Robot, config: SafetyConfig | None = None) -> SafetyEnvelope:
         """For a robot, with whatever it says of its geometry and of where actions lead."""
         return cls(
             robot.embodiment,

@@ -302,7 +302,8 @@ def _check_envelope(robot: Robot, envelope: SafetyEnvelope) -> None:
     if ignored and "collision" not in envelope.config.disabled:
         raise ConfigError(
             f"{robot.embodiment.name!r} gives its geometry and the safety envelope was made without it: make "
-            "it with SafetyEnvelope.of(robot), or turn the check off with SafetyConfig(disabled=('collision',))."
+            "it with SafetyEnvelope.of(robot), or turn the check off by "
+            "SafetyConfig(disabled=('collision',))."
         )
 
 

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.control.bench_arm import GEOMETRY
 from tests.eval.fake_suite import PointEnv, PointExpert, Seer
 from vla.control.chunks import ChunkExecutor
 from vla.control.loop import Command, LoopResult, Tick, run_loop
-from vla.control.safety import SafetyEnvelope
+from vla.control.safety import SafetyConfig, SafetyEnvelope
 from vla.errors import ConfigError, EnvError, IncompatibleError
 from vla.interfaces import Policy
 from vla.robots import Reading, Robot
@@ -189,6 +190,19 @@ def test_an_arm_that_the_policy_was_not_made_for_is_not_connected() -> None:
         run(robot, policy=ChunkExecutor(Seer(refuses="point"), 2))
     with pytest.raises(EnvError, match="not connected"):
         robot.read()
+
+
+def test_an_envelope_of_another_arm_or_without_the_arms_geometry_is_refused() -> None:
+    robot = SimRobot(PointEnv("reach", "point"), seed=0)
+    expert = PointExpert(robot.env)  # type: ignore[arg-type]
+    with pytest.raises(IncompatibleError, match="envelope of 'dot'"):
+        run_loop(robot, expert, SafetyEnvelope(PointEnv("reach", "dot").embodiment), max_steps=1)
+    robot.geometry = GEOMETRY
+    envelope = SafetyEnvelope(robot.embodiment)
+    with pytest.raises(ConfigError, match=r"SafetyEnvelope\.of\(robot\)"):
+        run_loop(robot, expert, envelope, max_steps=1)
+    envelope = SafetyEnvelope(robot.embodiment, SafetyConfig(disabled=("collision",)))
+    assert run_loop(robot, expert, envelope, max_steps=1).steps == 1
 
 
 def test_after_a_new_instruction_nothing_old_is_reported() -> None:

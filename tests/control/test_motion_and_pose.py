@@ -107,6 +107,15 @@ def test_a_limiter_moves_only_when_it_is_told_that_it_was_obeyed() -> None:
     assert limiter.rest() > limiter.position
 
 
+def test_a_state_on_the_edge_between_two_profiles_can_be_stopped_from() -> None:
+    """Joint 6 comes to rest just as its acceleration does: ruckig alone finds no way on."""
+    limiter = MotionLimiter(np.array([2.61]), np.array([20.0]), np.array([10000.0]), 0.01)
+    for velocity, acceleration in ((-0.01999999999999983, 19.99999999999991), (-0.02000000000000413, 20.0)):
+        limiter._now = (np.array([0.1165652468938846]), np.array([velocity]), np.array([acceleration]))
+        assert limiter.rest()[0] == pytest.approx(0.11655, abs=2e-5)
+        assert limiter.braking()[0] == pytest.approx(limiter.rest()[0], abs=1e-6)
+
+
 # --- the pose
 
 

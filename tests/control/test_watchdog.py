@@ -180,6 +180,18 @@ def test_a_stop_stays_until_the_operator_resets_and_sentences_do_not_undo_it(clo
     assert all(when < robot.stops[0] for when, _ in robot.commanded)
 
 
+def test_a_simulator_stands_still_while_it_waits_and_is_not_stopped(clock: Clock) -> None:
+    class Slow(Wave):
+        def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+            clock.now += 5.0
+            return super().act(observations)
+
+    robot = SimRobot(PointEnv("reach", "point"), seed=0)
+    policy = ChunkExecutor(Slow(), 2)
+    result = run_loop(robot, policy, SafetyEnvelope(robot.embodiment, CONFIG), max_steps=6, realtime=True)
+    assert (result.ending, result.steps, result.overruns) == ("max_steps", 6, 3)
+
+
 def test_turned_off_watchdogs_stop_nothing(clock: Clock) -> None:
     off = SafetyConfig(disabled=("stale", "stalled"), max_observation_age_s=0.2)
     result, envelope = drive(Live(clock, frozen_from_s=0.3), clock, 0.1, 99.0, config=off, steps=20)

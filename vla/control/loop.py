@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from vla.control.cadence import Cadence, Clock
+from vla.control.geometry import Shaped
 from vla.control.policies import check_contract
 from vla.control.safety import EVENTS, SafeAction, SafetyEnvelope
 from vla.control.watchdog import Fault, Watchdog
@@ -114,8 +115,8 @@ def run_loop(
 
     With an operator the loop outlives success (the arm holds still and waits for the next sentence) and
     a simulator's time limit. Whatever goes wrong inside, the robot is told to stop before the error leaves.
-    In real time watchdogs (``vla.control.watchdog``) stop it too, and it stays stopped: the loop ends, or,
-    with an operator, waits for ``reset``.
+    Watchdogs (``vla.control.watchdog``) stop a live one too, and it stays stopped: the loop ends, or, with
+    an operator, waits for ``reset``.
 
     Args:
         robot: connected here, left stopped.
@@ -129,7 +130,9 @@ def run_loop(
             robot with a deadman needs it.
 
     Raises:
-        ContractError, IncompatibleError: the policy must not drive this arm; nothing has moved.
+        ContractError, IncompatibleError: the policy must not drive this arm, or the envelope is another's;
+            nothing has moved.
+        ConfigError: the envelope ignores the robot's geometry, or a live robot is to wait for nobody.
     """
     check_contract(policy, robot.embodiment)
     if max_steps < 1:
@@ -139,6 +142,7 @@ def run_loop(
             f"{robot.embodiment.name!r} stops by itself after {robot.deadman_s:g} s without a command: it "
             "moves in real time, and so must its loop (realtime=True)."
         )
+    _check_envelope(robot, envelope)
     envelope.reset()
     policy.reset()
     loop = _Loop(robot, policy, envelope, hooks, operator, realtime=realtime)
@@ -173,7 +177,8 @@ class _Loop:
         control_hz = robot.embodiment.control_hz
         self._reading = robot.connect()
         self._clock = Clock(control_hz if realtime else 0.0)
-        self._watchdog = Watchdog(envelope.config, control_hz) if realtime else None
+        live = robot.deadman_s is not None  # what stands still between commands grows no older
+        self._watchdog = Watchdog(envelope.config, control_hz) if live else None
         self._holding = False
         self._fault = ""
 
@@ -287,6 +292,23 @@ class _Loop:
             if command is not None:
                 self._operator.tell("stopped: say reset first.")
             time.sleep(1.0 / self._robot.embodiment.control_hz)
+
+
+def _check_envelope(robot: Robot, envelope: SafetyEnvelope) -> None:
+    """Refuse limits of another arm, and a geometry that nobody looks at."""
+    if envelope.embodiment != robot.embodiment:
+        raise IncompatibleError(
+            f"the safety envelope of {envelope.embodiment.name!r}",
+            repr(robot.embodiment.name),
+            ["its limits are not this robot's: SafetyEnvelope.of(robot) makes one that is"],
+        )
+    ignored = isinstance(robot, Shaped) and robot.geometry is not None and "collision" not in envelope.checks
+    if ignored and "collision" not in envelope.config.disabled:
+        raise ConfigError(
+            f"{robot.embodiment.name!r} gives its geometry and the safety envelope was made without it: make "
+            "it with SafetyEnvelope.of(robot), or turn the check off by "
+            "SafetyConfig(disabled=('collision',))."
+        )
 
 
 def _ask(policy: Policy, observation: Observation, robot: Robot) -> ActionChunk:

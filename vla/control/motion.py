@@ -11,16 +11,20 @@ through several of them on somebody else's machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from vla.embodiment import Embodiment
-from vla.errors import MissingExtraError
+from vla.errors import ActionError, MissingExtraError
 
 #: A stop is looked at once a period, and no oftener than this, s: between two looks it is off the straight
 #: line by at most a t^2 / 8, at 10 rad/s^2 0.03 mrad.
 STOP_SPACING_S = 0.005
+#: Relative changes of velocity and acceleration with which a state is tried that ruckig finds no profile for:
+#: where a joint comes to rest just as its acceleration does, rounding can leave it between two.
+NUDGES = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
 
 
 class MotionLimiter:
@@ -47,6 +51,7 @@ class MotionLimiter:
             raise MissingExtraError("ruckig", "control", "Limiting acceleration and jerk") from error
         dofs = len(max_velocity)
         self.period_s = period_s
+        self._error = ruckig.RuckigError
         self._otg = ruckig.Ruckig(dofs, period_s)
         self._trajectory = ruckig.Trajectory(dofs)
         self._towards = _parameters(ruckig, dofs, max_velocity, max_acceleration, max_jerk)
@@ -80,39 +85,66 @@ class MotionLimiter:
 
     def rest(self) -> np.ndarray:
         """Where the quickest stop from the last command ends."""
-        _set_state(self._stopping, self._now)
-        self._otg.calculate(self._stopping, self._trajectory)
+        if not (self._now[1].any() or self._now[2].any()):
+            return self._now[0]
+        self._solved(self._stopping, self._now, self._plan)
         return np.array(self._trajectory.at_time(self._trajectory.duration)[0])
 
     def stop_after_next(self) -> np.ndarray:
         """The way of the quickest stop after what was said last: float64 [n dofs], its end last."""
-        return self._stop(self._next)
+        if not (self._next[1].any() or self._next[2].any()):
+            return self._next[0][None]
+        self._solved(self._stopping, self._next, self._plan)
+        duration_s = self._trajectory.duration
+        spacing_s = self.period_s * max(1, round(STOP_SPACING_S / self.period_s))
+        times = [*np.arange(spacing_s, duration_s, spacing_s), duration_s]
+        return np.array([self._trajectory.at_time(moment)[0] for moment in times])
 
     def _update(self, parameters: Any) -> np.ndarray:
-        _set_state(parameters, self._now)
-        result = self._otg.update(parameters, self._out)
-        assert result.value >= 0, f"ruckig refuses what it said itself: {result}"
+        self._solved(parameters, self._now, lambda given: self._otg.update(given, self._out))
         self._next = tuple(
             np.array(x) for x in (self._out.new_position, self._out.new_velocity, self._out.new_acceleration)
         )
         return self._next[0]
 
-    def _stop(self, state: tuple[np.ndarray, ...]) -> np.ndarray:
-        if not (state[1].any() or state[2].any()):
-            return state[0][None]
-        _set_state(self._stopping, state)
-        result = self._otg.calculate(self._stopping, self._trajectory)
-        assert result.value >= 0, f"ruckig cannot stop from what it said itself: {result}"
-        duration_s = self._trajectory.duration
-        spacing_s = self.period_s * max(1, round(STOP_SPACING_S / self.period_s))
-        times = [*np.arange(spacing_s, duration_s, spacing_s), duration_s]
-        return np.array([self._trajectory.at_time(moment)[0] for moment in times])
+    def _plan(self, parameters: Any) -> Any:
+        return self._otg.calculate(parameters, self._trajectory)
+
+    def _solved(self, parameters: Any, state: tuple[np.ndarray, ...], solve: Callable[[Any], Any]) -> None:
+        """Have ruckig solve from a state; on the edge between two profiles, from beside it."""
+        for nudge in NUDGES:
+            parameters.current_position = state[0]
+            parameters.current_velocity = state[1] * (1 - nudge)
+            parameters.current_acceleration = state[2] * (1 - nudge)
+            try:
+                if solve(parameters).value >= 0:
+                    return
+            except self._error:
+                continue
+        raise ActionError(
+            f"No way on within the limits of motion was found from position {state[0]}, velocity {state[1]}, "
+            f"acceleration {state[2]}: stop the robot and connect again."
+        )
 
 
 def limited_entries(embodiment: Embodiment) -> np.ndarray:
     """int64 [n]: the action entries whose field declares limits of motion."""
     declared = np.concatenate([np.full(f.size, bool(f.max_velocity)) for f in embodiment.action])
     return np.flatnonzero(declared)
+
+
+def limiter_of(embodiment: Embodiment, reach: np.ndarray) -> MotionLimiter | None:
+    """For the entries of :func:`limited_entries`, once a control period; None where there are none.
+
+    Args:
+        reach: largest change of each action entry in a step besides, [action_dim].
+    """
+    entries = limited_entries(embodiment)
+    if not len(entries):
+        return None
+    velocity, acceleration, jerk = limits_of(embodiment)
+    period_s = 1.0 / embodiment.control_hz
+    return MotionLimiter(np.minimum(velocity, reach[entries] / period_s), acceleration, jerk, period_s)
 
 
 def limits_of(embodiment: Embodiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,7 +168,3 @@ def _parameters(
     parameters.max_jerk = list(jerk)
     parameters.target_velocity = parameters.target_acceleration = [0.0] * dofs
     return parameters
-
-
-def _set_state(parameters: Any, state: tuple[np.ndarray, ...]) -> None:
-    parameters.current_position, parameters.current_velocity, parameters.current_acceleration = state

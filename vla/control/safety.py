@@ -15,7 +15,7 @@ name (and by ``NAME_material`` where it is more than ``report_tolerance``):
     motion      velocity, acceleration and jerk of the fields that declare them (``vla.control.motion``)
     collision   the way to the pose and, where motion is limited, the stop after it touch nothing   -> hold
 
-``stale`` and ``stalled``, of a loop in real time, are in ``vla.control.watchdog``; they stop the robot.
+``stale`` and ``stalled``, of a live robot, are in ``vla.control.watchdog``; they stop it.
 
 *Hold* means zero for delta and velocity fields and the last command for absolute ones (the quickest stop,
 where motion is limited), so the arm stops where it is and the gripper keeps what it has. Zero (or the last
@@ -28,17 +28,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from vla.control.boxes import joint_axes, measured_counterparts, workspace_axes
 from vla.control.gate import pose_gate
 from vla.control.geometry import ArmGeometry, Predict, Predicting, Shaped
-from vla.control.motion import MotionLimiter, limited_entries, limits_of
+from vla.control.motion import limited_entries, limiter_of
 from vla.control.safety_config import CAN_BE_DISABLED, EVENTS, MATERIAL, SafetyConfig
 from vla.embodiment import Embodiment, Field
 from vla.errors import ActionError, ObservationError, UnknownNameError
+from vla.robots import Robot
 
 __all__ = ["CAN_BE_DISABLED", "EVENTS", "MATERIAL", "SafeAction", "SafetyConfig", "SafetyEnvelope"]
 
@@ -98,7 +98,9 @@ class SafetyEnvelope:
             else ()
         )
         self._joints = joint_axes(embodiment) if self._on("joint") else ()
-        self._limited, self._limiter = self._motion()
+        self._limited = limited_entries(embodiment)
+        free = self._reach if self._on("change") else np.full(len(self._reach), np.inf)
+        self._limiter = limiter_of(embodiment, free) if self._on("motion") else None
         self._gate = pose_gate(embodiment, geometry, predict, self.config.disabled, boxed=bool(self._box))
         self._measured = measured_counterparts(embodiment)
         self._tolerance = self.config.report_tolerance * (self._high - self._low)
@@ -110,7 +112,7 @@ class SafetyEnvelope:
         self.reset()
 
     @classmethod
-    def of(cls, robot: Any, config: SafetyConfig | None = None) -> SafetyEnvelope:
+    def of(cls, robot: Robot, config: SafetyConfig | None = None) -> SafetyEnvelope:
         """For a robot, with whatever it says of its geometry and of where actions lead."""
         return cls(
             robot.embodiment,
@@ -168,10 +170,9 @@ class SafetyEnvelope:
         elif not np.isfinite(wanted).all():
             events.append("non_finite")
             wanted = reference
+        value = np.clip(wanted, self._low, self._high)
         if known:
             value = self._bounded(wanted, reference, state, events)
-        else:
-            value = np.clip(wanted, self._low, self._high)
         safe = self._moved(value, reference, state, events, known=known)
         for event in events:
             self.count(event)
@@ -293,17 +294,9 @@ class SafetyEnvelope:
         )
         return fraction * span
 
-    def _motion(self) -> tuple[np.ndarray, MotionLimiter | None]:
-        limited = limited_entries(self.embodiment)
-        if not len(limited) or not self._on("motion"):
-            return limited[:0], None
-        velocity, acceleration, jerk = limits_of(self.embodiment)
-        period_s = 1.0 / self.embodiment.control_hz
-        if self._on("change"):
-            velocity = np.minimum(velocity, self._reach[limited] / period_s)
-        return limited, MotionLimiter(velocity, acceleration, jerk, period_s)
-
     def _note(self, event: str, before: np.ndarray, after: np.ndarray, events: list[str]) -> None:
+        if np.array_equal(before, after):
+            return
         with np.errstate(over="ignore"):  # compared as executed: rounding to float32 is no clamp
             changed = before.astype(np.float32) != after.astype(np.float32)
         if changed.any():

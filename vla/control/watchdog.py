@@ -1,7 +1,7 @@
 """What only time shows: an observation that grows old, a policy that does not answer.
 
-In a loop that keeps real time these stop the robot, and it stays stopped until the operator resets (connects
-again). A simulator's clock stands still meanwhile; there they have nothing to say.
+In the loop of a robot that moves in real time (it has a deadman) these stop it, and it stays stopped until
+the operator resets (connects again). A simulator stands still meanwhile; there they have nothing to say.
 """
 
 from __future__ import annotations

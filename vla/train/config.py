@@ -94,6 +94,8 @@ class ModelConfig:
         reuse: at inference, do not look again at what did not move: patches of a backbone of patches, whole
             frames of any other.
         flow_schedule: ``uniform``, ``early`` or ``late``, see ``vla.models.heads.schedules``.
+        flow_prefix_delay: most actions that the flow head learns to go on from (real-time chunking), the
+            longest delay in control steps; 0: none, guidance joins chunks.
         diffusion_prediction, num_bins, bin_limit, latent_dim, kl_weight: of single heads, see
             :class:`vla.models.heads.HeadConfig`.
         action_vocabulary: ids at most of the codec that the fast head's training actions are fitted with.
@@ -128,6 +130,7 @@ class ModelConfig:
     reuse: bool = False
     insulate: tuple[str, ...] = ()
     flow_schedule: str = "uniform"
+    flow_prefix_delay: int = 0
     diffusion_prediction: str = "v"
     num_bins: int = 256
     bin_limit: float = 1.0

@@ -82,6 +82,7 @@ def _head_settings(model: ModelConfig) -> dict[str, Any]:
     """Those that differ from the defaults."""
     plain, given = HeadConfig(), {
         "schedule": model.flow_schedule,
+        "prefix_delay": model.flow_prefix_delay,
         "prediction": model.diffusion_prediction,
         "num_bins": model.num_bins,
         "bin_limit": model.bin_limit,

@@ -31,8 +31,14 @@ class Denoiser(nn.Module):
         return self.decoder.encode(prefix, state)
 
     def predict(self, memory: Memory, x_GHA: Tensor, time_G: Tensor) -> Tensor:
-        """One step's output [G H A]; G is the memory's batch or a multiple of it."""
-        time_GD = self.time_in(sinusoids(time_G, self.config.width).to(x_GHA.dtype))
+        """One step's output [G H A]; G is the memory's batch or a multiple of it.
+
+        ``time`` may be [G H], one for each action, where the blocks are sequential.
+        """
+        waves = sinusoids(time_G.flatten(), self.config.width).to(x_GHA.dtype)
+        time_GD = self.time_in(waves).unflatten(0, time_G.shape)
+        if time_G.ndim == 2:
+            return self.decoder(self.action_in(x_GHA) + time_GD, memory)
         return self.decoder(self.action_in(x_GHA) + time_GD[:, None], memory, time_GD)
 
     def draw(self, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -46,10 +52,13 @@ class Denoiser(nn.Module):
         return noise, time
 
     def error(self, memory: Memory, x_BkHA: Tensor, time_Bk: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Masked mean squared error of the predictions for ``x`` at ``time``."""
-        made = self.predict(memory, x_BkHA.flatten(0, 1), time_Bk.flatten()).float()
+        """Masked mean squared error of the predictions for ``x`` at ``time``, [B k] or [B k H].
+
+        ``mask``: bool [B H A], or [B k H A].
+        """
+        made = self.predict(memory, x_BkHA.flatten(0, 1), time_Bk.flatten(0, 1)).float()
         error = (made.unflatten(0, x_BkHA.shape[:2]) - target).square()
-        return masked_mean(error, mask[:, None].expand_as(error))
+        return masked_mean(error, (mask if mask.ndim == 4 else mask[:, None]).expand_as(error))
 
     def start(self, state: Tensor, generator: torch.Generator | None) -> Tensor:
         """Where sampling begins [B H A]: zero noise (the mode-seeking default), or a draw."""

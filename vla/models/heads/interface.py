@@ -38,6 +38,8 @@ class HeadConfig:
         block: ``sequential`` (self-attention, cross-attention, feed-forward in turn) or ``parallel`` (all
             at once behind one norm that the time modulates; the ``fast`` preset).
         schedule: of the flow's steps: ``uniform``, ``early`` or ``late``, see ``heads.schedules``.
+        prefix_delay: of the flow head: in training it is also given the first 0 .. prefix_delay actions of a
+            chunk as they are, to go on from (``heads.flow``); 0: never. Sequential blocks only.
         prediction: of the diffusion head: ``v`` or ``epsilon``.
         num_bins, bin_limit: of the binned head: bins between -bin_limit and bin_limit.
         latent_dim, kl_weight: of the CVAE head.
@@ -53,6 +55,7 @@ class HeadConfig:
     num_noise: int = 4
     block: str = "sequential"
     schedule: str = "uniform"
+    prefix_delay: int = 0
     prediction: str = "v"
     num_bins: int = 256
     bin_limit: float = 1.0
@@ -68,6 +71,12 @@ class HeadConfig:
         ):
             if given not in known:
                 raise UnknownNameError(kind, given, known)
+        if not 0 <= self.prefix_delay < self.horizon or (self.prefix_delay and self.block != "sequential"):
+            raise ConfigError(
+                f"prefix_delay is {self.prefix_delay} with horizon {self.horizon} and {self.block!r} blocks; "
+                "expected 0, or less than the horizon with 'sequential' blocks (the others modulate a whole "
+                "chunk by one time)."
+            )
         if self.num_bins < 2 or self.bin_limit <= 0 or self.latent_dim < 1 or self.kl_weight < 0:
             raise ConfigError(
                 "num_bins >= 2, bin_limit > 0, latent_dim >= 1 and kl_weight >= 0 expected: "

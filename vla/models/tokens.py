@@ -137,10 +137,10 @@ def _chosen(
 
 
 class AttendedTokens(nn.Module):
-    """The visual tokens that the trunk's first block looks at: the attention that each receives, averaged over
-    heads and over all tokens, the state among them, by that block's own queries and keys. FastV
-    (arXiv:2403.06764) ranks so inside a language model. It is done before the block runs, which then computes
-    the kept tokens alone. No weights of its own: as the attention learns, the choice follows.
+    """The visual tokens that the trunk's first block looks at: the attention that each receives, averaged
+    over heads and over all tokens, the state among them, by that block's own queries and keys. FastV
+    (arXiv:2403.06764) ranks so inside a language model. It is done before the block runs, which then
+    computes the kept tokens alone. No weights of its own: as the attention learns, the choice follows.
     """
 
     def __init__(self, width: int, keep: float) -> None:

@@ -153,8 +153,9 @@ class AttendedTokens(nn.Module):
             return prefix
         others, tokens, mask = _split(prefix, "Selection")
         tokens_BnD, mask_Bn = tokens.flatten(1, 3), mask.flatten(1)
-        asking_BTD = torch.cat([state_B1D, prefix.features], dim=1)
-        weight_BTn = block.attends(asking_BTD, tokens_BnD, mask_Bn).mean(1)
+        assert prefix.visual is not None  # _split has refused it
+        given_BTD, places_n = torch.cat([state_B1D, prefix.features], dim=1), prefix.visual.flatten() + 1
+        weight_BTn = block.attends(given_BTD, places_n, None if prefix.mask is None else mask_Bn).mean(1)
         if prefix.mask is not None:  # padding asks nothing
             real = F.pad(prefix.mask, (1, 0), value=True)
             weight_BTn = weight_BTn * real[..., None].to(weight_BTn.dtype)

@@ -13,12 +13,14 @@ import torch
 
 from tests.data.worlds import make_arm, make_episode
 from tests.train.runs import SIZE, fill_store, tiny_config
+from vla.cli.flags import policy_spec
 from vla.cli.main import main
 from vla.contract import CONTRACT_FILE, PolicyContract
+from vla.control.policies import PolicySpec
 from vla.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.export import quantise, writing
 from vla.export.graphs import exportable, pad_words
-from vla.export.manifest import FOLDER, MANIFEST_FILE
+from vla.export.manifest import FOLDER, MANIFEST_FILE, Manifest
 from vla.export.writing import export_policy
 from vla.kernels.parity import certify
 from vla.models.saving import load_policy
@@ -173,6 +175,27 @@ def test_the_verb_writes_beside_the_policy(policy, capsys):
     long = [replace(observe(1)[0], instruction="put it " * 5)]
     with pytest.raises(ConfigError, match="larger --words"):
         LearnedPolicy.load(policy).act(long)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_the_verb_says_how_to_run_what_it_wrote(policy, tmp_path, capsys, elsewhere):
+    flags = ["--out", str(tmp_path / "there")] if elsewhere else []
+    assert main(["export", str(policy), *flags]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    built = PolicySpec.parse(policy_spec(last.removeprefix("run it: vla eval --policy "))).build()
+    assert built.engine == "onnx"
+
+
+def test_int8_files_kept_beyond_their_limit_say_so(policy, monkeypatch, capsys):
+    def beyond(directory, out, flags):
+        report = {"largest": 0.2, "mean": 0.01, "observations": 3, "limit": 0.01, "within_limit": False}
+        return replace(Manifest.load(out, PolicyContract.load(directory)), int8=report)
+
+    monkeypatch.setattr("vla.cli.export._quantise", beyond)
+    assert main(["export", str(policy), "--int8", "--accept-error"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "limit 0.01: BEYOND it" in said[-2]
+    assert said[-1].endswith(f"learned:{policy},engine=onnx-int8")
 
 
 def test_what_has_no_fixed_graphs_is_refused(exported):

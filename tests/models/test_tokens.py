@@ -1,5 +1,7 @@
 """Fewer visual tokens: the dial counts, nothing changes at 1, nothing masked is chosen."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,9 +9,12 @@ from tests.models.nets import make_batch, make_net, noise
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.backbones import PrefixFeatures
 from vla.models.backbones.inputs import phi4_rows, square, square_and_rows
+from vla.models.layers import EncoderBlock
+from vla.models.policy_net import PolicyInputs, PolicyLabels
 from vla.models.tokens import COMPRESSORS, build_compressor, visual_grid
 
 WIDTH = 8
+CHOOSING = ("attention", "instruction")
 
 
 def prefix(*, mask: bool = True, side: int = 4) -> PrefixFeatures:
@@ -30,23 +35,32 @@ def compressor(name: str, keep: float) -> torch.nn.Module:
     return made
 
 
+def compressed(module: torch.nn.Module, given: PrefixFeatures) -> PrefixFeatures:
+    """As the network applies it: attention also reads the state and the trunk's first block."""
+    if type(module) is not COMPRESSORS["attention"]:
+        return module(given)
+    torch.manual_seed(1)
+    block = EncoderBlock(WIDTH, 2, 2)
+    return module(given, torch.randn(len(given.features), 1, WIDTH, generator=noise(5)), block)
+
+
 @pytest.mark.parametrize("name", COMPRESSORS)
 def test_keeping_all_changes_nothing(name):
     given = prefix()
-    assert compressor(name, 1.0)(given) is given
+    assert compressed(compressor(name, 1.0), given) is given
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
 @pytest.mark.parametrize("mask", [True, False])
 def test_a_quarter_of_the_visual_tokens_is_left_and_all_words(name, mask):
     given = prefix(mask=mask)
-    made = compressor(name, 0.25)(given)
+    made = compressed(compressor(name, 0.25), given)
     assert made.features.shape == (2, 2 + 8, WIDTH)
     assert torch.equal(made.features[:, :2], given.features[:, [0, -1]])
     assert (made.mask is None) != mask
     if mask:
         assert made.mask[0].all()
-        assert int(made.mask[1].sum()) == (2 + 8 if name in ("attention", "instruction") else 2 + 4)
+        assert int(made.mask[1].sum()) == (2 + 8 if name in CHOOSING else 2 + 4)
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
@@ -54,7 +68,9 @@ def test_a_missing_picture_is_never_read(name):
     given = prefix()
     other = given.features.where(given.mask[..., None], 40.0)
     module = compressor(name, 0.25)
-    a, b = module(given), module(PrefixFeatures(other, given.mask, {}, given.visual))
+    a, b = (
+        compressed(module, PrefixFeatures(f, given.mask, {}, given.visual)) for f in (given.features, other)
+    )
     torch.testing.assert_close(a.features[a.mask], b.features[b.mask])
 
 
@@ -67,36 +83,76 @@ def test_pooling_is_the_mean_and_pixel_shuffle_starts_as_it():
     assert torch.equal(shuffled.visual, torch.arange(2, 10).view(2, 2, 2))
 
 
-def test_what_is_chosen_by_attention_is_what_the_words_attend_to():
-    given = prefix(mask=False)
-    wanted = [7, 20, 21, 30]  # of both pictures
-    given.features[:, 0] = given.features[:, wanted].sum(1)  # a word that says it ...
-    given.features[:, -1] = given.features[:, 0]
+@pytest.mark.parametrize("name", CHOOSING)
+def test_what_is_chosen_keeps_its_order_its_value_and_its_mask(name):
+    given, module = prefix(), compressor(name, 0.5)
+    made = compressed(module, given)
     for row in range(2):
-        given.features[row, wanted] *= 5
-    made = compressor("attention", 4 / 32)(given)
-    asked = torch.nn.functional.layer_norm(given.features, (WIDTH,))
-    score = (asked[:, [0]] @ asked[:, 1:-1].transpose(1, 2))[:, 0]
-    best = score.topk(4, dim=1).indices.sort(dim=1).values + 1
-    expected = given.features.gather(1, best[..., None].expand(-1, -1, WIDTH))
-    torch.testing.assert_close(made.features[:, 2:], expected)
+        visual = given.features[row, given.visual.flatten()]
+        there = given.mask[row, given.visual.flatten()]
+        places = [int((visual == token).all(-1).nonzero()[0, 0]) for token in made.features[row, 2:]]
+        assert places == sorted(set(places))
+        assert torch.equal(there[places], made.mask[row, 2:])
 
 
-def test_where_the_backbones_queries_look_is_what_attention_keeps():
-    given = prefix()
-    logits = torch.zeros(2, 2, 2, 16)
-    logits[0, 0, 0, 3], logits[0, 1, 1, 9], logits[1, 0, :, 5] = 8.0, 7.0, 6.0
-    given.auxiliary["keypoint_logits"] = logits.requires_grad_()
-    made = compressor("attention", 2 / 32)(given)
-    torch.testing.assert_close(made.features[0, 2:], given.features[0, [1 + 3, 1 + 16 + 9]])
-    assert 1 + 5 in [int((given.features[1] == kept).all(-1).nonzero()) for kept in made.features[1, 2:]]
-    made.features[0, 2:].sum().backward()
-    assert logits.grad.abs().sum() > 0  # what is kept teaches the queries where to look
+def looking_at(direction: int) -> EncoderBlock:
+    """A block whose state looks along one entry of the features, and sees nothing else."""
+    block = EncoderBlock(WIDTH, 1, 2)
+    with torch.no_grad():
+        block.attention.query_key_value.weight.zero_()
+        block.attention.query_key_value.bias.zero_()
+        block.attention.query_key_value.bias[0] = 10.0  # every query asks the same
+        block.attention.query_key_value.weight[WIDTH, direction] = 1.0  # what a key answers
+    return block
 
 
-def test_attention_is_not_asked_of_patches_that_are_reused():
-    with pytest.raises(ConfigError, match="leave reuse out"):
-        make_net(backbone="patches", compression="attention", keep=0.5, reuse=True)
+def test_attention_keeps_the_odd_patch_that_the_trunk_looks_at_among_many_alike():
+    background, odd = torch.eye(WIDTH)[0], torch.eye(WIDTH)[3]
+    features = torch.cat([torch.zeros(1, WIDTH), background.repeat(7, 1), odd[None], background.repeat(8, 1)])
+    given = PrefixFeatures(features[None], None, {}, torch.arange(1, 17).view(1, 4, 4))
+    made = compressor("attention", 1 / 16)(given, torch.randn(1, 1, WIDTH, generator=noise()), looking_at(3))
+    torch.testing.assert_close(made.features[0, 1], odd)
+
+
+def test_padding_asks_nothing_of_the_pictures():
+    given, block = prefix(), EncoderBlock(WIDTH, 2, 2)
+    state, module = torch.randn(2, 1, WIDTH, generator=noise(2)), compressor("attention", 0.25)
+    given.mask[:, -1] = False
+    other = PrefixFeatures(given.features.clone(), given.mask, {}, given.visual)
+    other.features[:, -1] = torch.randn(2, WIDTH, generator=noise(3)) * 30
+    a, b = module(given, state, block), module(other, state, block)
+    assert torch.equal(a.features[:, 2:], b.features[:, 2:])
+
+
+def scene(count: int, source: torch.Generator) -> tuple[PolicyInputs, PolicyLabels]:
+    """One bright patch somewhere in the front picture; the answer is where, and stands nowhere else."""
+    inputs, labels = make_batch(count, image_size=32)
+    cell = torch.randint(0, 4, (count, 2), generator=source)
+    images = torch.randint(0, 60, inputs.images.shape, generator=source).to(torch.uint8)
+    for image, (row, column) in zip(images, cell.tolist(), strict=True):
+        image[0, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 250
+    where = torch.zeros(count, 2, 3)
+    where[:, :, :2] = cell[:, None].float() - 1.5
+    fixed = {"images": images, "token_ids": inputs.token_ids[:1].expand(count, -1)}
+    fixed |= {"state": torch.zeros_like(inputs.state), "embodiment_id": torch.zeros(count, dtype=torch.long)}
+    return replace(inputs, **fixed), replace(labels, location_dm=where)
+
+
+def test_a_net_trained_with_a_quarter_of_its_patches_finds_the_bright_one():
+    net = make_net(
+        backbone="patches", compression="attention", keep=0.25, backbone_settings={"image_size": 32},
+        keypoint_weight=0.0, heads=("regression",), state_dropout=0.0,
+    )  # fmt: skip
+    optimizer, source = torch.optim.AdamW(net.parameters(), lr=5e-3), noise(7)
+    for _ in range(100):
+        loss, _ = net.loss(*scene(16, source), source)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    inputs, labels = scene(128, source)
+    with torch.no_grad():
+        error = (net.encode(inputs).location_dm - labels.location_dm)[..., :2].abs().mean()
+    assert error < 0.3  # saying the middle each time is 1.0 off
 
 
 def test_the_instruction_learns_what_to_keep():
@@ -117,6 +173,9 @@ def test_bad_dials_and_backbones_without_patches_are_refused():
         build_compressor("shuffle", WIDTH, 0.3)
     with pytest.raises(ConfigError, match="does not divide"):
         compressor("shuffle", 0.25)(prefix(side=3))
+    for projector, blocks in (("qformer", 2), ("linear", 0)):
+        with pytest.raises(ConfigError, match="needs a trunk"):
+            make_net(compression="attention", keep=0.5, projector=projector, num_fusion_blocks=blocks)
     net = make_net(compression="attention", keep=0.5)  # the tiny backbone's tokens are no patches
     with pytest.raises(ConfigError, match=r"PrefixFeatures\.visual"):
         net.encode(make_batch()[0])
@@ -130,7 +189,7 @@ def test_visual_places_are_read_from_the_prompt():
     given = PrefixFeatures(torch.randn(1, 11, WIDTH), None, {}, visual_grid(holders, 2))
     with pytest.raises(ConfigError, match="learned queries"):
         compressor("pool", 0.25)(given)
-    assert compressor("attention", 0.5)(given).features.shape[1] == 3 + 4
+    assert compressed(compressor("attention", 0.5), given).features.shape[1] == 3 + 4
 
 
 def test_patches_are_found_between_class_tokens_row_ends_and_separators():

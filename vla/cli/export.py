@@ -62,24 +62,44 @@ def run(argv: Sequence[str]) -> int:
     policy = policy_directory(flags.policy)
     out = flags.out or policy / FOLDER
     manifest = export_policy(policy, out, head=flags.head, batch=flags.batch, words=flags.words)
+    if not flags.json:
+        print(_described(manifest, out))
+        print(f"run it: {_use(manifest, policy, out, flags.out is not None)}")
     if flags.int8:
         manifest = _quantise(policy, out, flags)
     if flags.json:
         print(json.dumps(asdict(manifest), indent=1))
-        return 0
-    parity = manifest.parity
-    print(
-        f"{out}: head {manifest.head}, {manifest.num_steps} steps, {manifest.batch} observation(s) at once, "
-        f"{manifest.words} words"
-    )
-    print(f"float32: {parity['error']:.1e} from float64 (allowed {parity['allowed']:.0e})")
-    if manifest.int8 is not None:
+    elif manifest.int8 is not None:
         found = manifest.int8
+        kept = "" if found["within_limit"] else ": BEYOND it, kept as --accept-error asks"
         print(
             f"int8: {found['largest']:.1e} of the action range at most, mean {found['mean']:.1e}, on "
-            f"{found['observations']} observations (limit {found['limit']:g})"
+            f"{found['observations']} observations (limit {found['limit']:g}{kept})"
         )
+        print(f"run it: {_use(manifest, policy, out, flags.out is not None, 'onnx-int8')}")
     return 0
+
+
+def _described(manifest: Manifest, out: Path) -> str:
+    parity = manifest.parity
+    steps = "one pass" if manifest.num_steps == 1 else f"{manifest.num_steps} steps"
+    return (
+        f"{out}: head {manifest.head}, {steps}, {manifest.batch} at once, {manifest.words} words at most\n"
+        f"float32: {parity['error']:.1e} from float64 (allowed {parity['allowed']:.0e})"
+    )
+
+
+def _use(manifest: Manifest, policy: Path, out: Path, elsewhere: bool, engine: str = "onnx") -> str:
+    """The command that runs what was written; float32 files beside the policy are taken by default."""
+    settings = [f"export={out}"] if elsewhere else []
+    if engine != "onnx" or elsewhere:
+        settings.append(f"engine={engine}")
+    from vla.contract import PolicyContract
+
+    if manifest.head != PolicyContract.load(policy).heads[0]:
+        settings.append(f"head={manifest.head}")
+    chosen = ",".join([f"learned:{policy}", *settings]) if settings else policy
+    return f"vla eval --policy {chosen}"
 
 
 def _quantise(policy: Path, out: Path, flags: Export) -> Manifest:

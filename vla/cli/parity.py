@@ -22,6 +22,8 @@ def run_parity(checkpoint: str, *, out: Path | None, overwrite: bool, as_json: b
     from vla.kernels.parity import CERTIFICATE_FILE, certify
 
     directory = policy_directory(checkpoint)
+    slow = "; Triton's interpreter takes minutes" if os.environ.get("TRITON_INTERPRET") == "1" else ""
+    print(f"comparing every path of {directory} with float64 on {device}{slow} ...", file=sys.stderr)
     found = certify(directory, out=out, overwrite=overwrite, device=device)
     print(json.dumps(found, indent=1) if as_json else _table(found))
     print(f"written to {out or directory / CERTIFICATE_FILE}", file=sys.stderr)

@@ -63,8 +63,10 @@ class Compiled:
 
 def variants(head_width: int = 64) -> Iterator[Variant]:
     """Every kernel as the head launches it: 16 rows (one chunk) and 64 rows, forward and backward."""
-    homes = ("norm_linear", "normalise", "attention", "attention_backward", "residual")
-    fused, norm, read, read_back, rest = (f"vla.kernels.{home}" for home in homes)
+    project, norm, read, back, rest = (
+        f"vla.kernels.{name}"
+        for name in ("norm_linear", "normalise", "attention", "attention_backward", "residual")
+    )
     square = {"BLOCK_N": tiles.COLUMNS, "BLOCK_K": tiles.DEPTH}
     for rows in tiles.ROW_TILES:
         wide, m = rows == tiles.ROW_TILES[1], {"BLOCK_M": rows}
@@ -74,7 +76,7 @@ def variants(head_width: int = 64) -> Iterator[Variant]:
             ("norm + GELU", {"HAS_SHIFT": True, "HAS_GATED": False, "GELU": True}),
         ):
             constants = {"HAS_SCALE": True, **chosen, **m, **square}
-            yield Variant(f"{name} /{rows}", fused, "norm_linear_kernel", constants, wide=wide)
+            yield Variant(f"{name} /{rows}", project, "norm_linear_kernel", constants, wide=wide)
         constants = {"HEADS": 6, "HAS_MASK": True, "BLOCK_T": tiles.KEYS, "BLOCK_D": head_width, **m}
         both = {"HAS_OWN": True, "HAS_MEMORY": True}
         floats = ("logsum",)
@@ -95,12 +97,12 @@ def variants(head_width: int = 64) -> Iterator[Variant]:
         yield Variant(f"finish step /{rows}", rest, "finish_step_kernel", constants, stages=2)
     small = {"BLOCK_M": tiles.ROW_TILES[0], "BLOCK_T": tiles.KEYS, "BLOCK_D": head_width, "HEADS": 6}
     yield Variant(
-        "attention, queries' gradient", read_back, "query_backward_kernel",
+        "attention, queries' gradient", back, "query_backward_kernel",
         {**small, "HAS_OWN": True, "HAS_MEMORY": True, "HAS_MASK": True},
         stages=1, floats=("logsum", "delta_out"),
     )  # fmt: skip
     yield Variant(
-        "attention, keys' gradient", read_back, "key_backward_kernel", {**small, "HAS_MASK": True},
+        "attention, keys' gradient", back, "key_backward_kernel", {**small, "HAS_MASK": True},
         stages=1, floats=("logsum", "delta"),
     )  # fmt: skip
     constants = {"HAS_SCALE": True, "HAS_SHIFT": True, "BLOCK_M": tiles.ROW_TILES[0], "BLOCK_K": tiles.DEPTH}
@@ -112,7 +114,7 @@ def variants(head_width: int = 64) -> Iterator[Variant]:
     for gated in (True, False):
         name = "gated product" if gated else "GELU"
         constants = {"GATED": gated, "BLOCK": 256}
-        yield Variant(f"{name}'s gradient", norm, "activation_backward_kernel", constants, product=False)
+        yield Variant(f"{name}'s gradient", project, "activation_backward_kernel", constants, product=False)
     yield Variant(
         "gate's gradient", rest, "gate_backward_kernel", {"BLOCK": 256}, floats=("d_gate",), product=False
     )

@@ -1,10 +1,9 @@
 # pyright: basic, reportMissingImports=false, reportArgumentType=false, reportIndexIssue=false
 # pyright: reportOptionalMemberAccess=false, reportCallIssue=false, reportAttributeAccessIssue=false
-"""Attention of the chunk over the masked prefix plus itself, one softmax, in Triton: forward and backward.
+"""Attention of the chunk over the masked prefix plus itself, one softmax, in Triton.
 
-Logits are never stored (arXiv:2205.14135): the forward pass keeps a running maximum and sum, the backward
-pass computes them again from their logarithm. Prefix keys are read in place and may be shared by several
-groups; their gradient sums over these groups inside one program, so the result does not depend on timing.
+Logits are never stored (arXiv:2205.14135): the forward pass keeps a running maximum and sum, and
+:mod:`vla.kernels.attention_backward` computes them again from their logarithm. Prefix keys are read in place.
 
 Source of each formula: :mod:`vla.kernels.reference`. Shapes as there.
 """
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from vla.errors import ConfigError
 from vla.kernels import tiles
-from vla.kernels.attention_backward import launch_attention_backward, sizes, stand_ins
+from vla.kernels.attention_backward import launch_attention_backward, pointers, sizes
 from vla.kernels.language import tl, triton
 
 
@@ -107,8 +106,8 @@ def launch_attention(q, k, v, memory_k, memory_v, mask) -> tuple[Tensor, Tensor]
     logsum = torch.empty(groups, heads, horizon, device=q.device, dtype=torch.float32)
     block = tiles.row_tile(horizon)
     attention_kernel[(tiles.tiles(horizon, block), groups * heads)](
-        *stand_ins(q, k, v, memory_k, memory_v, mask), out, logsum, *sizes(q, memory_k),
-        *q.stride()[:3], *stand_ins(q, k)[1].stride()[:3], *stand_ins(q, memory_k)[1].stride()[:3],
+        *pointers(q, k, v, memory_k, memory_v, mask), out, logsum, *sizes(q, memory_k),
+        *q.stride()[:3], *pointers(q, k)[1].stride()[:3], *pointers(q, memory_k)[1].stride()[:3],
         HEADS=heads, HAS_OWN=k is not None, HAS_MEMORY=memory_k is not None, HAS_MASK=mask is not None,
         BLOCK_M=block, BLOCK_T=tiles.KEYS, BLOCK_D=tiles.power_of_two(width),
         num_warps=tiles.WARPS, num_stages=2,

@@ -1,6 +1,10 @@
 # pyright: basic, reportMissingImports=false, reportArgumentType=false, reportIndexIssue=false
 # pyright: reportOptionalMemberAccess=false, reportCallIssue=false, reportAttributeAccessIssue=false
-"""Gradients of the attention of :mod:`vla.kernels.attention`: logits are computed again, never stored."""
+"""Gradients of the chunk's attention, in Triton: weights are computed again from the logarithm of their sums.
+
+Prefix keys may be shared by several groups; their gradient sums over these groups inside one program, so the
+result does not depend on timing. Forward: :mod:`vla.kernels.attention`. Shapes as there.
+"""
 
 from __future__ import annotations
 
@@ -130,8 +134,8 @@ def launch_attention_backward(
     delta = torch.empty_like(logsum)
     block, deep = tiles.ROW_TILES[0], tiles.power_of_two(width)
     query_backward_kernel[(tiles.tiles(horizon, block), groups * heads)](
-        *stand_ins(q, k, v, memory_k, memory_v, mask), out, logsum, d_out, d_q, delta, *sizes(q, memory_k),
-        *q.stride()[:3], *stand_ins(q, k)[1].stride()[:3], *stand_ins(q, memory_k)[1].stride()[:3],
+        *pointers(q, k, v, memory_k, memory_v, mask), out, logsum, d_out, d_q, delta, *sizes(q, memory_k),
+        *q.stride()[:3], *pointers(q, k)[1].stride()[:3], *pointers(q, memory_k)[1].stride()[:3],
         HEADS=heads, HAS_OWN=k is not None, HAS_MEMORY=memory_k is not None, HAS_MASK=mask is not None,
         BLOCK_M=block, BLOCK_T=tiles.KEYS, BLOCK_D=deep, num_warps=tiles.WARPS, num_stages=1,
     )  # fmt: skip
@@ -153,7 +157,7 @@ def launch_attention_backward(
     return tuple(gradients)
 
 
-def stand_ins(stand_in: Tensor, *given: Tensor | None) -> list[Tensor]:
+def pointers(stand_in: Tensor, *given: Tensor | None) -> list[Tensor]:
     """A kernel's pointers: where there is none, any one (it is not read)."""
     return [stand_in, *(stand_in if t is None else t for t in given)]
 

@@ -19,13 +19,12 @@ from vla.errors import ConfigError
 from vla.kernels import tiles
 from vla.kernels.language import tl, triton
 from vla.kernels.normalise import (
-    launch_activation_backward,
     launch_normalise,
     launch_normalise_backward,
     normalised_tile,
     reduce_like,
     row_statistics,
-    stride_of,
+    row_stride,
 )
 from vla.kernels.reference import EPS
 
@@ -106,6 +105,28 @@ def norm_linear_kernel(
         tl.store(straight + rows[:, None] * PLAIN + outs[None, :], y, mask=ok)
 
 
+@triton.jit
+def activation_backward_kernel(before, grad, out, R, F, GATED: tl.constexpr, BLOCK: tl.constexpr):
+    """Gradient before a GELU [R F], or before ``silu(g) * u`` with g and u side by side [R 2F]."""
+    row = tl.program_id(0)
+    cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    ok = cols < F
+    g = tl.load(grad + row * F + cols, mask=ok, other=0.0).to(tl.float32)
+    if GATED:
+        opening = tl.load(before + row * 2 * F + cols, mask=ok, other=0.0).to(tl.float32)
+        content = tl.load(before + row * 2 * F + F + cols, mask=ok, other=0.0).to(tl.float32)
+        s = 1.0 / (1.0 + tl.exp(-opening))
+        first = g * content * s * (1.0 + opening * (1.0 - s))
+        second = g * opening * s
+        tl.store(out + row * 2 * F + cols, first.to(out.dtype.element_ty), mask=ok)
+        tl.store(out + row * 2 * F + F + cols, second.to(out.dtype.element_ty), mask=ok)
+    else:
+        z = tl.load(before + row * F + cols, mask=ok, other=0.0).to(tl.float32)
+        inside = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476))
+        slope = 0.3989422804014327 * tl.exp(-0.5 * z * z)
+        tl.store(out + row * F + cols, (g * (inside + z * slope)).to(out.dtype.element_ty), mask=ok)
+
+
 def launch_norm_linear(
     x_GHD: Tensor,
     scale: Tensor | None,
@@ -124,12 +145,22 @@ def launch_norm_linear(
     grid = (tiles.tiles(rows, block), tiles.tiles(plain, tiles.COLUMNS) + tiles.tiles(gated, tiles.COLUMNS))
     norm_linear_kernel[grid](
         x_GHD, scale if scale is not None else x_GHD, shift if shift is not None else x_GHD, weight, bias,
-        straight, product, rows, horizon, width, plain, gated, width, stride_of(scale), stride_of(shift), EPS,
+        straight, product, rows, horizon, width, plain, gated,
+        width, row_stride(scale), row_stride(shift), EPS,
         HAS_SCALE=scale is not None, HAS_SHIFT=shift is not None, HAS_GATED=gated > 0, GELU=gelu,
         BLOCK_M=block, BLOCK_N=tiles.COLUMNS, BLOCK_K=tiles.DEPTH,
         num_warps=tiles.WARPS, num_stages=tiles.STAGES,
     )  # fmt: skip
     return straight, product
+
+
+def launch_activation_backward(before: Tensor, grad: Tensor, gated: bool) -> Tensor:
+    size = grad.shape[-1]
+    rows, out = grad.numel() // size, torch.empty_like(before)
+    activation_backward_kernel[(rows, tiles.tiles(size, 256))](
+        before, grad.contiguous(), out, rows, size, GATED=gated, BLOCK=256
+    )
+    return out
 
 
 class NormLinear(torch.autograd.Function):

@@ -1,8 +1,9 @@
 # pyright: basic, reportMissingImports=false, reportArgumentType=false, reportIndexIssue=false
 # pyright: reportOptionalMemberAccess=false, reportCallIssue=false, reportAttributeAccessIssue=false
-"""Adaptive norm of rows in Triton, forward and backward, and the gradients of activations.
+"""The adaptive norm itself, in Triton: the tiles that products read, and its gradients.
 
-Source of each formula: :mod:`vla.kernels.reference`.
+What is normalised is stored only for a weight's gradient. Source of each formula:
+:mod:`vla.kernels.reference`. Shapes as there.
 """
 
 from __future__ import annotations
@@ -140,29 +141,7 @@ def normalise_backward_kernel(
     tl.store(d_shift + group * D + cols, sum_shift, mask=ok)
 
 
-@triton.jit
-def activation_backward_kernel(before, grad, out, R, F, GATED: tl.constexpr, BLOCK: tl.constexpr):
-    """Gradient before a GELU [R F], or before ``silu(g) * u`` with g and u side by side [R 2F]."""
-    row = tl.program_id(0)
-    cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    ok = cols < F
-    g = tl.load(grad + row * F + cols, mask=ok, other=0.0).to(tl.float32)
-    if GATED:
-        opening = tl.load(before + row * 2 * F + cols, mask=ok, other=0.0).to(tl.float32)
-        content = tl.load(before + row * 2 * F + F + cols, mask=ok, other=0.0).to(tl.float32)
-        s = 1.0 / (1.0 + tl.exp(-opening))
-        first = g * content * s * (1.0 + opening * (1.0 - s))
-        second = g * opening * s
-        tl.store(out + row * 2 * F + cols, first.to(out.dtype.element_ty), mask=ok)
-        tl.store(out + row * 2 * F + F + cols, second.to(out.dtype.element_ty), mask=ok)
-    else:
-        z = tl.load(before + row * F + cols, mask=ok, other=0.0).to(tl.float32)
-        inside = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476))
-        slope = 0.3989422804014327 * tl.exp(-0.5 * z * z)
-        tl.store(out + row * F + cols, (g * (inside + z * slope)).to(out.dtype.element_ty), mask=ok)
-
-
-def stride_of(value: Tensor | None) -> int:
+def row_stride(value: Tensor | None) -> int:
     return 0 if value is None or len(value) == 1 else value.stride(0)
 
 
@@ -171,7 +150,7 @@ def launch_normalise(x_GHD: Tensor, scale: Tensor | None, shift: Tensor | None) 
     out, block = torch.empty_like(x_GHD), tiles.ROW_TILES[0]
     normalise_kernel[(tiles.tiles(groups * horizon, block),)](
         x_GHD, scale if scale is not None else x_GHD, shift if shift is not None else x_GHD, out,
-        groups * horizon, horizon, width, width, stride_of(scale), stride_of(shift), EPS,
+        groups * horizon, horizon, width, width, row_stride(scale), row_stride(shift), EPS,
         HAS_SCALE=scale is not None, HAS_SHIFT=shift is not None, BLOCK_M=block, BLOCK_K=tiles.DEPTH,
     )  # fmt: skip
     return out
@@ -186,19 +165,10 @@ def launch_normalise_backward(
     d_scale, d_shift = torch.empty(2, groups, width, device=x_GHD.device, dtype=torch.float32)
     normalise_backward_kernel[(groups,)](
         x_GHD, scale if scale is not None else x_GHD, d_h.contiguous(), d_x, d_scale, d_shift,
-        horizon, width, width, stride_of(scale), EPS,
+        horizon, width, width, row_stride(scale), EPS,
         HAS_SCALE=scale is not None, BLOCK_D=tiles.power_of_two(width),
     )  # fmt: skip
     return d_x, d_scale, d_shift
-
-
-def launch_activation_backward(before: Tensor, grad: Tensor, gated: bool) -> Tensor:
-    size = grad.shape[-1]
-    rows, out = grad.numel() // size, torch.empty_like(before)
-    activation_backward_kernel[(rows, tiles.tiles(size, 256))](
-        before, grad.contiguous(), out, rows, size, GATED=gated, BLOCK=256
-    )
-    return out
 
 
 def reduce_like(gradient: Tensor, like: Tensor | None) -> Tensor | None:

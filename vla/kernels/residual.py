@@ -21,7 +21,7 @@ from vla.kernels.normalise import (
     normalised_tile,
     reduce_like,
     row_statistics,
-    stride_of,
+    row_stride,
 )
 from vla.kernels.reference import EPS
 
@@ -131,7 +131,8 @@ class LinearResidual(torch.autograd.Function):
         linear_residual_kernel[(tiles.tiles(rows, block), tiles.tiles(width, tiles.COLUMNS))](
             x_GHD, first, first if second is None else second, weight, bias,
             x_GHD if gate is None else gate, out,
-            rows, horizon, width, first.shape[-1], 0 if second is None else second.shape[-1], stride_of(gate),
+            rows, horizon, width,
+            first.shape[-1], 0 if second is None else second.shape[-1], row_stride(gate),
             HAS_SECOND=second is not None, HAS_GATE=gate is not None,
             BLOCK_M=block, BLOCK_N=tiles.COLUMNS, BLOCK_K=tiles.DEPTH,
             num_warps=tiles.WARPS, num_stages=tiles.STAGES,
@@ -149,7 +150,7 @@ class LinearResidual(torch.autograd.Function):
             d_made = torch.empty_like(d_out)
             sums = torch.empty(groups, width, device=d_out.device, dtype=torch.float32)
             gate_backward_kernel[(groups, tiles.tiles(width, 256))](
-                d_out, made, gate, d_made, sums, horizon, width, stride_of(gate), BLOCK=256
+                d_out, made, gate, d_made, sums, horizon, width, row_stride(gate), BLOCK=256
             )
             d_gate = reduce_like(sums, gate)
         flat = d_made.flatten(0, 1)

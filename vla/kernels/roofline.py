@@ -59,7 +59,8 @@ class Stage:
 
     Args:
         flops: of one repeat; a multiplication and an addition count as two.
-        weights: numbers read in one repeat.
+        weights: numbers read in one repeat, of as many bits as asked for.
+        packed: bytes read in one repeat besides, of weights that are stored in 4 bits whatever is asked for.
         repeats: 1 for what happens once, the number of steps for a denoising loop.
         phases: kernels of one repeat that wait for one another, if fused as well as this package knows how.
         action: belongs to the action loop.
@@ -68,6 +69,7 @@ class Stage:
     name: str
     flops: float
     weights: float
+    packed: float = 0.0
     repeats: int = 1
     phases: int = 0
     action: bool = False
@@ -84,10 +86,12 @@ class Limit:
 
 
 def limit(stage: Stage, on: Machine, bits: int) -> Limit:
-    """The bound of a stage with weights of ``bits`` bits; :class:`ConfigError` where there is no peak."""
+    """The bound of a stage with weights of ``bits`` bits (4-bit ones are multiplied as those, which is how
+    bitsandbytes does it); :class:`ConfigError` where there is no peak.
+    """
     if bits not in on.flops:
         raise ConfigError(f"{on.name} has no peak for {bits}-bit weights; it has {sorted(on.flops)}.")
-    size = stage.weights * bits / 8
+    size = stage.weights * bits / 8 + stage.packed
     resident = size <= RESIDENT * on.cache
     compute = stage.repeats * stage.flops / on.flops[bits]
     memory = (1 if resident else stage.repeats) * size / on.bandwidth

@@ -79,6 +79,11 @@ class FourBitLinear(nn.Module):
         _, functional = _library()
         return functional.dequantize_4bit(self.packed, self._state())
 
+    @property
+    def packed_bytes(self) -> int:
+        """Of what a product reads: half a byte a weight, and the scales."""
+        return sum(t.numel() * t.element_size() for t in (self.packed, self.scales, self.code))
+
     def forward(self, x: Tensor) -> Tensor:
         bitsandbytes, _ = _library()
         return bitsandbytes.matmul_4bit(x, self.packed.t(), quant_state=self._state(), bias=self.bias)

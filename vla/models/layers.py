@@ -42,6 +42,17 @@ class SelfAttention(nn.Module):
         q, k, v = (split_heads(t, self.num_heads) for t in (q, k, v))
         return self.out(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask(mask_BT))))
 
+    def weights(self, x_BTD: Tensor, read_n: Tensor, mask_Bn: Tensor | None) -> Tensor:
+        """How each token's attention divides over those at places ``read``: [B heads T n]; 0 where masked."""
+        width = x_BTD.shape[-1]
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        q, k = F.linear(x_BTD, weight[: 2 * width], bias[: 2 * width]).chunk(2, dim=-1)
+        q, k = split_heads(q, self.num_heads), split_heads(k[:, read_n], self.num_heads)
+        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        if mask_Bn is None:
+            return logits.softmax(-1)
+        return logits.masked_fill(~mask_Bn[:, None, None], float("-inf")).softmax(-1).nan_to_num()
+
 
 class CrossAttention(nn.Module):
     """Tokens read a memory whose keys and values are computed once by :meth:`encode`."""
@@ -81,6 +92,10 @@ class EncoderBlock(nn.Module):
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), mask_BT)
         return x_BTD + self.feed(self.norm_feed(x_BTD))
+
+    def attends(self, x_BTD: Tensor, read_n: Tensor, mask_Bn: Tensor | None) -> Tensor:
+        """Its attention from all tokens to some, [B heads T n]; see :meth:`SelfAttention.weights`."""
+        return self.attention.weights(self.norm_attention(x_BTD), read_n, mask_Bn)
 
 
 class DecoderBlock(nn.Module):

@@ -27,9 +27,9 @@ from vla.models.heads.denoiser import Denoiser
 from vla.models.heads.guidance import Continuation
 from vla.models.heads.history import History, Past
 from vla.models.layers import EncoderBlock
-from vla.models.projectors import build_projector, project
-from vla.models.reuse import FrameReuse, PatchReuse, spares_patches
-from vla.models.tokens import build_compressor
+from vla.models.projectors import RESAMPLERS, build_projector, project
+from vla.models.reuse import FrameReuse, PatchReuse
+from vla.models.tokens import AttendedTokens, build_compressor
 
 #: State that every arm has and that says where the tool is; joint angles are left out because a net
 #: that has them learns each arm by heart.
@@ -49,7 +49,8 @@ class PolicyNetConfig:
     Args:
         action_index: places in the padded action vector that the heads predict.
         backbone, backbone_settings: see :func:`vla.models.backbones.build_backbone`.
-        compression, keep: of the visual tokens, before the projector; see ``vla.models.tokens``.
+        compression, keep: of the visual tokens, before the projector (``attention``: before the trunk); see
+            ``vla.models.tokens``.
         projector, num_latents, num_projector_layers: see :func:`vla.models.projectors.build_projector`.
         width: D of fusion and heads.
         num_fusion_blocks, num_heads, feed_ratio: of the trunk that joins state and prefix.
@@ -112,6 +113,12 @@ class PolicyNetConfig:
         for name in self.insulate:
             if name not in (*self.heads, "backbone"):
                 raise UnknownNameError("head to insulate", name, (*self.heads, "backbone"))
+        if self.compression == "attention" and (self.num_fusion_blocks < 1 or self.projector in RESAMPLERS):
+            raise ConfigError(
+                "compression='attention' ranks pictures' tokens by what the trunk's first block looks at: it "
+                f"needs a trunk (num_fusion_blocks is {self.num_fusion_blocks}) and a projector that keeps "
+                f"tokens, linear or mlp (projector is {self.projector!r}). 'instruction' needs neither."
+            )
         if self.history < 0:
             raise ConfigError(f"history counts earlier moments, 0 or more: {self.history}.")
 
@@ -209,11 +216,6 @@ class PolicyNet(nn.Module):
         self.backbone = build_backbone(config.backbone, config.backbone_settings)
         keep = 1.0 if config.reuse and config.compression == "none" else config.keep
         self.compress = build_compressor(config.compression, self.backbone.width, keep)
-        if config.reuse and config.compression == "attention" and spares_patches(self.backbone):
-            raise ConfigError(
-                "Compression 'attention' chooses by where the backbone's queries look, and patches that are "
-                "reused are not asked that: take 'instruction', or leave reuse out."
-            )
         self.projector = build_projector(
             config.projector,
             self.backbone.width,
@@ -273,7 +275,8 @@ class PolicyNet(nn.Module):
         )
         if "backbone" in self.config.insulate:
             seen = _insulated(seen)
-        if self.compress is not None:
+        attended = self.compress if isinstance(self.compress, AttendedTokens) else None
+        if self.compress is not None and attended is None:
             seen = self.compress(seen)
         seen = project(self.projector, seen)
         there = inputs.state_mask[:, self.state_index]
@@ -282,6 +285,8 @@ class PolicyNet(nn.Module):
         there = there.to(inputs.state.dtype)
         state_BS = inputs.state[:, self.state_index] * there
         state_B1D = self.state_in(torch.cat([state_BS, there], dim=-1))[:, None]
+        if attended is not None:
+            seen = attended(seen, state_B1D, self.fusion[0])  # type: ignore[arg-type]
         tokens = torch.cat([state_B1D, seen.features], dim=1)
         mask = seen.mask
         if mask is not None:

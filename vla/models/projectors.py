@@ -19,6 +19,7 @@ from vla.models.backbones.interface import PrefixFeatures
 from vla.models.layers import DecoderBlock
 
 ProjectorName = Literal["linear", "mlp", "qformer", "perceiver"]
+RESAMPLERS = ("qformer", "perceiver")  # give latents; the others give a token for a token
 
 
 class QFormer(nn.Module):

@@ -30,12 +30,8 @@ def build_reuse(backbone: Any, keep: float) -> FrameReuse | PatchReuse:
     Args:
         keep: the dial, in (0, 1]; 1: features are as if computed anew.
     """
-    return PatchReuse.at(keep) if spares_patches(backbone) else FrameReuse.at(keep)
-
-
-def spares_patches(backbone: Any) -> bool:
-    """Whether a backbone looks at each patch alone, so that single ones can be spared."""
-    return all(hasattr(backbone, name) for name in ("windows", "told", "look", "gather"))
+    by_patch = all(hasattr(backbone, name) for name in ("windows", "told", "look", "gather"))
+    return PatchReuse.at(keep) if by_patch else FrameReuse.at(keep)
 
 
 class FrameReuse:

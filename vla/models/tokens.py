@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vla.errors import ConfigError, UnknownNameError
 from vla.models.backbones.interface import PrefixFeatures
+from vla.models.layers import EncoderBlock
 
 
 def visual_grid(
@@ -124,55 +125,49 @@ class ShuffleTokens(nn.Module):
         return _joined(prefix, others, tokens_BkD, there, (views, rows // f, columns // f))
 
 
-class AttendedTokens(nn.Module):
-    """The visual tokens that attention falls on most. No parameters.
+def _chosen(
+    prefix: PrefixFeatures, others: Tensor, tokens_BnD: Tensor, mask_Bn: Tensor, score_Bn: Tensor, keep: float
+) -> PrefixFeatures:
+    """The visual tokens of the highest scores, in their order; what is masked only where nothing else is."""
+    score_Bn = score_Bn.masked_fill(~mask_Bn, float("-inf"))
+    count = max(1, math.ceil(keep * tokens_BnD.shape[1]))
+    best_Bk = score_Bn.topk(count, dim=1).indices.sort(dim=1).values
+    chosen = tokens_BnD.gather(1, best_Bk[..., None].expand(-1, -1, tokens_BnD.shape[-1]))
+    return _joined(prefix, others, chosen, mask_Bn.gather(1, best_Bk), None)
 
-    Whose attention: that of the backbone's own queries for target and goal (``keypoint_logits``), which the
-    loss of localisation teaches where to look; of a backbone that has none, that of the prompt's other tokens
-    (instruction and arm), by dot products of its normalised output features. FastV (arXiv:2403.06764) ranks
-    by the attention of the last token inside a language model; that is not read here.
+
+class AttendedTokens(nn.Module):
+    """The visual tokens that the trunk's first block looks at: the attention that each receives, averaged
+    over heads and over all tokens, the state among them, by that block's own queries and keys. FastV
+    (arXiv:2403.06764) ranks so inside a language model. It is done before the block runs, which then
+    computes the kept tokens alone. No weights of its own: as the attention learns, the choice follows.
     """
 
     def __init__(self, width: int, keep: float) -> None:
         super().__init__()
         self.keep = keep
 
-    def score(self, prefix: PrefixFeatures, others: Tensor, tokens_BnD: Tensor) -> Tensor:
-        """[B n]: attention paid to each visual token, relative to an even share of it."""
-        logits_BCKN = prefix.auxiliary.get("keypoint_logits")
-        if logits_BCKN is not None:
-            return logits_BCKN.softmax(-1).mean(2).flatten(1) * logits_BCKN.shape[-1]
-        asking = F.layer_norm(prefix.features[:, others], prefix.features.shape[-1:])
-        keys = F.layer_norm(tokens_BnD, tokens_BnD.shape[-1:])
-        logits = asking @ keys.transpose(1, 2) / math.sqrt(asking.shape[-1])
-        if prefix.mask is None or prefix.visual is None:
-            return logits.softmax(-1).mean(1) * keys.shape[1]
-        there_B1n = prefix.mask[:, None, prefix.visual.flatten()]
-        attention = logits.masked_fill(~there_B1n, float("-inf")).softmax(-1).nan_to_num()
-        weight_BP1 = prefix.mask[:, others, None].to(attention.dtype)
-        mean_Bn = (attention * weight_BP1).sum(1) / weight_BP1.sum(1).clamp(min=1.0)
-        return mean_Bn * there_B1n.sum(-1)
-
-    def forward(self, prefix: PrefixFeatures) -> PrefixFeatures:
+    def forward(self, prefix: PrefixFeatures, state_B1D: Tensor, block: EncoderBlock) -> PrefixFeatures:
+        """Of projected features, with the state's token and the block that will read both."""
         if self.keep == 1:
             return prefix
         others, tokens, mask = _split(prefix, "Selection")
         tokens_BnD, mask_Bn = tokens.flatten(1, 3), mask.flatten(1)
-        score_Bn = self.score(prefix, others, tokens_BnD).masked_fill(~mask_Bn, float("-inf"))
-        count = max(1, math.ceil(self.keep * tokens_BnD.shape[1]))
-        best_Bk = score_Bn.topk(count, dim=1).indices.sort(dim=1).values
-        chosen = tokens_BnD.gather(1, best_Bk[..., None].expand(-1, -1, tokens_BnD.shape[-1]))
-        there = mask_Bn.gather(1, best_Bk)
-        kept = score_Bn.gather(1, best_Bk).masked_fill(~there, 0.0)
-        chosen = chosen * (1 + kept - kept.detach())[..., None]  # changes no value, teaches the score
-        return _joined(prefix, others, chosen, there, None)
+        assert prefix.visual is not None  # _split has refused it
+        given_BTD, places_n = torch.cat([state_B1D, prefix.features], dim=1), prefix.visual.flatten() + 1
+        weight_BTn = block.attends(given_BTD, places_n, None if prefix.mask is None else mask_Bn).mean(1)
+        if prefix.mask is not None:  # padding asks nothing
+            real = F.pad(prefix.mask, (1, 0), value=True)
+            weight_BTn = weight_BTn * real[..., None].to(weight_BTn.dtype)
+        return _chosen(prefix, others, tokens_BnD, mask_Bn, weight_BTn.mean(1), self.keep)
 
 
-class InstructedTokens(AttendedTokens):
+class InstructedTokens(nn.Module):
     """The tokens that the instruction asks for: learned, through the score of what is kept."""
 
     def __init__(self, width: int, keep: float) -> None:
-        super().__init__(width, keep)
+        super().__init__()
+        self.keep = keep
         self.ask, self.answer = nn.Linear(width, width), nn.Linear(width, width)
 
     def score(self, prefix: PrefixFeatures, others: Tensor, tokens_BnD: Tensor) -> Tensor:
@@ -183,6 +178,15 @@ class InstructedTokens(AttendedTokens):
         keys = self.answer(F.layer_norm(tokens_BnD, tokens_BnD.shape[-1:]))
         logits = (keys @ self.ask(mean_BD)[..., None])[..., 0] / math.sqrt(keys.shape[-1])
         return logits.sigmoid()
+
+    def forward(self, prefix: PrefixFeatures) -> PrefixFeatures:
+        if self.keep == 1:
+            return prefix
+        others, tokens, mask = _split(prefix, "Selection")
+        tokens_BnD, mask_Bn = tokens.flatten(1, 3), mask.flatten(1)
+        score_Bn = self.score(prefix, others, tokens_BnD)
+        taught = tokens_BnD * (1 + (score_Bn - score_Bn.detach()))[..., None]  # changes no value
+        return _chosen(prefix, others, taught, mask_Bn, score_Bn, self.keep)
 
 
 def _need_grid(rows: int, columns: int, purpose: str) -> None:
@@ -202,7 +206,8 @@ COMPRESSORS: dict[str, type[nn.Module]] = {
 
 
 def build_compressor(name: str, width: int, keep: float) -> nn.Module | None:
-    """Module ``PrefixFeatures -> PrefixFeatures``, or None for ``none``.
+    """Module ``PrefixFeatures -> PrefixFeatures`` in front of the projector, or None for ``none``;
+    :class:`AttendedTokens` stands behind it and takes the state and the trunk's first block besides.
 
     Args:
         name: ``none``, ``pool``, ``shuffle``, ``attention`` or ``instruction``.

@@ -52,6 +52,7 @@ class ServoCounterpart:
         calibrated: bool = True,
         image_size: int = 64,
     ) -> None:
+        self.protocol = protocol
         self._folder = tempfile.mkdtemp(prefix="servo-bus-")
         self.port = str(Path(self._folder) / "port")
         ours, theirs = socket.socketpair()

@@ -77,12 +77,14 @@ class ClientPort:
                     raise ServoError(f"Servo {servo}: {refused}", servos=(servo,), cause="refused")
                 return answer
             self.repeated += attempt + 1 < ATTEMPTS
-        raise gone_silent(self.name, [servo], [servo] if result == self._sdk.COMM_RX_TIMEOUT else [])
+        silent = [servo] if result == self._sdk.COMM_RX_TIMEOUT else []
+        raise gone_silent(self.name, [servo], silent, damaged=(servo,))
 
     def ask_all(
         self, servos: Collection[int], size: int, request: Callable[[Any], int]
     ) -> dict[int, tuple[bytes, int]]:
         """``size`` bytes and the error byte of each servo, answers to one ``request`` (port -> result)."""
+        failed: dict[int, None] = {}
         for attempt in range(ATTEMPTS):
             found: dict[int, tuple[bytes, int]] = {}
             with port_errors(self.name):
@@ -91,12 +93,14 @@ class ClientPort:
                 for servo in servos:
                     data, result, error = self._packets.readRx(port, servo, size)
                     if result != self._sdk.COMM_SUCCESS or len(data) != size:
+                        failed[servo] = None
                         break
                     found[servo] = bytes(data), error
             if len(found) == len(servos):
                 return found
             self.repeated += attempt + 1 < ATTEMPTS
-        raise gone_silent(self.name, servos, [servo for servo in servos if not self.answers(servo)])
+        silent = [servo for servo in servos if not self.answers(servo)]
+        raise gone_silent(self.name, servos, silent, damaged=tuple(failed))
 
     def tell(self, servos: Collection[int], request: Callable[[Any], int]) -> None:
         """Send what nobody answers."""
@@ -109,13 +113,13 @@ class ClientPort:
         return self.ask(servo, lambda port: self._packets.ping(port, servo))
 
     def answers(self, servo: int) -> bool:
-        """Whether it answers a ping."""
+        """Whether it answers a ping, be it with a damaged answer."""
         try:
             self.ping(servo)
         except ServoError as error:
             if error.cause == "port":
                 raise
-            return False
+            return error.cause != "silent"
         return True
 
     def _fresh(self) -> Any:

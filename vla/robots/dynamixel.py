@@ -16,6 +16,7 @@ from vla.robots.servo_bus import ServoMemory, ServoState, bits, gone_silent
 MODE, OFFSET, MAX_LIMIT = 11, 20, 48  # the lower limit follows the upper one
 TORQUE_ENABLE, HARDWARE_ERROR, WATCHDOG, GOAL_PWM, GOAL = 64, 70, 98, 100, 116
 MEASURED, NUM_MEASURED = 132, 15  # position (4 bytes), two trajectories (4 each), voltage (2), temperature
+NUM_CONDITION = HARDWARE_ERROR + 1 - TORQUE_ENABLE
 POSITION_MODE = 3
 ALERTS = {1: "voltage", 4: "overheat", 8: "sensor", 16: "shock", 32: "overload"}
 ALERT_BIT = 0x80
@@ -63,12 +64,9 @@ class DynamixelBus:
 
     def read(self, servos: Collection[int]) -> dict[int, ServoState]:
         ids = list(servos)
-        found = self._port.ask_all(
-            ids,
-            NUM_MEASURED,
-            lambda port: self._packets.syncReadTx(port, MEASURED, NUM_MEASURED, ids, len(ids), False),
-        )
-        return {servo: self._state(servo, *answer) for servo, answer in found.items()}
+        measured = self._read_all(ids, MEASURED, NUM_MEASURED)
+        condition = self._read_all(ids, TORQUE_ENABLE, NUM_CONDITION)
+        return {servo: _state(measured[servo], condition[servo]) for servo in ids}
 
     def send(self, goals: Mapping[int, int]) -> None:
         content = [x for servo, goal in goals.items() for x in (servo, *_bytes(goal, 4))]
@@ -110,15 +108,11 @@ class DynamixelBus:
                 return
         raise gone_silent(self.port, [servo], [servo])
 
-    def _state(self, servo: int, data: bytes, error: int) -> ServoState:
-        """What stands in the answer; a hardware error is asked for by name."""
-        status = self._read(servo, HARDWARE_ERROR, 1)[0] if error & ALERT_BIT else 0
-        return ServoState(
-            position=int.from_bytes(data[:4], "little", signed=True),
-            voltage_v=int.from_bytes(data[12:14], "little") / 10,
-            temperature_c=float(data[14]),
-            alerts=bits(status, ALERTS),
+    def _read_all(self, ids: list[int], address: int, size: int) -> dict[int, bytes]:
+        found = self._port.ask_all(
+            ids, size, lambda port: self._packets.syncReadTx(port, address, size, ids, len(ids), False)
         )
+        return {servo: data for servo, (data, _) in found.items()}
 
     def _read(self, servo: int, address: int, size: int) -> bytes:
         return bytes(
@@ -135,6 +129,16 @@ class DynamixelBus:
 
     def _refusal(self, error: int) -> str:
         return self._packets.getRxPacketError(error & ~ALERT_BIT)
+
+
+def _state(measured: bytes, condition: bytes) -> ServoState:
+    return ServoState(
+        position=int.from_bytes(measured[:4], "little", signed=True),
+        voltage_v=int.from_bytes(measured[12:14], "little") / 10,
+        temperature_c=float(measured[14]),
+        alerts=bits(condition[HARDWARE_ERROR - TORQUE_ENABLE], ALERTS),
+        holding=condition[0] == 1,
+    )
 
 
 def _bytes(value: int, size: int) -> list[int]:

@@ -17,7 +17,8 @@ from vla.robots.servo_bus import ServoError, ServoMemory, ServoState, bits
 # Feetech's memory table of the STS series; numbers are little-endian, signs in the highest bit of the number.
 RETURN_DELAY, MIN_LIMIT, OFFSET, MODE = 7, 9, 31, 33
 TORQUE_ENABLE, ACCELERATION, GOAL, TORQUE_LIMIT, LOCK = 40, 41, 42, 48, 55
-MEASURED, NUM_MEASURED = 56, 10  # position, speed and load (2 bytes each), voltage, temperature, flag, status
+POSITION, VOLTAGE, TEMPERATURE, STATUS = 56, 62, 63, 65
+NUM_READ = STATUS + 1 - TORQUE_ENABLE  # all that is read in one exchange, from the torque register on
 POSITION_MODE = 0
 ALERTS = {1: "voltage", 2: "sensor", 4: "overheat", 8: "current", 32: "overload"}
 FASTEST = 254  # acceleration: no ramp of the servo's own, the driver makes it
@@ -60,8 +61,8 @@ class FeetechBus:
         ids = list(servos)
         found = self._port.ask_all(
             ids,
-            NUM_MEASURED,
-            lambda port: self._packets.syncReadTx(port, MEASURED, NUM_MEASURED, ids, len(ids)),
+            NUM_READ,
+            lambda port: self._packets.syncReadTx(port, TORQUE_ENABLE, NUM_READ, ids, len(ids)),
         )
         return {servo: _state(*answer) for servo, answer in found.items()}
 
@@ -112,11 +113,13 @@ class FeetechBus:
 
 
 def _state(data: bytes, status: int) -> ServoState:
+    first = TORQUE_ENABLE
     return ServoState(
-        position=_number(data[:2], 15),
-        voltage_v=data[6] / 10,
-        temperature_c=float(data[7]),
-        alerts=bits(status | data[9], ALERTS),
+        position=_number(data[POSITION - first : POSITION - first + 2], 15),
+        voltage_v=data[VOLTAGE - first] / 10,
+        temperature_c=float(data[TEMPERATURE - first]),
+        alerts=bits(status | data[STATUS - first], ALERTS),
+        holding=data[0] == 1,
     )
 
 

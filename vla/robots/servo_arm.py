@@ -131,6 +131,7 @@ class ServoArm:
         self._lock = threading.RLock()
         self._heartbeat = Heartbeat(self.deadman_s, self._hold_for_silence)
         self._refusal = "is not connected"
+        self._released = False
         self._instruction = ""
         self._started_s = self._returned_s = 0.0
         self._q, self._goals, self._limited = np.zeros(0), {}, 0
@@ -161,6 +162,7 @@ class ServoArm:
                 share = self.config.gripper_torque if servo is self.calibration.gripper else 1.0
                 self.bus.limit_torque(servo.servo, share)
             self.bus.set_torque(ids, on=True)
+            self._released = False
             self._hold(self.bus.read(ids), gripping=False)
             for camera in self._cameras.values():
                 camera.open()
@@ -229,7 +231,7 @@ class ServoArm:
         """Switch the torque off: **the arm falls** unless it lies or is held. Commands need :meth:`connect`."""
         with self._lock:
             self._heartbeat.rest()
-            self._refusal = "was released"
+            self._refusal, self._released = "was released", True
             self.bus.set_torque(self.calibration.servos, on=False)
 
     def recover(self) -> list[str]:
@@ -313,6 +315,19 @@ class ServoArm:
                     cause=alerts[0],
                 )
 
+    def _check_health(self, states: Mapping[int, ServoState]) -> None:
+        """Of an arm that is meant to hold: no alerts, and no servo gone limp."""
+        self._check_alerts(states)
+        limp = [servo for servo in self.calibration if not states[servo.servo].holding]
+        if limp and not self._released:
+            listing = ", ".join(f"{servo.servo} ({servo.name})" for servo in limp)
+            raise ServoError(
+                f"Servo {listing} went limp though nobody switched it off: its supply was interrupted. Support the "
+                "arm, check plugs and supply, then connect() again.",
+                servos=[servo.servo for servo in limp],
+                cause="limp",
+            )
+
     def _guarded(self, action: Callable[[], Any]) -> Any:
         """Do it; whatever fails on the way stops the arm before the error leaves."""
         try:
@@ -356,11 +371,11 @@ class ServoArm:
             self.bus.send(self._goals)
             self._clock.sleep(seconds / num_steps)
             if step < num_steps:
-                self._check_alerts(self.bus.read(self.calibration.servos))
+                self._check_health(self.bus.read(self.calibration.servos))
 
     def _look(self) -> Reading:
         states = self.bus.read(self.calibration.servos)
-        self._check_alerts(states)
+        self._check_health(states)
         counts = {servo: state.position for servo, state in states.items()}
         q, opening = self.calibration.angles(counts), self.calibration.opening(counts)
         images = {}

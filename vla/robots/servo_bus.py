@@ -23,7 +23,7 @@ class ServoError(RobotError):
         servos: ids of those concerned; empty: the bus itself.
         cause: ``port`` (cannot be opened or is gone), ``silent`` (no answer), ``damaged`` (answers that fail
             their checksum), ``refused`` (a write that the servo rejected), ``model`` (another servo than
-            expected) or the name of an alert of :class:`ServoState`.
+            expected), ``limp`` (its torque went off unasked) or the name of an alert of :class:`ServoState`.
     """
 
     def __init__(self, message: str, *, servos: Collection[int] = (), cause: str) -> None:
@@ -41,12 +41,14 @@ class ServoState:
         temperature_c: inside.
         alerts: ``voltage``, ``sensor``, ``overheat``, ``current``, ``shock``, ``overload``: what it complains
             about now. Of all but ``voltage`` it has gone limp until it is recovered.
+        holding: its torque is switched on.
     """
 
     position: int
     voltage_v: float
     temperature_c: float
     alerts: tuple[str, ...]
+    holding: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +146,15 @@ def bits(status: int, names: Mapping[int, str]) -> tuple[str, ...]:
     return tuple(name for bit, name in names.items() if status & bit)
 
 
-def gone_silent(port: str, asked: Collection[int], silent: Collection[int]) -> ServoError:
-    """The error that says which servos do not answer, and what that usually means."""
+def gone_silent(
+    port: str, asked: Collection[int], silent: Collection[int], damaged: Collection[int] = ()
+) -> ServoError:
+    """The error that says which servos do not answer (or in pieces), and what that usually means."""
     if not silent:
         return ServoError(
-            f"Answers on {port} arrive damaged again and again, though every servo answers a ping: look for a "
-            "loose plug, a cable beside a motor's, or two servos of one id.",
-            servos=asked,
+            f"What servo {', '.join(map(str, damaged))} on {port} answers arrives damaged again and again: look for "
+            "a loose plug, a cable beside a motor's, or two servos of one id; then connect() again.",
+            servos=damaged,
             cause="damaged",
         )
     if len(silent) == len(asked) > 1:

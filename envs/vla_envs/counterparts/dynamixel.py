@@ -215,6 +215,7 @@ class DynamixelBus:
                 "min_count": s.number(MIN_LIMIT, 4),
                 "max_count": s.number(MAX_LIMIT, 4),
                 "torque": s.memory[TORQUE_ENABLE],
+                "watchdog": s.memory[WATCHDOG],
                 "goal": s.number(GOAL, 4),
             }
             for s in self.servos.values()

@@ -1,0 +1,60 @@
+"""The SO-101 (and the SO-100, which is the same to a driver): its model, its embodiment, and the arm on a port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vla.embodiment import Embodiment
+from vla.robots.calibration import ArmCalibration
+from vla.robots.cameras import CameraDevice
+from vla.robots.feetech import FeetechBus
+from vla.robots.kinematics import Kinematics
+from vla.robots.servo_arm import Clock, ServoArm, ServoArmConfig
+
+FOLDER = Path(__file__).parent / "descriptions"
+#: Arm on a block of 90 mm behind the table's middle: the base is at x -0.235, y 0.03, z 0.09 m of the table's frame.
+MODEL = FOLDER / "so101.xml"
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll")
+#: Five joints cannot hold a tool vertical everywhere: near the edge of the reach it gives way.
+ORIENTATION_WEIGHT = 0.3
+
+
+def so101_embodiment() -> Embodiment:
+    """Joint targets at 30 Hz, a front and a wrist camera of 320 x 240 pixels."""
+    return Embodiment.load(FOLDER / "so101.json")
+
+
+def so101_kinematics() -> Kinematics:
+    """In the frame of the table that the arm stands behind (:data:`MODEL`), tool at the fingertips."""
+    home_q = so101_embodiment().home_q
+    return Kinematics.load(MODEL, JOINTS, "tcp", orientation_weight=ORIENTATION_WEIGHT, home_q=home_q)
+
+
+def so101(
+    port: str,
+    calibration: ArmCalibration,
+    *,
+    embodiment: Embodiment | None = None,
+    cameras: Mapping[str, CameraDevice] | None = None,
+    config: ServoArmConfig | None = None,
+    clock: Clock | None = None,
+) -> ServoArm:
+    """An SO-101 on a serial port.
+
+    Args:
+        port: e.g. ``/dev/ttyACM0``.
+        calibration: of this very arm.
+        embodiment: joint targets (default), or that of a policy that moves the tool.
+        cameras: by name, one for each of the embodiment's.
+        config, clock: see :class:`~vla.robots.servo_arm.ServoArm`.
+    """
+    return ServoArm(
+        FeetechBus(port),
+        calibration,
+        embodiment or so101_embodiment(),
+        cameras=cameras,
+        kinematics=so101_kinematics(),
+        config=config,
+        clock=clock,
+    )

@@ -1,14 +1,17 @@
-"""The shipped policy's tabletop tasks through the SO-101's driver, against direct simulation on the same scenes.
+"""The shipped policy's tabletop tasks through the SO-101's driver, against direct simulation on the same
+scenes.
 
-usage: python scripts/study_so101.py [--task place] [--episodes 60] [--clock stepped] [--out docs/results/so101.json]
+usage: python scripts/study_so101.py [--task place] [--episodes 60] [--clock stepped] [--out
+docs/results/so101.json]
 
 Direct: the policy moves the suite's simulated arm. Through the driver: the policy's tool motions become joint
 targets by the driver's kinematics, counts by its calibration, and bytes by Feetech's own client; a separate
-process answers them as a bus of STS3215 servos whose joints are those of the same simulated scene. Measured angles
-come back as counts, pictures are taken in that scene, and success is judged there by the suite's own rule.
+process answers them as a bus of STS3215 servos whose joints are those of the same simulated scene. Measured
+angles come back as counts, pictures are taken in that scene, and success is judged there by the suite's own
+rule.
 
-Stepped: the simulated scene waits while the policy thinks, as it does in direct simulation, so that nothing but the
-driver and its protocol differs. Real: it does not wait.
+Stepped: the simulated scene waits while the policy thinks, as it does in direct simulation, so that nothing
+but the driver and its protocol differs. Real: it does not wait.
 """
 
 from __future__ import annotations
@@ -85,7 +88,13 @@ class Judged:
 
 def rate(results: list[bool]) -> dict[str, Any]:
     low, high = wilson(sum(results), len(results))
-    return {"successes": sum(results), "n": len(results), "rate": sum(results) / len(results), "low": low, "high": high}
+    return {
+        "successes": sum(results),
+        "n": len(results),
+        "rate": sum(results) / len(results),
+        "low": low,
+        "high": high,
+    }
 
 
 def main() -> int:
@@ -99,7 +108,9 @@ def main() -> int:
     turns_s: list[float] = []
     for task in flags.tasks:
         env = suite.make(task, "so101", image_size=contract.image_size)
-        with ServoCounterpart("feetech", task=task, clock=flags.clock, image_size=contract.image_size) as scene:
+        with ServoCounterpart(
+            "feetech", task=task, clock=flags.clock, image_size=contract.image_size
+        ) as scene:
             stepped = flags.clock == "stepped"
             robot = so101(
                 scene.port,
@@ -121,7 +132,10 @@ def main() -> int:
                 last = robot.connect().info
                 facts["repeated"] += last["repeated"]
                 direct = run_loop(
-                    SimRobot(env, seed=seed), executor, SafetyEnvelope(env.embodiment), max_steps=told["max_steps"]
+                    SimRobot(env, seed=seed),
+                    executor,
+                    SafetyEnvelope(env.embodiment),
+                    max_steps=told["max_steps"],
                 )
                 rows.append(
                     {
@@ -136,14 +150,15 @@ def main() -> int:
     points = 100 * (np.mean(driver) - np.mean(direct))
     a, b = rate(driver), rate(direct)
     result = {
-        "claim": "the shipped policy does its tabletop tasks through the SO-101 driver and Feetech's client against a "
-        "simulated servo bus",
+        "claim": "the shipped policy does its tabletop tasks through the SO-101 driver and Feetech's client "
+        "against a simulated servo bus",
         "target": ">= 20 episodes, success within 5 points of direct simulation",
-        "measured": f"driver {100 * a['rate']:.1f} % [{100 * a['low']:.1f}, {100 * a['high']:.1f}] n={a['n']}, direct "
+        "measured": f"driver {100 * a['rate']:.1f} % [{100 * a['low']:.1f}, {100 * a['high']:.1f}] "
+        "n={a['n']}, direct "
         f"{100 * b['rate']:.1f} % [{100 * b['low']:.1f}, {100 * b['high']:.1f}] n={b['n']}, same scenes: "
         f"{points:+.1f} points",
-        "command": f"python scripts/study_so101.py --tasks {' '.join(flags.tasks)} --episodes {flags.episodes} "
-        f"--clock {flags.clock}",
+        "command": f"python scripts/study_so101.py --tasks {' '.join(flags.tasks)} --episodes "
+        f"{flags.episodes} --clock {flags.clock}",
         "clock": flags.clock,
         "seeds": [0, flags.episodes - 1],
         "driver": a,

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from vla.embodiment import Camera, Embodiment
+from vla.robots.actions import joint_embodiment
 from vla.robots.calibration import ArmCalibration
 from vla.robots.dynamixel import DynamixelBus
 from vla.robots.feetech import FeetechBus
-from vla.robots.motion import joint_embodiment
 from vla.robots.servo_arm import ServoArm, ServoArmConfig
 from vla.robots.servo_bus import ServoBus
+from vla.robots.so101 import so101_kinematics
 from vla_envs.counterparts.instruments import PlantCamera, PlantClock, true_calibration
 from vla_envs.counterparts.process import ServoCounterpart
 
@@ -27,10 +28,10 @@ def embodiment(calibration: ArmCalibration) -> Embodiment:
     """Joint targets at 20 Hz and one small camera."""
     return joint_embodiment(
         "servo_arm",
-        low=calibration.low.tolist(),
-        high=calibration.high.tolist(),
-        home_q=np.zeros(len(calibration.joints)).tolist(),
-        cameras=[Camera(name="front", role="front", height=24, width=32)],
+        calibration.low,
+        calibration.high,
+        np.zeros(len(calibration.joints)),
+        cameras=(Camera(name="front", role="front", height=24, width=32),),
         control_hz=20,
     )
 
@@ -47,6 +48,7 @@ def driver(scene: ServoCounterpart, config: ServoArmConfig = STILL) -> Iterator[
     robot = ServoArm(
         make_bus(scene),
         calibration,
+        so101_kinematics(),
         embodiment(calibration),
         cameras={"front": PlantCamera(scene, "front")},
         config=config,

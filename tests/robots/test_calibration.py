@@ -15,14 +15,15 @@ from vla.robots.calibrating import SO101, calibrate
 from vla.robots.calibration import ArmCalibration, CalibrationError, ServoCalibration, from_lerobot
 from vla.robots.servo_arm import ServoArm
 from vla.robots.servo_bus import RAD_PER_COUNT
+from vla.robots.so101 import so101_kinematics
 from vla_envs.counterparts.instruments import PlantCamera
 from vla_envs.counterparts.process import ServoCounterpart
 
 
 def servo(**changes) -> ServoCalibration:
     given = {
-        "name": "elbow", "servo": 3, "model": "sts3215", "direction": -1, "zero_count": 2000, "homing_offset": -17,
-        "min_count": 900, "max_count": 3100,
+        "name": "elbow", "servo": 3, "model": "sts3215", "direction": -1, "zero_count": 2000,
+        "homing_offset": -17, "min_count": 900, "max_count": 3100,
     }  # fmt: skip
     return ServoCalibration(**{**given, **changes})
 
@@ -68,7 +69,9 @@ def test_a_missing_calibration_says_how_to_make_one(tmp_path: Path):
         ArmCalibration.load(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize("change", [{"direction": 0}, {"min_count": 3000, "max_count": 100}, {"max_count": 5000}])
+@pytest.mark.parametrize(
+    "change", [{"direction": 0}, {"min_count": 3000, "max_count": 100}, {"max_count": 5000}]
+)
 def test_impossible_numbers_are_refused(change):
     with pytest.raises(CalibrationError):
         servo(**change)
@@ -87,7 +90,9 @@ def test_lerobots_calibration_is_read_with_zero_in_the_middle(tmp_path: Path):
 class ScriptedPerson:
     """Does what the guide asks with the arm of a counterpart; ``lazy`` moves no joint through its range."""
 
-    def __init__(self, scene: ServoCounterpart, low: np.ndarray, high: np.ndarray, *, lazy: bool = False) -> None:
+    def __init__(
+        self, scene: ServoCounterpart, low: np.ndarray, high: np.ndarray, *, lazy: bool = False
+    ) -> None:
         self._scene, self._low, self._high, self._lazy = scene, low, high, lazy
         self._joint = 0
         self.asked: list[str] = []
@@ -133,6 +138,7 @@ def test_the_guided_calibration_finds_how_every_servo_is_mounted(protocol, tmp_p
         robot = ServoArm(
             make_bus(scene),
             ArmCalibration.load(tmp_path / "arm.json"),
+            so101_kinematics(),
             embodiment(arm),
             cameras={"front": PlantCamera(scene, "front")},
             config=STILL,

@@ -100,7 +100,9 @@ def test_a_missing_servo_leaves_the_others_answers_to_a_sync_read():
 
 def test_a_goal_beyond_the_limits_is_cut_by_one_make_and_refused_by_the_other():
     sts_bus = feetech_bus()
-    sts_bus.receive(sts(1, 3, feetech.MAX_LIMIT, *(2200).to_bytes(2, "little")) + sts(1, 3, feetech.TORQUE_ENABLE, 1))
+    sts_bus.receive(
+        sts(1, 3, feetech.MAX_LIMIT, *(2200).to_bytes(2, "little")) + sts(1, 3, feetech.TORQUE_ENABLE, 1)
+    )
     sts_bus.receive(sts(1, 3, feetech.GOAL, *(3000).to_bytes(2, "little")))
     servo = sts_bus.servos[1]
     servo.plant.advance(3.0)

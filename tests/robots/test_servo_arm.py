@@ -7,21 +7,22 @@ import pytest
 
 import vla.testing
 from tests.robots.servo_arms import STILL, driver, embodiment, make_bus, small_step
-from vla.errors import ConfigError, EmbodimentError, RobotError, UnknownNameError
+from vla.errors import ConfigError, RobotError, UnknownNameError
 from vla.robots.heartbeat import Heartbeat
-from vla.robots.motion import motion_for
 from vla.robots.servo_arm import ServoArm, ServoArmConfig
 from vla.robots.so101 import so101_embodiment, so101_kinematics
 from vla_envs.counterparts.instruments import true_calibration
 from vla_envs.counterparts.process import ServoCounterpart
 from vla_envs.tabletop.arms import load_arm
-from vla_envs.tabletop.embodiments import tabletop_embodiment
 from vla_envs.tabletop.scene import ARM_PREFIX, compose
 
 
 @pytest.mark.parametrize("protocol", ["feetech", "dynamixel"])
 def test_servo_arms_keep_the_contract_of_robots(protocol):
-    with ServoCounterpart(protocol) as scene, driver(scene, ServoArmConfig(deadman_s=0.3, paces=False)) as robot:
+    with (
+        ServoCounterpart(protocol) as scene,
+        driver(scene, ServoArmConfig(deadman_s=0.3, paces=False)) as robot,
+    ):
         vla.testing.check_robot(robot, settle_s=0.4)
 
 
@@ -89,16 +90,9 @@ def test_silence_holds_the_arm_and_commands_are_refused_until_connected():
         robot.connect()
         action = small_step(robot)
         robot.command(action)
-        deadline = time.monotonic() + 5.0
-        while time.monotonic() < deadline:
-            time.sleep(0.15)
-            try:
-                robot.command(action)
-            except RobotError as error:
-                assert "without a command" in str(error)
-                break
-        else:
-            pytest.fail("silence was not noticed")
+        time.sleep(0.5)
+        with pytest.raises(RobotError, match="without a command"):
+            robot.command(action)
         robot.connect()
         robot.command(action)
 
@@ -119,9 +113,11 @@ def test_the_heart_does_not_fall_silent_while_it_beats():
 def test_cameras_and_joints_have_to_fit_the_embodiment(feetech: ServoCounterpart):
     calibration = true_calibration(feetech)
     with pytest.raises(ConfigError, match="nothing is given for"):
-        ServoArm(make_bus(feetech), calibration, embodiment(calibration), config=STILL)
+        ServoArm(make_bus(feetech), calibration, so101_kinematics(), embodiment(calibration), config=STILL)
     with pytest.raises(UnknownNameError, match="front"):
-        ServoArm(make_bus(feetech), calibration, embodiment(calibration), cameras={"top": None})  # type: ignore[dict-item]
+        ServoArm(
+            make_bus(feetech), calibration, so101_kinematics(), embodiment(calibration), cameras={"top": None}
+        )  # type: ignore[dict-item]
 
 
 def test_the_shipped_model_is_the_arm_that_the_policy_was_trained_on():
@@ -137,17 +133,3 @@ def test_the_shipped_model_is_the_arm_that_the_policy_was_trained_on():
             np.testing.assert_allclose(mine, theirs, atol=2e-5)
     np.testing.assert_allclose(so101_embodiment().home_q, arm.home_q)
     np.testing.assert_allclose(ours.low, scene_arm.low, atol=1e-4)
-
-
-def test_tool_motions_need_kinematics_and_a_workspace():
-    tool = tabletop_embodiment(load_arm("so101"), 64)
-    with pytest.raises(EmbodimentError, match="give the kinematics"):
-        motion_for(tool)
-    motion = motion_for(tool, so101_kinematics())
-    home = np.array(tool.home_q)
-    motion.start(home, 1.0)
-    q, opening = motion.target(np.array([0.0, 0.0, 0.01, 0.0, -1.0], np.float32))
-    assert opening == 1.0
-    state = motion.state(q, opening)
-    assert state["tcp_position"][2] - motion.state(home, 1.0)["tcp_position"][2] == pytest.approx(0.01, abs=0.002)
-    assert set(state) == {field.name for field in tool.state}

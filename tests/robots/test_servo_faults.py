@@ -11,6 +11,7 @@ from vla.robots.calibration import CalibrationError
 from vla.robots.cameras import CameraError
 from vla.robots.servo_arm import ServoArm
 from vla.robots.servo_bus import ServoError
+from vla.robots.so101 import so101_kinematics
 from vla_envs.counterparts.faults import KINDS
 from vla_envs.counterparts.instruments import PlantCamera, true_calibration
 from vla_envs.counterparts.process import ServoCounterpart
@@ -22,6 +23,11 @@ LASTING = {
     "silent": "silent", "lost": "silent", "truncated": "damaged", "bad_checksum": "damaged",
     "overload": "overload", "overheat": "overheat", "voltage": "voltage",
 }  # fmt: skip
+
+
+def keep_commanding(robot: ServoArm, action: np.ndarray) -> None:
+    for _ in range(30):
+        robot.command(action)
 
 
 def test_every_kind_of_fault_is_tried():
@@ -38,7 +44,9 @@ def test_a_passing_disturbance_is_asked_about_again_and_counted(scene: ServoCoun
         for _ in range(6):
             reading = robot.command(action)
         np.testing.assert_allclose(reading.observation.state["joint_position"], action[:5], atol=0.004)
-        assert reading.info["repeated"] == (0 if kind == "garbage" else 1)  # noise before an answer is skipped
+        assert reading.info["repeated"] == (
+            0 if kind == "garbage" else 1
+        )  # noise before an answer is skipped
 
 
 @pytest.mark.parametrize("kind", LASTING)
@@ -61,7 +69,9 @@ def test_a_lasting_fault_stops_the_arm_and_names_servo_and_cause(scene: ServoCou
         if kind in LATCHED:
             with pytest.raises(ServoError, match=kind):
                 robot.connect()
-        if kind in LATCHED or (kind == "voltage" and scene.protocol == "dynamixel"):  # its errors stay till a reboot
+        if kind in LATCHED or (
+            kind == "voltage" and scene.protocol == "dynamixel"
+        ):  # its errors stay till a reboot
             assert robot.recover() == ["elbow_flex"]
         robot.connect()
         moved = robot.command(action)
@@ -102,8 +112,7 @@ def test_a_blind_arm_holds_still(feetech: ServoCounterpart, kind, says: str):
         action = small_step(robot)
         feetech.camera_fault("front", kind)
         with pytest.raises(CameraError, match=says):
-            for _ in range(30):
-                robot.command(action)
+            keep_commanding(robot, action)
         with pytest.raises(RobotError, match="stopped by an error"):
             robot.command(action)
         feetech.clear()
@@ -122,7 +131,11 @@ def test_nobody_there_is_an_error_about_the_supply(feetech: ServoCounterpart):
 def test_another_servo_than_calibrated_is_refused(scene: ServoCounterpart):
     calibration = other_model(true_calibration(scene))
     robot = ServoArm(
-        make_bus(scene), calibration, embodiment(calibration), cameras={"front": PlantCamera(scene, "front")}
+        make_bus(scene),
+        calibration,
+        so101_kinematics(),
+        embodiment(calibration),
+        cameras={"front": PlantCamera(scene, "front")},
     )
     with pytest.raises(ServoError, match="calibration was made with a another") as caught:
         robot.connect()
@@ -135,7 +148,11 @@ def test_another_calibration_than_the_servos_remember_is_refused_and_nothing_mov
     second = replace(calibration.joints[1], homing_offset=calibration.joints[1].homing_offset + 40)
     calibration = replace(calibration, joints=(calibration.joints[0], second, *calibration.joints[2:]))
     robot = ServoArm(
-        make_bus(scene), calibration, embodiment(calibration), cameras={"front": PlantCamera(scene, "front")}
+        make_bus(scene),
+        calibration,
+        so101_kinematics(),
+        embodiment(calibration),
+        cameras={"front": PlantCamera(scene, "front")},
     )
     with pytest.raises(CalibrationError, match=r"servo 2 \(shoulder_lift\): homing_offset"):
         robot.connect()

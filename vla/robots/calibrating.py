@@ -28,8 +28,8 @@ class JointGuide:
         servo: id on the bus.
         positive: how to move it so that its angle grows, in words.
         middle_rad: its angle in the middle of its range, as in the model of the arm.
-        endless: it has no stops to be moved between: its range is what the encoder can show, and its zero where
-            it stood in the middle pose.
+        endless: it has no stops to be moved between: its range is what the encoder can show, and its zero
+            where it stood in the middle pose.
         is_gripper: it opens and closes; positive is opening.
     """
 
@@ -54,7 +54,9 @@ class Person(Protocol):
 
 
 SO101 = (
-    JointGuide(name="shoulder_pan", servo=1, positive="turn the arm to its left (counter-clockwise from above)"),
+    JointGuide(
+        name="shoulder_pan", servo=1, positive="turn the arm to its left (counter-clockwise from above)"
+    ),
     JointGuide(name="shoulder_lift", servo=2, positive="lean the upper arm forward and down"),
     JointGuide(name="elbow_flex", servo=3, positive="bend the forearm down"),
     JointGuide(name="wrist_flex", servo=4, positive="bend the gripper down"),
@@ -142,13 +144,13 @@ def _ranges(bus: ServoBus, guide: Sequence[JointGuide], person: Person) -> dict[
         low, high = seen[joint.servo]
         if high - low < LEAST_MOTION:
             raise CalibrationError(
-                f"Joint {joint.name!r} (servo {joint.servo}) moved by {high - low} counts only: begin again and "
-                "move every joint from stop to stop."
+                f"Joint {joint.name!r} (servo {joint.servo}) moved by {high - low} counts only: begin again "
+                f"and move every joint from stop to stop."
             )
         if low < 0 or high >= COUNTS:
             raise CalibrationError(
-                f"Joint {joint.name!r} (servo {joint.servo}) went past the end of its encoder ({low}..{high}): it "
-                "was not in the middle of its range when asked. Begin again."
+                f"Joint {joint.name!r} (servo {joint.servo}) went past the end of its encoder "
+                f"({low}..{high}): it was not in the middle of its range when asked. Begin again."
             )
     whole = {joint.servo: (0, COUNTS - 1) for joint in guide if joint.endless}
     return {servo: (low, high) for servo, (low, high) in seen.items()} | whole
@@ -161,7 +163,7 @@ def _direction(bus: ServoBus, joint: JointGuide, person: Person) -> int:
     moved = bus.read([joint.servo])[joint.servo].position - before
     if abs(moved) < LEAST_MOTION:
         raise CalibrationError(
-            f"Joint {joint.name!r} (servo {joint.servo}) moved by {moved} counts only, which says nothing about its "
-            "direction: begin again and move it by about 20 degrees."
+            f"Joint {joint.name!r} (servo {joint.servo}) moved by {moved} counts only, which says nothing "
+            f"about its direction: begin again and move it by about 20 degrees."
         )
     return 1 if moved > 0 else -1

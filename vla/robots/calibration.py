@@ -2,8 +2,8 @@
 
     angle = direction * (count - zero_count) * 2 pi / 4096
 
-A servo's own memory holds the homing offset (so that no joint passes the end of the encoder) and the limits; the
-file holds these too, so that a driver can tell an arm it was not made for.
+A servo's own memory holds the homing offset (so that no joint passes the end of the encoder) and the limits;
+the file holds these too, so that a driver can tell an arm it was not made for.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ class ArmCalibration:
     def contradictions(self, memories: Mapping[int, ServoMemory]) -> list[str]:
         """Where the servos' own memories say something else, one line each."""
         return [
-            f"servo {servo.servo} ({servo.name}): {key} is {getattr(memories[servo.servo], key)} in the servo, "
-            f"{getattr(servo.memory, key)} in the file"
+            f"servo {servo.servo} ({servo.name}): {key} is {getattr(memories[servo.servo], key)} in the "
+            f"servo, {getattr(servo.memory, key)} in the file"
             for servo in self
             for key in ("homing_offset", "min_count", "max_count")
             if getattr(memories[servo.servo], key) != getattr(servo.memory, key)
@@ -196,8 +196,8 @@ class ArmCalibration:
 def from_lerobot(path: str | Path, *, arm: str, model: str, gripper: str = "gripper") -> ArmCalibration:
     """A calibration file that lerobot wrote, its angles kept (degrees from the middle of the range).
 
-    lerobot knows no directions: all are taken as +1 as its own policies do. Whether that suits the model of the
-    arm has to be looked at, joint by joint (``docs/robots/so101.md``).
+    lerobot knows no directions: all are taken as +1 as its own policies do. Whether that suits the model of
+    the arm has to be looked at, joint by joint (``docs/robots/so101.md``).
 
     Args:
         path: ``~/.cache/huggingface/lerobot/calibration/robots/KIND/ID.json``.
@@ -208,7 +208,9 @@ def from_lerobot(path: str | Path, *, arm: str, model: str, gripper: str = "grip
     data = read_json(Path(path), CalibrationError, "Calibrate the arm with lerobot first.")
     servos: dict[str, ServoCalibration] = {}
     for name, entry in data.items():
-        _check_keys(f"lerobot motor {name!r}", entry, ("id", "drive_mode", "homing_offset", "range_min", "range_max"))
+        _check_keys(
+            f"lerobot motor {name!r}", entry, ("id", "drive_mode", "homing_offset", "range_min", "range_max")
+        )
         low, high = int(entry["range_min"]), int(entry["range_max"])
         servos[name] = ServoCalibration(
             name=name,
@@ -232,7 +234,9 @@ def _servo(entry: Mapping[str, Any]) -> ServoCalibration:
     numbers = {name: entry[name] for name in names if name not in ("name", "model")}
     for name, value in numbers.items():
         if not isinstance(value, int):
-            raise CalibrationError(f"Servo {entry['name']!r}: {name} is {json.dumps(value)}; expected a whole number.")
+            raise CalibrationError(
+                f"Servo {entry['name']!r}: {name} is {json.dumps(value)}; expected a whole number."
+            )
     return ServoCalibration(name=str(entry["name"]), model=str(entry["model"]), **numbers)
 
 

@@ -1,7 +1,7 @@
 """Cameras of a robot: pictures with the time they were taken at, or an error that says why there are none.
 
-A camera that stopped sending, or sends the same picture for ever, is as blind as one that is unplugged; a policy
-that keeps acting on its last picture is dangerous. So every picture passes :class:`Freshness`.
+A camera that stopped sending, or sends the same picture for ever, is as blind as one that is unplugged; a
+policy that keeps acting on its last picture is dangerous. So every picture passes :class:`Freshness`.
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ class Freshness:
     Args:
         name: of the camera, for errors.
         max_age_s: a picture older than this is stale.
-        frozen_s: pictures that are equal in every pixel for this long come from a stuck camera (two pictures of a
-            real sensor never are); None for sources without noise.
+        frozen_s: pictures that are equal in every pixel for this long come from a stuck camera (two pictures
+            of a real sensor never are); None for sources without noise.
     """
 
     def __init__(self, name: str, *, max_age_s: float = 0.5, frozen_s: float | None = 1.0) -> None:
         if max_age_s <= 0 or (frozen_s is not None and frozen_s <= 0):
-            raise ConfigError(f"Camera {name!r}: max_age_s {max_age_s} and frozen_s {frozen_s} are seconds above 0.")
+            raise ConfigError(
+                f"Camera {name!r}: max_age_s {max_age_s} and frozen_s {frozen_s} are seconds above 0."
+            )
         self.name, self._max_age_s, self._frozen_s = name, max_age_s, frozen_s
         self._latest: Frame | None = None
         self._changed_s = 0.0
@@ -70,16 +72,19 @@ class Freshness:
         frame = self._latest
         hint = f" ({why})" if why else ""
         if frame is None:
-            raise CameraError(f"Camera {self.name!r} has sent nothing{hint}: check that it is plugged in and not in use.")
+            raise CameraError(
+                f"Camera {self.name!r} has sent nothing{hint}: check that it is plugged in and not in use."
+            )
         if now_s - frame.time_s > self._max_age_s:
             raise CameraError(
-                f"The last picture of camera {self.name!r} is {now_s - frame.time_s:.1f} s old{hint}, at most "
-                f"{self._max_age_s:g} s are allowed: check its cable; it is looked for again by itself."
+                f"The last picture of camera {self.name!r} is {now_s - frame.time_s:.1f} s old{hint}, at "
+                f"most {self._max_age_s:g} s are allowed: check its cable; it is looked for again by itself."
             )
         if self._frozen_s is not None and frame.time_s - self._changed_s > self._frozen_s:
             raise CameraError(
-                f"Camera {self.name!r} has sent one and the same picture for {frame.time_s - self._changed_s:.1f} s: "
-                "it is stuck. Unplug it, plug it in and connect() again."
+                f"Camera {self.name!r} has sent one and the same picture for "
+                f"{frame.time_s - self._changed_s:.1f} s: it is stuck. Unplug it, plug it in and connect() "
+                "again."
             )
         return frame
 

@@ -1,8 +1,10 @@
-"""A serial port as Feetech's and ROBOTIS' client libraries hold it: asked again, timed and named where it fails.
+"""A serial port as Feetech's and ROBOTIS' client libraries hold it: asked again, timed and named where it
+fails.
 
-Both libraries descend from one. Their port times replies by the wall clock, so that setting the clock makes it
-wait for ever, and polls without pause, so that it starves every other thread of the process; here it has the
-monotonic clock, and waits a millisecond at a time for bytes. What is late in one exchange is thrown away before the next.
+Both libraries descend from one. Their port times replies by the wall clock, so that setting the clock makes
+it wait for ever, and polls without pause, so that it starves every other thread of the process; here it has
+the monotonic clock, and waits a millisecond at a time for bytes. What is late in one exchange is thrown away
+before the next.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Feetech STS servos (SO-100, SO-101) through Feetech's own client, ``scservo_sdk`` of feetech-servo-sdk.
 
-That client's group read throws away the status that says what a servo complains about, so the answers to a sync
-read are read one by one here; for its port see ``client_port``.
+That client's group read throws away the status that says what a servo complains about, so the answers to a
+sync read are read one by one here; for its port see ``client_port``.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def _client() -> ModuleType:
         raise MissingExtraError("feetech-servo-sdk", "feetech", "Driving an SO-100 or SO-101") from error
     if not hasattr(scservo_sdk, "PacketHandler"):
         raise MissingExtraError(
-            "feetech-servo-sdk, whose module scservo_sdk another distribution (ftservo-python-sdk) has replaced: "
-            "uninstall that one;",
+            "feetech-servo-sdk, whose module scservo_sdk another distribution (ftservo-python-sdk) has "
+            "replaced: uninstall that one;",
             "feetech",
             "Driving an SO-100 or SO-101",
         )

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 
 class Heartbeat:
-    """Calls ``fallen_silent`` once, from a thread of its own, when :meth:`beat` was not called for ``limit_s``.
+    """Calls ``fallen_silent`` once, from a thread of its own, when :meth:`beat` was not called for
+    ``limit_s``.
 
     It begins with the first beat and ends with :meth:`rest`.
 

@@ -3,8 +3,10 @@
 What it does beyond passing numbers on, and why:
 
 * it refuses an arm without a calibration, with other servos, or whose servos remember another calibration;
-* torque is switched on where the arm stands, and never off again but by :meth:`ServoArm.release`: a limp arm falls;
-* each target is approached in steps over the control period, and every step reads what the servos complain about;
+* torque is switched on where the arm stands, and never off again but by :meth:`ServoArm.release`: a limp arm
+  falls;
+* each target is approached in steps over the control period, and every step reads what the servos complain
+  about;
 * anything that goes wrong leaves the arm holding where it is, stopped until :meth:`ServoArm.connect`.
 """
 
@@ -21,11 +23,11 @@ import numpy as np
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, RobotError, UnknownNameError
 from vla.robots import Reading, one_action
+from vla.robots.actions import action_space
 from vla.robots.calibration import ArmCalibration, CalibrationError
 from vla.robots.cameras import CameraDevice, CameraError, fit
 from vla.robots.heartbeat import Heartbeat
 from vla.robots.kinematics import Kinematics
-from vla.robots.motion import motion_for
 from vla.robots.servo_bus import ServoBus, ServoError, ServoState
 from vla.types import Observation
 
@@ -65,15 +67,15 @@ class ServoArmConfig:
     """How an arm is driven.
 
     Args:
-        deadman_s: without a command for this long the arm is held where it is and stays stopped (the host's own
-            watch; Dynamixel servos watch besides, for a host that has died); None: no watch, for arms whose
-            clock stands still between commands.
+        deadman_s: without a command for this long the arm is held where it is and stays stopped (the host's
+            own watch; Dynamixel servos watch besides, for a host that has died); None: no watch, for arms
+            whose clock stands still between commands.
         max_speed_rad_s: joint targets move at most this fast, whatever is asked for.
         gripper_torque: share of the gripper servo's torque: what it grips with, and what it burns out from.
         num_steps: a target is approached in this many steps ...
         ramp_share: ... over this share of the control period.
-        paces: a command returns when a control period has passed since the last one returned, with what is seen
-            then; False returns after the ramp, for a loop that keeps the rate itself.
+        paces: a command returns when a control period has passed since the last one returned, with what is
+            seen then; False returns after the ramp, for a loop that keeps the rate itself.
     """
 
     deadman_s: float | None = 0.5
@@ -90,19 +92,22 @@ class ServoArmConfig:
         if self.gripper_torque > 1 or self.ramp_share > 1:
             raise ConfigError("ServoArmConfig.gripper_torque and ramp_share are shares, at most 1.")
         if self.deadman_s is not None and self.deadman_s <= 0:
-            raise ConfigError(f"ServoArmConfig.deadman_s is {self.deadman_s}; expected seconds above 0, or None.")
+            raise ConfigError(
+                f"ServoArmConfig.deadman_s is {self.deadman_s}; expected seconds above 0, or None."
+            )
 
 
 class ServoArm:
-    """See :class:`vla.robots.Robot`; ``info`` of its readings has ``voltage_v`` and ``temperature_c`` by joint,
-    ``repeated`` (questions asked again since connecting) and ``limited`` (targets it slowed down or cut).
+    """See :class:`vla.robots.Robot`; ``info`` of its readings has ``voltage_v`` and ``temperature_c`` by
+    joint, ``repeated`` (questions asked again since connecting) and ``limited`` (targets it slowed down or
+    cut).
 
     Args:
         bus: the servos' bus, e.g. ``FeetechBus("/dev/ttyACM0")``; owned from here on.
         calibration: of this very arm.
-        embodiment: joint targets, or tool motions with ``kinematics``.
+        kinematics: of the arm, its joints in the calibration's order.
+        embodiment: joint targets or tool steps (``vla.robots.actions``).
         cameras: by name, one for each of the embodiment's; owned from here on.
-        kinematics: of the arm, for tool motions.
         config: see :class:`ServoArmConfig`.
         clock: how time passes.
 
@@ -115,17 +120,18 @@ class ServoArm:
         self,
         bus: ServoBus,
         calibration: ArmCalibration,
+        kinematics: Kinematics,
         embodiment: Embodiment,
         *,
         cameras: Mapping[str, CameraDevice] | None = None,
-        kinematics: Kinematics | None = None,
         config: ServoArmConfig | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.bus, self.calibration, self.embodiment = bus, calibration, embodiment
         self.config = config or ServoArmConfig()
         self.deadman_s = self.config.deadman_s
-        self._motion = motion_for(embodiment, kinematics)
+        self._actions = action_space(embodiment, kinematics)
+        self._joint_names = kinematics.joint_names
         self._cameras = dict(cameras or {})
         self._clock = clock or WallClock()
         self._lock = threading.RLock()
@@ -224,11 +230,14 @@ class ServoArm:
             opening = self.calibration.opening(self._goals)
             steps = max(1, round(seconds * 50))
             self._guarded(lambda: self._approach(goal, opening, steps, seconds))
-            self._motion.start(goal, opening)
+            self._actions.reset(goal, 1.0 - 2.0 * opening)
             return self._guarded(self._look)
 
     def release(self) -> None:
-        """Switch the torque off: **the arm falls** unless it lies or is held. Commands need :meth:`connect`."""
+        """Switch the torque off: **the arm falls** unless it lies or is held.
+
+        Commands need :meth:`connect`.
+        """
         with self._lock:
             self._heartbeat.rest()
             self._refusal, self._released = "was released", True
@@ -260,11 +269,11 @@ class ServoArm:
                 raise UnknownNameError(f"camera of {self.embodiment.name!r}", name, names)
         if missing := [name for name in names if name not in self._cameras]:
             raise ConfigError(f"{self.embodiment.name!r} sees with {names}: nothing is given for {missing}.")
-        sizes = [f.size for f in self.embodiment.state if f.slot == "arm0.joint_position"]
-        if sizes != [len(self.calibration.joints)]:
+        calibrated = tuple(joint.name for joint in self.calibration.joints)
+        if len(calibrated) != len(self._joint_names):
             raise ConfigError(
-                f"{self.embodiment.name!r} has joint fields of {sizes} entries, the calibration of {self.calibration.arm!r} "
-                f"has the joints {[joint.name for joint in self.calibration.joints]}."
+                f"The arm model of {self.embodiment.name!r} has the joints {self._joint_names}, the "
+                f"calibration of {self.calibration.arm!r} has {calibrated}."
             )
 
     def _check_models(self) -> None:
@@ -280,14 +289,18 @@ class ServoArm:
             found = self.bus.models.get(number, f"unknown model {number}")
             if found != servo.model:
                 raise ServoError(
-                    f"Servo {servo.servo} ({servo.name}) is a {found}; the calibration was made with a {servo.model}. "
-                    "Is this the right arm?",
+                    f"Servo {servo.servo} ({servo.name}) is a {found}; the calibration was made with a "
+                    f"{servo.model}. Is this the right arm?",
                     servos=(servo.servo,),
                     cause="model",
                 )
         if silent:
             listing = ", ".join(f"{servo.servo} ({servo.name})" for servo in silent)
-            hint = "check the arm's supply" if len(silent) == len(self.calibration.servos) else "check their plugs"
+            hint = (
+                "check the arm's supply"
+                if len(silent) == len(self.calibration.servos)
+                else "check their plugs"
+            )
             raise ServoError(
                 f"{self._title}: no answer from servo {listing}: {hint}, then connect() again.",
                 servos=[servo.servo for servo in silent],
@@ -309,8 +322,8 @@ class ServoArm:
             if alerts:
                 raise ServoError(
                     f"Servo {servo.servo} ({servo.name}) reports {' and '.join(alerts)} at "
-                    f"{states[servo.servo].voltage_v:.1f} V and {states[servo.servo].temperature_c:.0f} degrees: "
-                    f"{REMEDIES[alerts[0]]}, then connect() again.",
+                    f"{states[servo.servo].voltage_v:.1f} V and {states[servo.servo].temperature_c:.0f} "
+                    f"degrees: {REMEDIES[alerts[0]]}, then connect() again.",
                     servos=(servo.servo,),
                     cause=alerts[0],
                 )
@@ -322,8 +335,8 @@ class ServoArm:
         if limp and not self._released:
             listing = ", ".join(f"{servo.servo} ({servo.name})" for servo in limp)
             raise ServoError(
-                f"Servo {listing} went limp though nobody switched it off: its supply was interrupted. Support the "
-                "arm, check plugs and supply, then connect() again.",
+                f"Servo {listing} went limp though nobody switched it off: its supply was interrupted. "
+                f"Support the arm, check plugs and supply, then connect() again.",
                 servos=[servo.servo for servo in limp],
                 cause="limp",
             )
@@ -347,7 +360,8 @@ class ServoArm:
     def _follow(self, action: np.ndarray) -> Reading:
         began = self._clock.now()
         period_s = 1.0 / self.embodiment.control_hz
-        wanted, opening = self._motion.target(action)
+        wanted, gripper = self._actions.target(action)
+        opening = (1.0 - gripper) / 2.0
         reach = self.config.max_speed_rad_s * period_s
         slowed = np.clip(wanted, self._q - reach, self._q + reach)
         slowed = np.clip(slowed, self.calibration.low, self.calibration.high)
@@ -387,7 +401,7 @@ class ServoArm:
             images[camera.name] = fit(image, camera.height, camera.width)
         observation = Observation(
             images=images,
-            state=self._motion.state(q, opening),
+            state=self._actions.state(q, opening),
             instruction=self._instruction,
             embodiment=self.embodiment.name,
             time_s=self._clock.now() - self._started_s,
@@ -410,10 +424,13 @@ class ServoArm:
         self._goals = goals
         self.bus.send(self._goals)
         self._q = self.calibration.angles(self._goals)
-        self._motion.start(self._q, self.calibration.opening(self._goals))
+        self._actions.reset(self._q, 1.0 - 2.0 * self.calibration.opening(self._goals))
 
     def _hold_blindly(self) -> None:
-        """Hold without knowing where every servo is: those that answer where they stand, the others as told last."""
+        """Hold without knowing where every servo is.
+
+        Those that answer hold where they stand, the others what they were told last.
+        """
         goals = dict(self._goals)
         try:
             for servo in self.calibration.joints:  # the gripper keeps what it grips
@@ -421,7 +438,7 @@ class ServoArm:
                     goals[servo.servo] = self.bus.read([servo.servo])[servo.servo].position
             self.bus.send(goals)
         except ServoError:
-            return  # the port is gone: the servos hold the last goals by themselves, and the first error says why
+            return  # the port is gone: the servos hold the last goals by themselves
 
     def _hold_for_silence(self) -> None:
         """Called by the heartbeat's thread when no command came in time."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -66,14 +65,18 @@ class ServoBus(Protocol):
     Attributes:
         port: of the host, e.g. ``/dev/ttyACM0``.
         models: model number -> name of the servos it can drive.
-        repeated: questions that had to be asked again since the port was opened.
-        encoder_minus_offset: the reported position is the encoder's less the homing offset (Feetech), not plus.
+        encoder_minus_offset: the reported position is the encoder's less the homing offset (Feetech), not
+            plus.
     """
 
     port: str
     models: Mapping[int, str]
-    repeated: int
     encoder_minus_offset: bool
+
+    @property
+    def repeated(self) -> int:
+        """Questions that had to be asked again since the port was opened."""
+        ...
 
     def open(self) -> None:
         """Open the port, anew if it was open."""
@@ -127,9 +130,10 @@ def port_errors(port: str) -> Iterator[None]:
         yield
     except (OSError, termios.error) as error:  # pyserial's own error is an OSError
         raise ServoError(
-            f"The port {port} cannot be used: {error}. Ports here: {', '.join(serial_ports()) or 'none'}. Check "
-            "the cable (and that you may use the port: on Linux the group dialout); the servos hold their last "
-            "goals. Then connect() again.",
+            f"The port {port} cannot be used: {error}. Ports here: {', '.join(serial_ports()) or 'none'}. "
+            f"Check "
+            "the cable (and that you may use the port: on Linux the group dialout); the servos hold their "
+            "last goals. Then connect() again.",
             cause="port",
         ) from error
 
@@ -152,7 +156,8 @@ def gone_silent(
     """The error that says which servos do not answer (or in pieces), and what that usually means."""
     if not silent:
         return ServoError(
-            f"What servo {', '.join(map(str, damaged))} on {port} answers arrives damaged again and again: look for "
+            f"What servo {', '.join(map(str, damaged))} on {port} answers arrives damaged again and again: "
+            f"look for "
             "a loose plug, a cable beside a motor's, or two servos of one id; then connect() again.",
             servos=damaged,
             cause="damaged",
@@ -166,11 +171,8 @@ def gone_silent(
         )
     return ServoError(
         f"Servo {', '.join(map(str, silent))} on {port} does not answer: look at its plug and the one "
-        "before it in the chain (a servo that lost its supply is limp: support the arm), then connect() again.",
+        "before it in the chain (a servo that lost its supply is limp: support the arm), then connect() "
+        "again.",
         servos=silent,
         cause="silent",
     )
-
-
-if sys.platform == "win32":  # termios is the one thing here that Windows lacks
-    raise ImportError("Servo arms are driven from Linux or macOS; on Windows use WSL with the port passed on.")

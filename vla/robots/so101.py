@@ -1,9 +1,11 @@
-"""The SO-101 (and the SO-100, which is the same to a driver): its model, its embodiment, and the arm on a port."""
+"""The SO-101 (and the SO-100, the same to a driver): its model, its embodiment, and the arm on a port."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from vla.embodiment import Embodiment
 from vla.robots.calibration import ArmCalibration
@@ -13,7 +15,8 @@ from vla.robots.kinematics import Kinematics
 from vla.robots.servo_arm import Clock, ServoArm, ServoArmConfig
 
 FOLDER = Path(__file__).parent / "descriptions"
-#: Arm on a block of 90 mm behind the table's middle: the base is at x -0.235, y 0.03, z 0.09 m of the table's frame.
+#: Arm on a block of 90 mm behind the table's middle: the base is at x -0.235, y 0.03, z 0.09 m of the
+#: table's frame.
 MODEL = FOLDER / "so101.xml"
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll")
 #: Five joints cannot hold a tool vertical everywhere: near the edge of the reach it gives way.
@@ -27,7 +30,7 @@ def so101_embodiment() -> Embodiment:
 
 def so101_kinematics() -> Kinematics:
     """In the frame of the table that the arm stands behind (:data:`MODEL`), tool at the fingertips."""
-    home_q = so101_embodiment().home_q
+    home_q = np.array(so101_embodiment().home_q)
     return Kinematics.load(MODEL, JOINTS, "tcp", orientation_weight=ORIENTATION_WEIGHT, home_q=home_q)
 
 
@@ -52,9 +55,9 @@ def so101(
     return ServoArm(
         FeetechBus(port),
         calibration,
+        so101_kinematics(),
         embodiment or so101_embodiment(),
         cameras=cameras,
-        kinematics=so101_kinematics(),
         config=config,
         clock=clock,
     )

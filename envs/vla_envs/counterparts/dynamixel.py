@@ -12,9 +12,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-
 from vla_envs.counterparts.faults import Faults
-from vla_envs.counterparts.mounting import COUNTS, Mounting
+from vla_envs.counterparts.mounting import Mounting
 from vla_envs.counterparts.plants import Plant
 
 PING, READ, WRITE, REG_WRITE, ACTION, REBOOT, STATUS = 1, 2, 3, 4, 5, 8, 0x55

@@ -42,7 +42,8 @@ class Faults:
     def line(self, answers: Iterable[tuple[int, bytes]]) -> bytes:
         """What is on the wire of ``(servo id, answer)`` in order, faults included."""
         wire = b""
-        for servo, answer in answers:
+        for servo, sent in answers:
+            answer = sent
             if self._happens("lost", servo):
                 continue
             if self._happens("truncated", servo):

@@ -1,7 +1,7 @@
 """A servo bus with an arm behind it, started in a process of its own, and its side channel.
 
-The vendors' libraries poll without pause and hold the interpreter's lock while they do: a bus in a thread beside
-them would not get to answer in time.
+The vendors' libraries poll without pause and hold the interpreter's lock while they do: a bus in a thread
+beside them would not get to answer in time.
 """
 
 from __future__ import annotations

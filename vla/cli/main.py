@@ -50,6 +50,11 @@ VERBS = {
         'vla run --robot sim:panda "put the red cube in the blue bowl"',
         "The arm was stopped; a video that was begun holds what was seen.",
     ),
+    "robot": Verb(
+        "calibrate a servo arm, and look at it",
+        "vla robot calibrate --out arms/so101.json --port /dev/ttyACM0",
+        "The servos may be limp: hold the arm. No file was written.",
+    ),
     "roofline": Verb(
         "what a chunk costs at least on a machine, and how close a measured time comes",
         "vla roofline smolvla --machines 4090 --measured-ms 36",

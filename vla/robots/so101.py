@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from vla.embodiment import Embodiment
+from vla.embodiment import Camera, Embodiment
 from vla.robots.calibration import ArmCalibration
-from vla.robots.cameras import CameraDevice
+from vla.robots.cameras import CameraDevice, OpenCVCamera
 from vla.robots.feetech import FeetechBus
 from vla.robots.kinematics import Kinematics
 from vla.robots.servo_arm import Clock, ServoArm, ServoArmConfig
@@ -60,4 +61,30 @@ def so101(
         cameras=cameras,
         config=config,
         clock=clock,
+    )
+
+
+def so101_from_files(
+    port: str,
+    calibration: str,
+    *,
+    cameras: Mapping[str, int | str] | None = None,
+    width: int = 320,
+    height: int = 240,
+) -> ServoArm:
+    """An SO-101 that follows joint targets, from what a person types.
+
+    Args:
+        port: e.g. ``/dev/ttyACM0``.
+        calibration: file that ``vla robot calibrate`` wrote.
+        cameras: roles (``front``, ``wrist`` ...) -> number, path or URL for OpenCV; none by default.
+        width, height: of their pictures, px.
+    """
+    sources = dict(cameras or {})
+    seen = tuple(Camera(name=name, role=name, height=height, width=width) for name in sources)  # type: ignore[arg-type]
+    return so101(
+        port,
+        ArmCalibration.load(calibration),
+        embodiment=replace(so101_embodiment(), cameras=seen),
+        cameras={name: OpenCVCamera(name, source) for name, source in sources.items()},
     )

@@ -28,9 +28,13 @@ class Follower:
         self.observation_features: dict[str, Any] = {**self.action_features, "front": (24, 32, 3)}
         self.is_connected = False
         self.broken = False
+        self.late = 0
 
     def connect(self, calibrate: bool = True) -> None:
         assert not calibrate  # it would ask questions
+        if self.late:
+            self.late -= 1
+            raise ConnectionError("Could not connect on port")
         self.is_connected = True
 
     def get_observation(self) -> dict[str, Any]:
@@ -82,6 +86,20 @@ def test_what_lerobot_raises_is_an_error_of_ours():
         arm.read()
     follower.broken = False
     arm.close()
+
+
+@pytest.mark.parametrize(("late", "connects"), [(2, True), (3, False)])
+def test_a_late_answer_is_no_lost_arm_but_three_are(late: int, connects: bool):
+    follower = Follower()
+    follower.late = late
+    arm = wrapped(follower)
+    if connects:
+        arm.connect()
+    else:
+        with pytest.raises(RobotError, match="Could not connect"):
+            arm.connect()
+    arm.close()
+    assert not follower.is_connected
 
 
 def test_joints_that_lerobot_does_not_have_are_named():

@@ -24,6 +24,9 @@ from vla.robots.heartbeat import Heartbeat
 from vla.robots.kinematics import Kinematics
 from vla.types import Observation
 
+#: A connection is tried this often.
+ATTEMPTS = 3
+
 
 class LerobotRobot(Protocol):
     """The part of ``lerobot.robots.Robot`` (0.6.1) that is used here."""
@@ -97,10 +100,7 @@ class LerobotArm:
         with self._lock:
             self._heartbeat.rest()
             if not self._robot.is_connected:
-                with _said_by_lerobot():
-                    self._robot.connect(
-                        calibrate=False
-                    )  # a calibration asks questions: it is made beforehand
+                self._connect_patiently()
             seen = self._seen()
             self._sent = {key: float(seen[key]) for key in self._robot.action_features}
             q, opening = self._angles(seen)
@@ -126,9 +126,8 @@ class LerobotArm:
             self._heartbeat.beat()
             q, gripper = self._actions.target(wanted)
             period_s, now = 1.0 / self.embodiment.control_hz, time.monotonic()
-            self._send(
-                {**self._flat(q), **({self._gripper_key: 50.0 * (1.0 - gripper)} if self._gripper else {})}
-            )
+            grip = {self._gripper_key: 50.0 * (1.0 - gripper)} if self._gripper else {}
+            self._send({**self._flat(q), **grip})
             due = (self._returned_s if now - self._returned_s < period_s else now) + period_s
             time.sleep(max(0.0, due - time.monotonic()))
             reading = self._look()
@@ -157,6 +156,21 @@ class LerobotArm:
             if self._robot.is_connected:
                 with _said_by_lerobot():
                     self._robot.disconnect()
+
+    def _connect_patiently(self) -> None:
+        """lerobot gives up at a servo's first late answer; what it left half connected is let go again."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with _said_by_lerobot():
+                    self._robot.connect(calibrate=False)  # which asks questions: it is done beforehand
+            except RobotError:
+                if self._robot.is_connected:
+                    with _said_by_lerobot():
+                        self._robot.disconnect()
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                return
 
     @property
     def _gripper_key(self) -> str:
@@ -225,7 +239,7 @@ class LerobotView:
         if tuple(field.name for field in embodiment.action) != JOINT_FIELDS:
             raise ConfigError(
                 f"lerobot drives joints; {embodiment.name!r} has the action fields "
-                f"{[field.name for field in embodiment.action]}: give the robot an embodiment with the fields "
+                f"{[field.name for field in embodiment.action]}: give the robot an embodiment with "
                 f"{JOINT_FIELDS}."
             )
         if len(joints) != embodiment.action[0].size:

@@ -9,6 +9,7 @@ happens depends on nothing but the bytes and the seed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -269,6 +270,8 @@ class Counterpart:
 
 def main() -> int:
     settings = json.loads(sys.argv[1])
+    with contextlib.suppress(PermissionError):  # servos answer in microseconds, however busy the host is
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     with socket.socket(fileno=settings["control"]) as control:
         Counterpart(settings, control).serve()
     return 0

@@ -1,6 +1,7 @@
 """The driver of servo arms against simulated buses, the vendors' own clients between them."""
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -8,12 +9,18 @@ import pytest
 import vla.testing
 from tests.robots.servo_arms import STILL, driver, embodiment, make_bus, small_step
 from vla.errors import ConfigError, RobotError, UnknownNameError
+from vla.robots import dynamixel as dynamixel_bus
+from vla.robots import feetech as feetech_bus
+from vla.robots.calibration import CalibrationError
 from vla.robots.heartbeat import Heartbeat
 from vla.robots.servo_arm import ServoArm, ServoArmConfig
-from vla.robots.so101 import so101_embodiment, so101_kinematics
-from vla_envs.counterparts.instruments import true_calibration
+from vla.robots.sim import SimRobot
+from vla.robots.so101 import so101, so101_embodiment, so101_kinematics
+from vla_envs.counterparts.instruments import PlantCamera, PlantClock, true_calibration
 from vla_envs.counterparts.process import ServoCounterpart
 from vla_envs.tabletop.arms import load_arm
+from vla_envs.tabletop.embodiments import tabletop_embodiment
+from vla_envs.tabletop.env import TabletopEnv
 from vla_envs.tabletop.scene import ARM_PREFIX, compose
 
 
@@ -133,3 +140,63 @@ def test_the_shipped_model_is_the_arm_that_the_policy_was_trained_on():
             np.testing.assert_allclose(mine, theirs, atol=2e-5)
     np.testing.assert_allclose(so101_embodiment().home_q, arm.home_q)
     np.testing.assert_allclose(ours.low, scene_arm.low, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[ServoCounterpart]:
+    """The SO-101 before a scene of the tabletop suite, behind a Feetech bus."""
+    with ServoCounterpart("feetech", task="place", clock="stepped", image_size=32) as scene:
+        yield scene
+
+
+@pytest.fixture
+def tool_arm(table: ServoCounterpart) -> Iterator[ServoArm]:
+    """Moved by its tool, as the shipped policy moves it."""
+    arm = so101(
+        table.port,
+        true_calibration(table),
+        embodiment=tabletop_embodiment(load_arm("so101"), 32),
+        cameras={name: PlantCamera(table, name) for name in ("front", "wrist")},
+        config=STILL,
+        clock=PlantClock(table),
+    )
+    yield arm
+    arm.close()
+
+
+def test_the_tool_goes_where_it_goes_in_direct_simulation(table: ServoCounterpart, tool_arm: ServoArm):
+    direct = SimRobot(TabletopEnv("place", "so101", image_size=32), seed=3)
+    expected = direct.connect()
+    told = table.reset(3)
+    assert told["instruction"] == expected.observation.instruction
+    reading = tool_arm.connect()
+    down = np.array([0.01, 0.005, -0.01, 0.05, 1.0], np.float32)
+    for step in range(8):
+        action = down if step < 5 else -down
+        reading, expected = tool_arm.command(action), direct.command(action)
+    for name, value in expected.observation.state.items():
+        np.testing.assert_allclose(reading.observation.state[name], value, atol=0.01, err_msg=name)
+    seen, wanted = (r.observation.images["front"].astype(int) for r in (reading, expected))
+    assert np.abs(seen - wanted).mean() < 2.0
+    direct.close()
+
+
+def test_a_released_arm_falls(table: ServoCounterpart, tool_arm: ServoArm):
+    table.reset(0)
+    height = tool_arm.connect().observation.state["tcp_position"][2]
+    tool_arm.release()
+    table.advance(1.0)
+    assert tool_arm.read().observation.state["tcp_position"][2] < height - 0.02
+
+
+def test_a_servo_in_another_mode_is_refused(scene: ServoCounterpart):
+    with driver(scene) as robot:
+        modes = {"feetech": (feetech_bus.MODE, 1, 0), "dynamixel": (dynamixel_bus.MODE, 1, 3)}
+        register, turning, position = modes[scene.protocol]
+        robot.bus.open()
+        robot.bus.set_torque([2], on=False)
+        robot.bus._write(2, register, [turning])  # type: ignore[attr-defined]
+        with pytest.raises(CalibrationError, match="position_mode is False in the servo"):
+            robot.connect()
+        robot.bus._write(2, register, [position])  # type: ignore[attr-defined]
+        robot.connect()

@@ -154,7 +154,7 @@ class ArmCalibration:
             f"servo {servo.servo} ({servo.name}): {key} is {getattr(memories[servo.servo], key)} in the "
             f"servo, {getattr(servo.memory, key)} in the file"
             for servo in self
-            for key in ("homing_offset", "min_count", "max_count")
+            for key in ("homing_offset", "min_count", "max_count", "position_mode")
             if getattr(memories[servo.servo], key) != getattr(servo.memory, key)
         ]
 

@@ -87,6 +87,7 @@ class DynamixelBus:
             homing_offset=int.from_bytes(offset, "little", signed=True),
             min_count=int.from_bytes(limits[4:], "little", signed=True),
             max_count=int.from_bytes(limits[:4], "little", signed=True),
+            position_mode=self._read(servo, MODE, 1)[0] == POSITION_MODE,
         )
 
     def write_memory(self, servo: int, memory: ServoMemory) -> None:

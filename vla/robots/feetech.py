@@ -86,6 +86,7 @@ class FeetechBus:
             homing_offset=_number(self._read(servo, OFFSET, 2), 11),
             min_count=_number(limits[:2], 15),
             max_count=_number(limits[2:], 15),
+            position_mode=self._read(servo, MODE, 1)[0] == POSITION_MODE,
         )
 
     def write_memory(self, servo: int, memory: ServoMemory) -> None:

@@ -7,6 +7,7 @@ lerobot speaks of joints as ``NAME.pos`` in degrees, of grippers as ``NAME.pos``
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -202,7 +203,10 @@ class LerobotArm:
             if self._refusal or self._heartbeat.beating:  # a command came while this waited
                 return
             self._refusal = f"was held after {self.deadman_s:g} s without a command"
-            self._hold()
+            with contextlib.suppress(
+                RobotError
+            ):  # it is refused from here on, whether lerobot answers or not
+                self._hold()
 
     def _look(self) -> Reading:
         seen = self._seen()

@@ -52,11 +52,12 @@ class ServoState:
 
 @dataclass(frozen=True, kw_only=True)
 class ServoMemory:
-    """What of a calibration stands in a servo's own memory: counts."""
+    """What of a calibration stands in a servo's own memory: counts, and that it goes to positions at all."""
 
     homing_offset: int
     min_count: int
     max_count: int
+    position_mode: bool = True
 
 
 class ServoBus(Protocol):

@@ -1,10 +1,16 @@
-"""A serial port as Feetech's and ROBOTIS' client libraries hold it: asked again, timed and named where it
-fails.
+"""A serial port as Feetech's and ROBOTIS' client libraries hold it, made patient.
 
-Both libraries descend from one. Their port times replies by the wall clock, so that setting the clock makes
-it wait for ever, and polls without pause, so that it starves every other thread of the process; here it has
-the monotonic clock, and waits a millisecond at a time for bytes. What is late in one exchange is thrown away
-before the next.
+Both libraries descend from one. Three things of their port are replaced here:
+
+* it times answers by the wall clock, so that setting the clock makes it wait for ever: the monotonic one is
+  used;
+* it polls without pause and starves every other thread of the process: it waits for bytes, a millisecond at
+  a time;
+* it gives up by the clock alone, so that a host that was held up for a moment takes an answer for lost that
+  it has not looked for: it has to have looked a number of times as well.
+
+An answer says which servo it is from, but not to what: one that comes too late would be taken for the next.
+So before anything is asked again, the line has to fall quiet.
 """
 
 from __future__ import annotations
@@ -20,6 +26,12 @@ T = TypeVar("T")
 
 #: An answer is waited for this long, s, beyond the time its bytes take (adapters hand bytes on every 16 ms).
 REPLY_S = 0.05
+#: ... and looked for this often, a millisecond each.
+LEAST_LOOKS = 25
+LOOK_S = 0.001
+#: After a failed exchange the line is quiet when nothing has come for the first time, or all of the second
+#: is over.
+QUIET_S, MAX_NOISE_S = 0.03, 0.3
 #: A question is asked at most this often.
 ATTEMPTS = 3
 
@@ -46,7 +58,7 @@ class ClientPort:
             handler.baudrate = self._baudrate
             opened = handler.openPort()
             if opened:
-                handler.ser.timeout = 0.001
+                handler.ser.timeout = LOOK_S
         if not opened:
             raise ServoError(f"{self.name} cannot run at {self._baudrate} baud.", cause="port")
         self._handler, self.repeated = handler, 0
@@ -78,6 +90,7 @@ class ClientPort:
                 if refused := refusal(error):
                     raise ServoError(f"Servo {servo}: {refused}", servos=(servo,), cause="refused")
                 return answer
+            self._fall_quiet()
             self.repeated += attempt + 1 < ATTEMPTS
         silent = [servo] if result == self._sdk.COMM_RX_TIMEOUT else []
         raise gone_silent(self.name, [servo], silent, damaged=(servo,))
@@ -86,7 +99,7 @@ class ClientPort:
         self, servos: Collection[int], size: int, request: Callable[[Any], int]
     ) -> dict[int, tuple[bytes, int]]:
         """``size`` bytes and the error byte of each servo, answers to one ``request`` (port -> result)."""
-        failed: dict[int, None] = {}
+        failed: dict[int, int] = {}
         for attempt in range(ATTEMPTS):
             found: dict[int, tuple[bytes, int]] = {}
             with port_errors(self.name):
@@ -95,13 +108,23 @@ class ClientPort:
                 for servo in servos:
                     data, result, error = self._packets.readRx(port, servo, size)
                     if result != self._sdk.COMM_SUCCESS or len(data) != size:
-                        failed[servo] = None
+                        failed[servo] = result
                         break
                     found[servo] = bytes(data), error
             if len(found) == len(servos):
                 return found
+            self._fall_quiet()
             self.repeated += attempt + 1 < ATTEMPTS
         silent = [servo for servo in servos if not self.answers(servo)]
+        if not silent and set(failed.values()) == {self._sdk.COMM_RX_TIMEOUT}:
+            raise ServoError(
+                f"Servo {', '.join(map(str, failed))} on {self.name} answers, but {ATTEMPTS} times not "
+                f"within "
+                f"{1e3 * REPLY_S:.0f} ms: the host is overloaded, or the adapter hands bytes on too seldom. "
+                "connect() again.",
+                servos=tuple(failed),
+                cause="late",
+            )
         raise gone_silent(self.name, servos, silent, damaged=tuple(failed))
 
     def tell(self, servos: Collection[int], request: Callable[[Any], int]) -> None:
@@ -124,8 +147,17 @@ class ClientPort:
             return error.cause != "silent"
         return True
 
+    def _fall_quiet(self) -> None:
+        """Wait for what is still to come of an exchange that failed, and throw it away."""
+        with port_errors(self.name):
+            serial, deadline_s = self._handler.ser, time.monotonic() + MAX_NOISE_S
+            serial.timeout = QUIET_S
+            while serial.read(256) and time.monotonic() < deadline_s:
+                pass
+            serial.timeout = LOOK_S
+
     def _fresh(self) -> Any:
-        """The port, without late bytes of an answer that was given up."""
+        """The port, ready for a question."""
         if self._handler is None:
             raise ServoError(f"The port {self.name} is not open: connect() first.", cause="port")
         self._handler.ser.reset_input_buffer()
@@ -143,10 +175,17 @@ def _patient(sdk: ModuleType) -> Any:
     """The library's port class, its clock and time limits replaced."""
 
     class Port(sdk.PortHandler):  # type: ignore[name-defined, misc]
+        looks = 0
+
         def getCurrentTime(self) -> float:
             return time.monotonic() * 1e3
 
         def setPacketTimeout(self, packet_length: int) -> None:
+            self.looks = 0
             self.setPacketTimeoutMillis(self.tx_time_per_byte * packet_length + REPLY_S * 1e3)
+
+        def isPacketTimeout(self) -> bool:
+            self.looks += 1
+            return self.looks >= LEAST_LOOKS and super().isPacketTimeout()
 
     return Port

@@ -203,9 +203,7 @@ class LerobotArm:
             if self._refusal or self._heartbeat.beating:  # a command came while this waited
                 return
             self._refusal = f"was held after {self.deadman_s:g} s without a command"
-            with contextlib.suppress(
-                RobotError
-            ):  # it is refused from here on, whether lerobot answers or not
+            with contextlib.suppress(RobotError):  # it is refused from here on, held or not
                 self._hold()
 
     def _look(self) -> Reading:

@@ -271,7 +271,7 @@ class Counterpart:
 def main() -> int:
     settings = json.loads(sys.argv[1])
     with contextlib.suppress(PermissionError):  # servos answer in microseconds, however busy the host is
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
     with socket.socket(fileno=settings["control"]) as control:
         Counterpart(settings, control).serve()
     return 0

@@ -22,8 +22,8 @@ class ServoError(RobotError):
         servos: ids of those concerned; empty: the bus itself.
         cause: ``port`` (cannot be opened or is gone), ``silent`` (no answer), ``late`` (it answers, but too
             late), ``damaged`` (answers that fail their checksum), ``refused`` (a write that the servo
-            rejected), ``model`` (another servo than expected), ``limp`` (its torque went off unasked) or the name of an
-            alert of :class:`ServoState`.
+            rejected), ``model`` (another servo than expected), ``limp`` (its torque went off unasked) or the
+            name of an alert of :class:`ServoState`.
     """
 
     def __init__(self, message: str, *, servos: Collection[int] = (), cause: str) -> None:

@@ -55,6 +55,11 @@ VERBS = {
         "vla console --robot sim:panda",
         "The arm was stopped.",
     ),
+    "robot": Verb(
+        "calibrate a servo arm, and look at it",
+        "vla robot calibrate --out arms/so101.json --port /dev/ttyACM0",
+        "The servos may be limp: hold the arm. No file was written.",
+    ),
     "roofline": Verb(
         "what a chunk costs at least on a machine, and how close a measured time comes",
         "vla roofline smolvla --machines 4090 --measured-ms 36",

@@ -22,7 +22,7 @@ _TURN_DAMPING = 0.1  # of the orientation of an arm that cannot always hold it: 
 class Kinematics:
     """Forward and inverse kinematics of one serial arm, on a private copy of the state.
 
-    Each iteration of :meth:`solve` is ``dq = J# e + (I - J# J) k (q_home - q)`` with the damped pseudo-inverse
+    An iteration of :meth:`solve` is ``dq = J# e + (I - J# J) k (q_home - q)`` with the damped pseudo-inverse
     ``J# = J^T (J J^T + damping^2 I)^-1`` (Nakamura and Hanafusa 1986), limited to ``max_step`` and clipped to
     the joint limits. With an ``orientation_weight`` below 1 the position is met first and the orientation,
     weighted, in what freedom is left: an arm of five joints tilts its tool near the edge of its reach.

@@ -15,7 +15,7 @@ __all__ = ["ToolIK", "rotation_error"]
 class ToolIK:
     """Joint angles that put the tcp at a position with the tool straight down and a given yaw.
 
-    See :class:`vla.robots.kinematics.Kinematics` for the method; ``tool_down_weight`` is its orientation weight.
+    See :class:`vla.robots.kinematics.Kinematics`; ``tool_down_weight`` is its orientation weight.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Contract suites: what every Env, Policy and Suite must do, ours and third parties' alike.
+"""Contract suites: what every Env, Policy, Suite and Robot must do, ours and third parties' alike.
 
 Call them from a test::
 
@@ -29,7 +29,10 @@ from vla.interfaces import (
     variants_of,
     wordings_of,
 )
+from vla.robots.checks import check_robot
 from vla.types import Observation
+
+__all__ = ["assert_same", "check_env", "check_policy", "check_robot", "check_suite", "sample_observation"]
 
 NO_SUCH = "no_such_name"
 

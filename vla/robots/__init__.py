@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vla.embodiment import Embodiment
+from vla.errors import ActionError
 from vla.types import Observation
 
 
@@ -49,7 +50,11 @@ class Robot(Protocol):
         ...
 
     def command(self, action: np.ndarray) -> Reading:
-        """Send one action (float32 [action_dim], already inside the limits); says where it led."""
+        """Send one action (float32 [action_dim], already inside the limits); says where it led.
+
+        What is not one finite action raises :class:`~vla.errors.ActionError` and moves nothing
+        (:func:`one_action`).
+        """
         ...
 
     def set_instruction(self, text: str) -> Reading:
@@ -63,3 +68,14 @@ class Robot(Protocol):
     def close(self) -> None:
         """Let go of the connection."""
         ...
+
+
+def one_action(embodiment: Embodiment, action: np.ndarray) -> np.ndarray:
+    """The same, float32 [action_dim]; another shape or what is not finite raises :class:`ActionError`."""
+    value = embodiment.check_action(action)
+    if value.ndim != 1:
+        raise ActionError(
+            f"Command for {embodiment.name!r}: shape {value.shape}, expected one action of shape "
+            f"({embodiment.action_dim},)."
+        )
+    return value

@@ -10,7 +10,7 @@ import numpy as np
 
 from vla.errors import ConfigError, EnvError, UnknownNameError
 from vla.interfaces import Env, Suite, observation_from_gym
-from vla.robots import Reading
+from vla.robots import Reading, one_action
 
 
 @runtime_checkable
@@ -103,7 +103,7 @@ class SimRobot:
     def command(self, action: np.ndarray) -> Reading:
         if self._stopped:
             raise EnvError(f"Simulated {self.embodiment.name!r} is stopped: call connect() to start again.")
-        obs, _, terminated, truncated, info = self.env.step(action)
+        obs, _, terminated, truncated, info = self.env.step(one_action(self.embodiment, action))
         self._steps += 1
         return self._take(obs, info, done=bool(terminated or truncated))
 

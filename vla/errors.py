@@ -92,5 +92,9 @@ class ActionError(VlaError, ValueError):
     """An action that is not finite or does not fit the embodiment it is meant for."""
 
 
+class RobotError(VlaError, RuntimeError):
+    """A robot that refuses, does not answer or is lost; says what to do before it may move again."""
+
+
 class LoaderError(VlaError, RuntimeError):
     """A worker process that makes training batches failed or died."""

@@ -1,4 +1,4 @@
-"""The controller itself: modes, safety, the running script, its registers and motions; no sockets, no clock."""
+"""The controller itself: modes, safety, the running script and its motions; no sockets, no clock."""
 
 from __future__ import annotations
 

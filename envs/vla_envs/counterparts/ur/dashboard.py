@@ -76,8 +76,8 @@ class Dashboard:
         if self._controller.unlock():
             return "Protective stop releasing"
         return (
-            "Cannot unlock protective stop until 5s after occurrence. Always inspect cause of protective stop "
-            "before unlocking"
+            "Cannot unlock protective stop until 5s after occurrence. Always inspect cause of protective "
+            "stop before unlocking"
         )
 
     def _stop(self) -> str:

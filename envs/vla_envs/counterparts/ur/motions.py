@@ -1,8 +1,9 @@
 """What the controller's motion commands do to its joint targets, one cycle after the other.
 
-Each motion has ``advance(state, dt)``, which writes the next joint target into the state and says whether it is
-over. Sources: Universal Robots, "The URScript programming language" (e-Series, 5.x), and for the servo law the
-description of ``servoj``: proportional gain on the target, position projected forward by the lookahead time.
+Each motion has ``advance(state, dt)``, which writes the next joint target into the state and says whether it
+is over. Sources: Universal Robots, "The URScript programming language" (e-Series, 5.x), and for the servo law
+the description of ``servoj``: proportional gain on the target, position projected forward by the lookahead
+time.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Servo:
 
 
 class Speed:
-    """speedj and speedl: ramp to a velocity and keep it; ``velocity`` gives joint speeds for the joints now."""
+    """speedj and speedl: ramp to a velocity and keep it; ``velocity`` gives joint speeds at joint angles."""
 
     def __init__(
         self, velocity: Callable[[np.ndarray], np.ndarray], acceleration: float, duration_s: float

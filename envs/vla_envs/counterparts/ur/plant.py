@@ -123,13 +123,12 @@ class TabletopPlant:
         """A copy of the state for :meth:`render`, which another thread may call."""
         return copy.copy(self.env.data)
 
-    def render(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
-        """uint8 [h w 3] by camera name; always from the same thread (OpenGL)."""
+    def render(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+        """uint8 [h w 3] from ``front`` or ``wrist``; always from the same thread (OpenGL)."""
         if self._renderer is None:
             self._renderer = SceneRenderer(self.env.model)
         mujoco.mj_forward(self.env.model, data)
-        cameras = self.env.embodiment.cameras
-        return {c.name: self._renderer.render(data, camera_name(c.name), c.height) for c in cameras}
+        return self._renderer.render(data, camera_name(camera), self._image_size)
 
     def close(self) -> None:
         """Let go of the renderer, in the thread that rendered."""

@@ -13,8 +13,6 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from vla.errors import EnvError
 from vla_envs.counterparts.ur.sockets import DASHBOARD_PORT
 from vla_envs.remote.serving import wire
@@ -77,11 +75,6 @@ class UrCounterpart:
     def outcome(self) -> dict[str, Any]:
         """``success`` and ``wrong`` of the scene so far, ``time_s`` of the controller."""
         return self.ask("outcome")
-
-    def frames(self) -> tuple[dict[str, np.ndarray], float]:
-        """uint8 [h w 3] by camera, and how old they are, s."""
-        told = self.ask("frames")
-        return told["images"], float(told["age_s"])
 
     def fault(self, kind: str) -> None:
         """Inject a fault by name; an unknown one lists those there are. ``clear`` ends those that last."""

@@ -1,7 +1,8 @@
 """The script that ur-rtde uploads, as what it does: commands in integer register 0, answers in the outputs.
 
 The register layout is the one of ur-rtde 1.6.5 (lower range): ``input_int_register_0`` is the command,
-``input_double_register_0..`` its arguments, ``output_int_register_0`` says 1 (ready) or 2 (done). A command that
+``input_double_register_0..`` its arguments, ``output_int_register_0`` says 1 (ready) or 2 (done). A command
+that
 is not interpreted stops the program and says so in the log: nothing passes silently.
 """
 
@@ -174,9 +175,7 @@ class Program:
         return lambda: controller.motion is not motion
 
     def _line(self, pose: Pose) -> object:
-        return move_line(
-            self._kinematics, self._controller.state.q, pose, self._double(6), self._double(7)
-        )
+        return move_line(self._kinematics, self._controller.state.q, pose, self._double(6), self._double(7))
 
     def _stop(self, deceleration: float) -> Callable[[], bool]:
         return self._move(Stop(deceleration)) or (lambda: True)

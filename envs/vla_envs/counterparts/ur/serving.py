@@ -1,7 +1,8 @@
 """The counterpart's process: controller cycles in real time, its ports, and a side channel for whoever tests.
 
-The side channel speaks length-prefixed msgpack (``vla_envs.remote.serving.wire``): ``{"call", "arguments"}`` is
-answered with ``{"value"}`` or ``{"error"}``. It puts up scenes, takes pictures, injects faults and reads the log.
+The side channel speaks length-prefixed msgpack (``vla_envs.remote.serving.wire``): ``{"call", "arguments"}``
+is answered with ``{"value"}`` or ``{"error"}``. It puts up scenes, takes pictures, injects faults and reads
+the log.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import numpy as np
 
 from vla.errors import VlaError
 from vla_envs.counterparts.ur.controller import Controller
@@ -45,12 +48,12 @@ class UrServer:
         self._painter = ThreadPoolExecutor(max_workers=1)
         self._control = socket.create_server((host, control_port), backlog=8)
         self._frozen = False
-        self._frames: dict[str, Any] = {}
+        self._frames: dict[str, tuple[np.ndarray, float]] = {}
         self._late_s = 0.0
         self._cycle = 0
         self._open = True
         self._calls: dict[str, Callable[..., Any]] = {
-            "scene": self._scene, "outcome": self._outcome, "frames": self._capture, "fault": self._fault,
+            "scene": self._scene, "outcome": self._outcome, "frame": self._capture, "fault": self._fault,
             "state": self._state, "events": lambda: [list(e) for e in self.controller.events],
             "stop": self._end,
         }  # fmt: skip
@@ -115,17 +118,22 @@ class UrServer:
 
     def _outcome(self) -> dict[str, Any]:
         with self._lock:
-            return {"success": self.plant.success, "wrong": self.plant.wrong, "time_s": self.controller.time_s}
+            return {
+                "success": self.plant.success,
+                "wrong": self.plant.wrong,
+                "time_s": self.controller.time_s,
+            }
 
-    def _capture(self) -> dict[str, Any]:
-        if not (self._frozen and self._frames):
-            self._frames = self._painter.submit(self._paint).result()
-        return {**self._frames, "age_s": time.monotonic() - self._frames["taken"]}
+    def _capture(self, camera: str) -> dict[str, Any]:
+        if not (self._frozen and camera in self._frames):
+            self._frames[camera] = self._painter.submit(self._paint, camera).result()
+        image, taken = self._frames[camera]
+        return {"image": image, "age_s": time.monotonic() - taken}
 
-    def _paint(self) -> dict[str, Any]:
+    def _paint(self, camera: str) -> tuple[np.ndarray, float]:
         with self._lock:
             data, taken = self.plant.snapshot(), time.monotonic()
-        return {"images": self.plant.render(data), "taken": taken}
+        return self.plant.render(data, camera), taken
 
     def _state(self) -> dict[str, Any]:
         controller = self.controller

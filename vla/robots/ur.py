@@ -46,6 +46,7 @@ class UrConfig:
         rate_hz: of the stream, at least 125; e-Series controllers run at 500.
         lookahead_s, gain: of servoJ, 0.03..0.2 and 100..2000: shorter and higher follow faster and shake
             more.
+        lead_s: how far the stream runs ahead of what is wanted, to make up for the lookahead's lag.
         arrive: share of a control period after which a target is reached.
         max_joint_speed: rad/s; a target farther away is approached at this speed, and that is counted.
         deadman_s: without a command for this long the arm is stopped.
@@ -58,9 +59,10 @@ class UrConfig:
     tcp_offset: tuple[float, float, float, float, float, float]
     payload: tuple[float, float, float, float]
     rate_hz: float = 125.0
-    lookahead_s: float = 0.05
+    lookahead_s: float = 0.07
     gain: float = 600.0
-    arrive: float = 0.6
+    lead_s: float = 0.035
+    arrive: float = 0.4
     max_joint_speed: float = 1.5
     deadman_s: float = 0.4
     agreement: tuple[float, float] = (0.005, 0.02)
@@ -71,6 +73,7 @@ class UrConfig:
             ("rate_hz", 125.0, 500.0),
             ("lookahead_s", 0.03, 0.2),
             ("gain", 100.0, 2000.0),
+            ("lead_s", 0.0, self.lookahead_s),
             ("arrive", 0.05, 1.0),
             ("max_joint_speed", 0.01, 3.0),
             ("deadman_s", 0.05, 2.0),
@@ -302,7 +305,7 @@ class _Link:
         self._host = config.host
         settings = {
             "host": config.host, "rate_hz": config.rate_hz, "lookahead_s": config.lookahead_s,
-            "gain": config.gain, "silence_s": config.deadman_s,
+            "gain": config.gain, "lead_s": config.lead_s, "silence_s": config.deadman_s,
         }  # fmt: skip
         ours, theirs = socket.socketpair()
         with theirs:

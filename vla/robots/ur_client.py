@@ -92,10 +92,11 @@ class Stream:
     Args:
         q: where it starts: the controller's own target, rad.
         max_speed: of each joint, rad/s.
+        lead_s: what is sent is where the joint will be after this long at its present speed.
     """
 
-    def __init__(self, q: np.ndarray, max_speed: float) -> None:
-        self.q, self.max_speed = q.copy(), max_speed
+    def __init__(self, q: np.ndarray, max_speed: float, lead_s: float) -> None:
+        self.q, self.max_speed, self._lead_s = q.copy(), max_speed, lead_s
         self.limited = 0
         self._start, self._goal = q.copy(), q.copy()
         self._elapsed, self._duration = 0.0, 1e-3
@@ -106,23 +107,25 @@ class Stream:
         self._elapsed, self._duration = 0.0, max(within_s, 1e-3)
 
     def next(self, dt: float) -> np.ndarray:
-        """The target after ``dt``."""
+        """What to send for the next ``dt``."""
         self._elapsed += dt
         share = min(1.0, self._elapsed / self._duration)
         step = self._start + share * (self._goal - self._start) - self.q
         allowed = np.clip(step, -self.max_speed * dt, self.max_speed * dt)
         self.limited += bool((np.abs(step - allowed) > 1e-9).any())
         self.q = self.q + allowed
-        return self.q
+        return self.q + allowed * (self._lead_s / dt)
 
 
 class Client:
     """ur-rtde's three interfaces to one controller."""
 
-    def __init__(self, host: str, rate_hz: float, lookahead_s: float, gain: float, silence_s: float) -> None:
+    def __init__(
+        self, host: str, rate_hz: float, lookahead_s: float, gain: float, lead_s: float, silence_s: float
+    ) -> None:
         self._host, self._rate_hz = host, rate_hz
         self._servo = (1.0 / rate_hz, lookahead_s, gain)
-        self._silence_s = silence_s
+        self._lead_s, self._silence_s = lead_s, silence_s
         self._dashboard: Any = None
         self._control: Any = None
         self._receive: Any = None
@@ -183,7 +186,7 @@ class Client:
     def start(self, max_speed: float) -> dict[str, Any]:
         """Watchdog on, stream from where the controller's target is."""
         self._control.setWatchdog(WATCHDOG_HZ)
-        self.stream = Stream(np.array(self._receive.getTargetQ()), max_speed)
+        self.stream = Stream(np.array(self._receive.getTargetQ()), max_speed, self._lead_s)
         self.fault, self._heard, self._fresh = "", time.monotonic(), time.monotonic()
         return {"target_q": self.stream.q.tolist()}
 

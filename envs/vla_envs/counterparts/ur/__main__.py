@@ -18,6 +18,7 @@ class Serve:
         task: tabletop scene before the arm.
         seed: of that scene.
         image_size: px of the square pictures on the side channel.
+        gripper_m_s: fastest speed of the fingers (a real 2F-85: 0.15); 0 for the suite's own, about 0.5.
         control_port: of the side channel: scenes, pictures, faults.
     """
 
@@ -25,6 +26,7 @@ class Serve:
     task: str = "pick"
     seed: int = 0
     image_size: int = 64
+    gripper_m_s: float = 0.0
     control_port: int = 30020
 
 
@@ -39,6 +41,7 @@ def main() -> None:
             task=flags.task,
             seed=flags.seed,
             image_size=flags.image_size,
+            gripper_m_s=flags.gripper_m_s,
             control_port=flags.control_port,
         )
     except OSError as error:

@@ -175,7 +175,7 @@ class Controller:
             self._advance()
         except NoSolutionError as error:
             self.end_program(f"no inverse kinematics solution: {error}")
-        self.plant.step(self.state.q, self.gripper_target, self.gripper_speed)
+        self.plant.step(self.state.q, self.state.qd, self.gripper_target, self.gripper_speed)
         self.time_s += self.plant.period_s
         self._values.clear()
 

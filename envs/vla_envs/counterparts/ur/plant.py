@@ -17,7 +17,8 @@ from vla_envs.tabletop.scene import ARM_PREFIX, TIMESTEP_S
 
 #: From the flange, which the controller's poses are of, to the tool centre between the fingertips, m.
 FLANGE_TO_TCP_M = ur5e.GRIPPER_STANDOFF + ur5e.GRIPPER.tcp_height
-_STROKE_M, _FASTEST_M_S = 0.085, 0.150  # Robotiq 2F-85 manual: stroke, closing speed at SPE 255
+_STROKE_M = 0.085  # Robotiq 2F-85 manual
+_SLOWEST = 20.0 / 150.0  # of its fastest speed, at SPE 0
 _CYCLES_PER_STEP = 50  # of the env's control step of 0.1 s, in which it judges success
 
 
@@ -28,12 +29,15 @@ class TabletopPlant:
         task: scene to begin with.
         seed: of that scene.
         image_size: px of the square camera pictures.
+        gripper_m_s: fastest speed of the fingers (a real 2F-85: 0.15); 0 for the suite's own, about 0.5.
     """
 
     period_s = TIMESTEP_S
 
-    def __init__(self, task: str = "pick", seed: int = 0, image_size: int = 64) -> None:
-        self._image_size = image_size
+    def __init__(
+        self, task: str = "pick", seed: int = 0, image_size: int = 64, gripper_m_s: float = 0.0
+    ) -> None:
+        self._image_size, self._gripper_m_s = image_size, gripper_m_s
         self.env = TabletopEnv(task, "ur5e", image_size=image_size, render=False)
         self._renderer: SceneRenderer | None = None
         self._bind()
@@ -48,6 +52,8 @@ class TabletopPlant:
         self._qpos = np.array([int(env.model.joint(name).qposadr[0]) for name in joints])
         self._dofs = np.array([int(env.model.joint(name).dofadr[0]) for name in joints])
         self._ctrl = np.array([env.model.actuator(ARM_PREFIX + name).id for name in arm.actuator_names])
+        kp, kv = -env.model.actuator_biasprm[self._ctrl, 1], -env.model.actuator_biasprm[self._ctrl, 2]
+        self._lead_s = kv / kp
         self._gripper = int(env.model.actuator(ARM_PREFIX + arm.gripper_actuator).id)
 
     def set_scene(
@@ -91,16 +97,20 @@ class TabletopPlant:
         """0 open .. 1 closed, measured."""
         return float(np.clip(1.0 - self.env.world.gripper_opening, 0.0, 1.0))
 
-    def step(self, q_target: np.ndarray, gripper_share: float, gripper_speed: float) -> None:
-        """One controller cycle with joint servos at ``q_target`` [6] rad.
+    def step(
+        self, q_target: np.ndarray, qd_target: np.ndarray, gripper_share: float, gripper_speed: float
+    ) -> None:
+        """One controller cycle with joint servos at ``q_target`` [6] rad, moving at ``qd_target`` [6] rad/s.
+
+        The joint drives have velocity feed-forward, as those of a UR: measured angles follow targets closely.
 
         Args:
             gripper_share: where the fingers are sent, 0 open .. 1 closed.
             gripper_speed: 0..1 of the gripper's own range of speeds.
         """
         env, data = self.env, self.env.data
-        data.ctrl[self._ctrl] = q_target
-        fastest = _FASTEST_M_S * max(gripper_speed, 20.0 / 150.0) / _STROKE_M * self.period_s
+        data.ctrl[self._ctrl] = q_target + self._lead_s * qd_target
+        fastest = self._gripper_m_s * max(gripper_speed, _SLOWEST) / _STROKE_M * self.period_s or np.inf
         self._share += float(np.clip(gripper_share - self._share, -fastest, fastest))
         arm = env.arm
         data.ctrl[self._gripper] = arm.gripper_open_ctrl + self._share * (

@@ -26,17 +26,19 @@ class UrCounterpart:
 
     Args:
         host: loopback address of this arm, e.g. 127.0.0.2; its ports are fixed.
-        task, seed, image_size: the scene behind it.
+        task, seed, image_size, gripper_m_s: the scene behind it.
 
     Raises:
         EnvError: it did not start; what it said is on its standard error.
     """
 
-    def __init__(self, host: str, *, task: str = "pick", seed: int = 0, image_size: int = 64) -> None:
+    def __init__(
+        self, host: str, *, task: str = "pick", seed: int = 0, image_size: int = 64, gripper_m_s: float = 0.0
+    ) -> None:
         self.host = host
         command = [
             sys.executable, "-m", "vla_envs.counterparts.ur", "--host", host, "--task", task,
-            "--seed", str(seed), "--image-size", str(image_size),
+            "--seed", str(seed), "--image-size", str(image_size), "--gripper-m-s", str(gripper_m_s),
         ]  # fmt: skip
         path = os.pathsep.join(entry for entry in sys.path if entry)
         process = subprocess.Popen(

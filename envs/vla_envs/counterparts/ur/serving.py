@@ -31,7 +31,7 @@ class UrServer:
 
     Args:
         host: address to bind; a loopback alias (127.0.0.x) for each arm.
-        task, seed, image_size: the scene behind it (``TabletopPlant``).
+        task, seed, image_size, gripper_m_s: the scene behind it (``TabletopPlant``).
         control_port: of the side channel.
 
     Raises:
@@ -39,9 +39,16 @@ class UrServer:
     """
 
     def __init__(
-        self, host: str, *, task: str, seed: int, image_size: int, control_port: int = CONTROL_PORT
+        self,
+        host: str,
+        *,
+        task: str,
+        seed: int,
+        image_size: int,
+        gripper_m_s: float = 0.0,
+        control_port: int = CONTROL_PORT,
     ) -> None:
-        self.plant = TabletopPlant(task, seed, image_size)
+        self.plant = TabletopPlant(task, seed, image_size, gripper_m_s)
         self.controller = Controller(self.plant)
         self.sockets = Sockets(self.controller, host)
         self._lock = threading.Lock()

@@ -22,6 +22,7 @@ from vla.control.chunks import ChunkExecutor, holding
 from vla.control.loop import run_loop
 from vla.control.safety import SafetyEnvelope
 from vla.embodiment import Embodiment
+from vla.errors import RobotError
 from vla.eval.intervals import Rate
 from vla.eval.paired import Pairs
 from vla.eval.records import EpisodeKey
@@ -110,7 +111,10 @@ def driven(policy: LearnedPolicy, robot: JudgedRobot, max_steps: int) -> dict[st
     """The episode through the driver."""
     envelope = SafetyEnvelope(robot.embodiment)
     executor = ChunkExecutor(policy, policy.contract.execution_horizon, hold=holding(envelope))
-    result = run_loop(robot, executor, envelope, max_steps=max_steps)
+    try:
+        result = run_loop(robot, executor, envelope, max_steps=max_steps)
+    except RobotError as error:  # an episode that the driver ended is one that failed
+        return {"success": False, "steps": 0, "late_turns": robot.late, "error": str(error)}
     return {"success": result.success, "steps": result.steps, "late_turns": robot.late}
 
 

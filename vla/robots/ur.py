@@ -50,6 +50,8 @@ class UrConfig:
         arrive: share of a control period after which a target is reached.
         max_joint_speed: rad/s; a target farther away is approached at this speed, and that is counted.
         deadman_s: without a command for this long the arm is stopped.
+        watchdog_hz: the controller ends its program where commands come less often than this.
+        stale_s: data older than this means that the connection is lost.
         agreement: largest distance (m) and angle (rad) between the controller's tool pose and the model's.
         gripper: a Robotiq gripper is mounted and its URCap runs.
     """
@@ -65,6 +67,8 @@ class UrConfig:
     arrive: float = 0.4
     max_joint_speed: float = 1.5
     deadman_s: float = 0.4
+    watchdog_hz: float = 10.0
+    stale_s: float = 0.1
     agreement: tuple[float, float] = (0.005, 0.02)
     gripper: bool = True
 
@@ -77,6 +81,8 @@ class UrConfig:
             ("arrive", 0.05, 1.0),
             ("max_joint_speed", 0.01, 3.0),
             ("deadman_s", 0.05, 2.0),
+            ("watchdog_hz", 2.0, 50.0),
+            ("stale_s", 0.02, 0.5),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"UrConfig.{name} is {getattr(self, name)}; expected {low:g}..{high:g}.")
@@ -306,6 +312,7 @@ class _Link:
         settings = {
             "host": config.host, "rate_hz": config.rate_hz, "lookahead_s": config.lookahead_s,
             "gain": config.gain, "lead_s": config.lead_s, "silence_s": config.deadman_s,
+            "watchdog_hz": config.watchdog_hz, "stale_s": config.stale_s,
         }  # fmt: skip
         ours, theirs = socket.socketpair()
         with theirs:

@@ -25,7 +25,6 @@ from typing import Any
 import msgpack
 import numpy as np
 
-WATCHDOG_HZ = 10.0
 _UNLOCK_S = 7.0  # UR: a protective stop cannot be unlocked sooner than 5 s after it happened
 _START_S = 5.0
 _RUNNING = 7  # robot_mode
@@ -57,7 +56,6 @@ CAUSES: Mapping[str, str] = {
     "silence": "no command came in time, so the arm was stopped (deadman): connect() starts again",
     "stopped": "the arm was told to stop: connect() starts again",
 }
-STALE_S = 0.1
 
 
 def send(connection: socket.socket, message: Mapping[str, Any]) -> None:
@@ -121,11 +119,20 @@ class Client:
     """ur-rtde's three interfaces to one controller."""
 
     def __init__(
-        self, host: str, rate_hz: float, lookahead_s: float, gain: float, lead_s: float, silence_s: float
+        self,
+        host: str,
+        rate_hz: float,
+        lookahead_s: float,
+        gain: float,
+        lead_s: float,
+        silence_s: float,
+        watchdog_hz: float,
+        stale_s: float,
     ) -> None:
         self._host, self._rate_hz = host, rate_hz
         self._servo = (1.0 / rate_hz, lookahead_s, gain)
         self._lead_s, self._silence_s = lead_s, silence_s
+        self._watchdog_hz, self._stale_s = watchdog_hz, stale_s
         self._dashboard: Any = None
         self._control: Any = None
         self._receive: Any = None
@@ -185,7 +192,7 @@ class Client:
 
     def start(self, max_speed: float) -> dict[str, Any]:
         """Watchdog on, stream from where the controller's target is."""
-        self._control.setWatchdog(WATCHDOG_HZ)
+        self._control.setWatchdog(self._watchdog_hz)
         self.stream = Stream(np.array(self._receive.getTargetQ()), max_speed, self._lead_s)
         self.fault, self._heard, self._fresh = "", time.monotonic(), time.monotonic()
         return {"target_q": self.stream.q.tolist()}
@@ -267,7 +274,7 @@ class Client:
             return "connection"
         if receive.getTimestamp() != self._timestamp:
             self._timestamp, self._fresh = receive.getTimestamp(), now
-        elif now - self._fresh > STALE_S:
+        elif now - self._fresh > self._stale_s:
             return "data"
         if receive.isEmergencyStopped():
             return "emergency_stop"

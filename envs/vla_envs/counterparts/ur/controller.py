@@ -26,7 +26,7 @@ STOPPED, PLAYING, PAUSED = 1, 2, 4
 JOINT_SPEED_LIMIT = np.pi  # rad/s, UR5e data sheet
 DEVIATION_LIMIT_RAD = 0.35  # between target and measured: something is in the way
 UNLOCK_AFTER_S = 5.0  # a protective stop cannot be unlocked sooner
-_STOP_DECELERATION = 20.0  # rad/s^2, of a protective stop
+_STOP_DECELERATION = 60.0  # rad/s^2, of a protective stop
 _POWER_ON_S, _BRAKES_S, _BOOT_S = 0.5, 0.5, 1.5  # the real ones take several times as long
 
 
@@ -188,6 +188,7 @@ class Controller:
             fastest = int(np.abs(self.state.qd).argmax())
             if abs(self.state.qd[fastest]) > JOINT_SPEED_LIMIT:
                 self.protective_stop(f"joint {fastest} at {self.state.qd[fastest]:.2f} rad/s")
+                self.state.qd *= JOINT_SPEED_LIMIT / abs(self.state.qd[fastest])
         deviation = np.abs(self.state.q - self.plant.q)
         if float(deviation.max()) > DEVIATION_LIMIT_RAD and self.safety_mode == "NORMAL":
             self.state = JointState(self.plant.q)

@@ -119,7 +119,10 @@ class UrServer:
     ) -> dict[str, Any]:
         def put_up() -> dict[str, Any]:
             with self._lock:
-                return self.controller.set_scene(task, seed, options, instruction)
+                told = self.controller.set_scene(task, seed, options, instruction)
+            for camera in self.plant.env.embodiment.cameras:  # the first picture of a scene takes long
+                self._paint(camera.name)
+            return told
 
         return self._painter.submit(put_up).result()  # in the thread that owns the renderer
 

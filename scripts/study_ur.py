@@ -18,7 +18,7 @@ from counterpart_study import JudgedRobot, driven, options_of, parser, study
 
 from vla.eval.records import EpisodeKey
 from vla.robots.ur import UrRobot
-from vla_envs.counterparts.ur.process import UrCounterpart
+from vla_envs.counterparts.running import ur_counterpart
 from vla_envs.counterparts.ur.robot import counterpart_robot
 from vla_policies.learned import LearnedPolicy
 
@@ -32,7 +32,7 @@ def main() -> None:
     args = made.parse_args()
     policy = LearnedPolicy.load(args.policy)
     size = policy.contract.image_size
-    with UrCounterpart(
+    with ur_counterpart(
         args.host, task=args.tasks[0], image_size=size, gripper_m_s=args.gripper_m_s
     ) as counterpart:
         robot: UrRobot = counterpart_robot(args.host, image_size=size)

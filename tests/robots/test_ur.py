@@ -19,7 +19,7 @@ pytest.importorskip(
     "rtde_control", reason="ur-rtde (extra 'ur') has no wheel for this Python, or is not installed"
 )
 
-from vla_envs.counterparts.ur.process import UrCounterpart
+from vla_envs.counterparts.running import Counterpart, ur_counterpart
 from vla_envs.counterparts.ur.robot import counterpart_robot, ur5e_joints, ur5e_kinematics
 
 HOST = "127.0.0.21"
@@ -28,13 +28,13 @@ ASIDE = np.array([0, 0.01, 0, 0, -1], np.float32)
 
 
 @pytest.fixture(scope="module")
-def counterpart() -> Iterator[UrCounterpart]:
-    with UrCounterpart(HOST) as running:
+def counterpart() -> Iterator[Counterpart]:
+    with ur_counterpart(HOST) as running:
         yield running
 
 
 @pytest.fixture
-def robot(counterpart: UrCounterpart) -> Iterator[UrRobot]:
+def robot(counterpart: Counterpart) -> Iterator[UrRobot]:
     counterpart.fault("clear")
     counterpart.fault("remote_control")
     counterpart.set_scene("pick", 0)
@@ -70,7 +70,7 @@ def refusal(robot: UrRobot, seconds: float = 3.0) -> str:
     raise AssertionError("the driver went on")
 
 
-def at_rest(counterpart: UrCounterpart) -> bool:
+def at_rest(counterpart: Counterpart) -> bool:
     before = counterpart.state()["q"]
     time.sleep(0.3)
     return bool(np.abs(counterpart.state()["q"] - before).max() < 2e-3)
@@ -80,13 +80,13 @@ def test_the_driver_keeps_the_robots_contract(robot: UrRobot) -> None:
     check_robot(robot, settle_s=0.3)
 
 
-def test_joint_targets_keep_the_contract_too(counterpart: UrCounterpart) -> None:
+def test_joint_targets_keep_the_contract_too(counterpart: Counterpart) -> None:
     counterpart.set_scene("pick", 0)
     check_robot(counterpart_robot(HOST, joints=True), settle_s=0.3)
 
 
 def test_connecting_records_what_the_controller_is_and_moves_nothing(
-    counterpart: UrCounterpart, robot: UrRobot
+    counterpart: Counterpart, robot: UrRobot
 ) -> None:
     before = counterpart.state()["q"]
     reading = robot.connect()
@@ -97,7 +97,7 @@ def test_connecting_records_what_the_controller_is_and_moves_nothing(
     np.testing.assert_allclose(counterpart.state()["q"], before, atol=2e-3)
 
 
-def test_the_target_goes_on_from_the_last_one(counterpart: UrCounterpart, robot: UrRobot) -> None:
+def test_the_target_goes_on_from_the_last_one(counterpart: Counterpart, robot: UrRobot) -> None:
     start = robot.connect().observation.state["tcp_position"]
     end = drive(robot, 5)
     time.sleep(0.3)
@@ -106,7 +106,7 @@ def test_the_target_goes_on_from_the_last_one(counterpart: UrCounterpart, robot:
     assert end.info["speed_limited"] == 0
 
 
-def test_a_far_target_is_approached_at_the_speed_limit(counterpart: UrCounterpart) -> None:
+def test_a_far_target_is_approached_at_the_speed_limit(counterpart: Counterpart) -> None:
     counterpart.set_scene("pick", 0)
     robot = counterpart_robot(HOST, joints=True)
     q = robot.connect().observation.state["joint_position"].astype(float)
@@ -124,7 +124,7 @@ def test_a_far_target_is_approached_at_the_speed_limit(counterpart: UrCounterpar
 
 
 def test_stop_brings_the_arm_to_rest_and_refuses_until_connect(
-    counterpart: UrCounterpart, robot: UrRobot
+    counterpart: Counterpart, robot: UrRobot
 ) -> None:
     robot.connect()
     drive(robot, 3)
@@ -136,9 +136,7 @@ def test_stop_brings_the_arm_to_rest_and_refuses_until_connect(
     drive(robot, 2)
 
 
-def test_silence_stops_the_arm_and_connect_starts_it_again(
-    counterpart: UrCounterpart, robot: UrRobot
-) -> None:
+def test_silence_stops_the_arm_and_connect_starts_it_again(counterpart: Counterpart, robot: UrRobot) -> None:
     robot.connect()
     drive(robot, 3)
     time.sleep(robot.config.deadman_s + 0.3)
@@ -148,7 +146,7 @@ def test_silence_stops_the_arm_and_connect_starts_it_again(
     drive(robot, 2)
 
 
-def test_a_killed_client_leaves_the_controllers_watchdog(counterpart: UrCounterpart, robot: UrRobot) -> None:
+def test_a_killed_client_leaves_the_controllers_watchdog(counterpart: Counterpart, robot: UrRobot) -> None:
     robot.connect()
     drive(robot, 3)
     assert robot._link is not None
@@ -165,7 +163,7 @@ def test_a_killed_client_leaves_the_controllers_watchdog(counterpart: UrCounterp
 
 
 def test_after_a_protective_stop_recover_unlocks_and_connect_goes_on(
-    counterpart: UrCounterpart, robot: UrRobot
+    counterpart: Counterpart, robot: UrRobot
 ) -> None:
     robot.connect()
     drive(robot, 2)
@@ -179,9 +177,7 @@ def test_after_a_protective_stop_recover_unlocks_and_connect_goes_on(
     drive(robot, 2)
 
 
-def test_after_an_emergency_stop_power_on_and_connect_go_on(
-    counterpart: UrCounterpart, robot: UrRobot
-) -> None:
+def test_after_an_emergency_stop_power_on_and_connect_go_on(counterpart: Counterpart, robot: UrRobot) -> None:
     robot.connect()
     drive(robot, 2)
     counterpart.fault("emergency_stop")
@@ -199,7 +195,7 @@ def test_after_an_emergency_stop_power_on_and_connect_go_on(
 
 @pytest.mark.parametrize("fault", ["lost_socket", "lost_packets"])
 def test_a_lost_connection_is_named_and_connect_finds_it_again(
-    counterpart: UrCounterpart, robot: UrRobot, fault: str
+    counterpart: Counterpart, robot: UrRobot, fault: str
 ) -> None:
     robot.connect()
     drive(robot, 2)
@@ -213,7 +209,7 @@ def test_a_lost_connection_is_named_and_connect_finds_it_again(
 
 
 def test_commands_lost_on_the_way_end_the_program_and_connect_uploads_it(
-    counterpart: UrCounterpart, robot: UrRobot
+    counterpart: Counterpart, robot: UrRobot
 ) -> None:
     robot.connect()
     drive(robot, 2)
@@ -226,7 +222,7 @@ def test_commands_lost_on_the_way_end_the_program_and_connect_uploads_it(
     drive(robot, 2)
 
 
-def test_local_control_is_refused_and_said(counterpart: UrCounterpart, robot: UrRobot) -> None:
+def test_local_control_is_refused_and_said(counterpart: Counterpart, robot: UrRobot) -> None:
     robot.connect()
     drive(robot, 2)
     counterpart.fault("local_control")
@@ -238,7 +234,7 @@ def test_local_control_is_refused_and_said(counterpart: UrCounterpart, robot: Ur
     drive(robot, 2)
 
 
-def test_a_controller_that_refuses_or_reboots_is_named(counterpart: UrCounterpart, robot: UrRobot) -> None:
+def test_a_controller_that_refuses_or_reboots_is_named(counterpart: Counterpart, robot: UrRobot) -> None:
     robot.connect()
     drive(robot, 2)
     counterpart.fault("reboot")
@@ -251,7 +247,7 @@ def test_a_controller_that_refuses_or_reboots_is_named(counterpart: UrCounterpar
     drive(robot, 2)
 
 
-def test_a_frozen_camera_is_refused_and_the_arm_stops(counterpart: UrCounterpart, robot: UrRobot) -> None:
+def test_a_frozen_camera_is_refused_and_the_arm_stops(counterpart: Counterpart, robot: UrRobot) -> None:
     robot.connect()
     drive(robot, 2)
     counterpart.fault("freeze_cameras")
@@ -264,7 +260,7 @@ def test_a_frozen_camera_is_refused_and_the_arm_stops(counterpart: UrCounterpart
     drive(robot, 2)
 
 
-def test_another_tool_than_the_models_is_refused(counterpart: UrCounterpart) -> None:
+def test_another_tool_than_the_models_is_refused(counterpart: Counterpart) -> None:
     counterpart.set_scene("pick", 0)
     config = UrConfig(
         host=HOST, base_position=(-0.52, 0, 0), tcp_offset=(0, 0, 0.12, 0, 0, 0), payload=(0.95, 0, 0, 0.05)

@@ -15,7 +15,7 @@ from vla_envs.counterparts.ur.controller import Controller
 from vla_envs.counterparts.ur.dashboard import Dashboard
 from vla_envs.counterparts.ur.gripper import GripperServer
 from vla_envs.counterparts.ur.motions import JointState, Path, Servo, Speed, Stop, move_joints
-from vla_envs.counterparts.ur.plant import TabletopPlant
+from vla_envs.counterparts.table import TabletopPlant
 from vla_envs.counterparts.ur.program import Program
 from vla_envs.tabletop.arms import ur5e
 
@@ -24,7 +24,7 @@ SCRIPT = "def rtde_control():\nend\n"
 
 @pytest.fixture(scope="module")
 def plant() -> TabletopPlant:
-    return TabletopPlant("pick", 0)
+    return TabletopPlant("ur5e", "pick", 0)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vla_envs.counterparts.ur.motions import JointState, Motion, NoSolutionError, Servo, Stop
-from vla_envs.counterparts.ur.plant import FLANGE_TO_TCP_M, TabletopPlant
-from vla_envs.counterparts.ur.program import Program
+from vla_envs.counterparts.table import TabletopPlant
+from vla_envs.counterparts.ur.program import FLANGE_TO_TCP_M, Program
 from vla_envs.counterparts.ur.rtde import OUTPUT_TYPES
 
 ROBOT_MODES = {

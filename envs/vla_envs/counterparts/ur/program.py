@@ -23,13 +23,14 @@ from vla_envs.counterparts.ur.motions import (
     move_line,
     solve,
 )
-from vla_envs.counterparts.ur.plant import FLANGE_TO_TCP_M
 from vla_envs.tabletop.arms import ur5e
 
 if TYPE_CHECKING:
     from vla_envs.counterparts.ur.controller import Controller
 
 READY, DONE = 1, 2
+#: From the flange, which the controller's poses are of, to the tool centre between the fingertips, m.
+FLANGE_TO_TCP_M = ur5e.GRIPPER_STANDOFF + ur5e.GRIPPER.tcp_height
 _STOP_SCRIPT = 255
 _BASE = np.array(ur5e.BASE_POSITION)  # of the robot's base frame in the world; the axes are parallel
 _SITE_FROM_FLANGE = np.array([0.0, 0.0, FLANGE_TO_TCP_M])

@@ -8,8 +8,8 @@ from vla.embodiment import Embodiment
 from vla.robots.actions import joint_embodiment
 from vla.robots.kinematics import Kinematics
 from vla.robots.ur import UrConfig, UrRobot
-from vla_envs.counterparts.ur.cameras import CounterpartCamera
-from vla_envs.counterparts.ur.plant import FLANGE_TO_TCP_M
+from vla_envs.counterparts.side_cameras import CounterpartCamera
+from vla_envs.counterparts.ur.program import FLANGE_TO_TCP_M
 from vla_envs.tabletop.arms import load_arm
 from vla_envs.tabletop.embodiments import tabletop_embodiment
 from vla_envs.tabletop.scene import ARM_PREFIX, compose

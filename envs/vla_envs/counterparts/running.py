@@ -1,5 +1,4 @@
-"""A UR counterpart in a process of its own (its client's constructors hold the interpreter's lock), and its
-side channel."""
+"""A counterpart in a process of its own (clients' constructors hold the interpreter's lock), and its side channel."""
 
 from __future__ import annotations
 
@@ -14,32 +13,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from vla.errors import EnvError
-from vla_envs.counterparts.ur.sockets import DASHBOARD_PORT
+from vla_envs.counterparts.side_channel import CONTROL_PORT
 from vla_envs.remote.serving import wire
 
-CONTROL_PORT = 30020
 _START_S = 30.0
 
 
-class UrCounterpart:
+class Counterpart:
     """A running counterpart; a context, or end it with :meth:`close`.
 
     Args:
-        host: loopback address of this arm, e.g. 127.0.0.2; its ports are fixed.
-        task, seed, image_size, gripper_m_s: the scene behind it.
+        module: to be run; its flags are ``host``, ``task``, ``seed``, ``image_size`` and what ``flags`` adds.
+        host: loopback address of this arm, e.g. 127.0.0.2; a controller's ports are fixed.
+        task, seed, image_size: the scene behind it.
 
     Raises:
         EnvError: it did not start; what it said is on its standard error.
     """
 
     def __init__(
-        self, host: str, *, task: str = "pick", seed: int = 0, image_size: int = 64, gripper_m_s: float = 0.0
+        self,
+        module: str,
+        host: str,
+        *,
+        task: str = "pick",
+        seed: int = 0,
+        image_size: int = 64,
+        **flags: object,
     ) -> None:
         self.host = host
-        command = [
-            sys.executable, "-m", "vla_envs.counterparts.ur", "--host", host, "--task", task,
-            "--seed", str(seed), "--image-size", str(image_size), "--gripper-m-s", str(gripper_m_s),
-        ]  # fmt: skip
+        settings = {"host": host, "task": task, "seed": seed, "image-size": image_size, **flags}
+        command = [sys.executable, "-m", module]
+        for name, value in settings.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
         path = os.pathsep.join(entry for entry in sys.path if entry)
         process = subprocess.Popen(
             command,
@@ -54,13 +60,12 @@ class UrCounterpart:
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(OSError):
-                socket.create_connection((self.host, DASHBOARD_PORT), timeout=1.0).close()
                 return socket.create_connection((self.host, CONTROL_PORT), timeout=_START_S)
             time.sleep(0.05)
         self._end()
-        raise EnvError(f"The UR counterpart at {self.host} did not start within {_START_S:g} s.")
+        raise EnvError(f"The counterpart at {self.host} did not start within {_START_S:g} s.")
 
-    def __enter__(self) -> UrCounterpart:
+    def __enter__(self) -> Counterpart:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,9 +100,9 @@ class UrCounterpart:
             wire.send(self._control, {"call": call, "arguments": arguments})
             answer = wire.receive(self._control)
         except (EOFError, OSError) as error:
-            raise EnvError(f"The UR counterpart has ended (while asked for {call!r}).") from error
+            raise EnvError(f"The counterpart has ended (while asked for {call!r}).") from error
         if "error" in answer:
-            raise EnvError(f"The UR counterpart cannot {call}: {answer['error']}")
+            raise EnvError(f"The counterpart cannot {call}: {answer['error']}")
         return answer["value"]
 
     def close(self) -> None:
@@ -113,3 +118,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def ur_counterpart(host: str, **settings: object) -> Counterpart:
+    """A UR5e (``vla_envs.counterparts.ur``)."""
+    return Counterpart("vla_envs.counterparts.ur", host, **settings)  # type: ignore[arg-type]
+
+
+def franka_counterpart(host: str, **settings: object) -> Counterpart:
+    """An FR3 (``vla_envs.counterparts.franka``)."""
+    return Counterpart("vla_envs.counterparts.franka", host, **settings)  # type: ignore[arg-type]

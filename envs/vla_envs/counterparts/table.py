@@ -1,4 +1,4 @@
-"""The world behind the controller: the tabletop suite's UR5e, its gripper, its table and what lies on it."""
+"""The world behind a counterpart: an arm of the tabletop suite, its gripper, its table and what lies on it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ import mujoco
 import numpy as np
 
 from vla.robots.kinematics import Kinematics
-from vla_envs.tabletop.arms import ur5e
 from vla_envs.tabletop.cameras import SceneRenderer, camera_name
 from vla_envs.tabletop.env import HOLD_STEPS, TabletopEnv
 from vla_envs.tabletop.scene import ARM_PREFIX, TIMESTEP_S
 
-#: From the flange, which the controller's poses are of, to the tool centre between the fingertips, m.
-FLANGE_TO_TCP_M = ur5e.GRIPPER_STANDOFF + ur5e.GRIPPER.tcp_height
-_STROKE_M = 0.085  # Robotiq 2F-85 manual
 _SLOWEST = 20.0 / 150.0  # of its fastest speed, at SPE 0
 _CYCLES_PER_STEP = 50  # of the env's control step of 0.1 s, in which it judges success
 
@@ -26,6 +22,7 @@ class TabletopPlant:
     """One scene at a time; ``step`` advances it by ``period_s``.
 
     Args:
+        arm: of the suite.
         task: scene to begin with.
         seed: of that scene.
         image_size: px of the square camera pictures.
@@ -35,10 +32,11 @@ class TabletopPlant:
     period_s = TIMESTEP_S
 
     def __init__(
-        self, task: str = "pick", seed: int = 0, image_size: int = 64, gripper_m_s: float = 0.0
+        self, arm: str, task: str = "pick", seed: int = 0, image_size: int = 64, gripper_m_s: float = 0.0
     ) -> None:
+        self._arm_name = arm
         self._image_size, self._gripper_m_s = image_size, gripper_m_s
-        self.env = TabletopEnv(task, "ur5e", image_size=image_size, render=False)
+        self.env = TabletopEnv(task, self._arm_name, image_size=image_size, render=False)
         self._renderer: SceneRenderer | None = None
         self._bind()
         self.set_scene(task, seed)
@@ -65,7 +63,7 @@ class TabletopPlant:
             VlaError: no such task, or the scene cannot do what the instruction says.
         """
         if task != self.env.task.name:
-            env = TabletopEnv(task, "ur5e", image_size=self._image_size, render=False)
+            env = TabletopEnv(task, self._arm_name, image_size=self._image_size, render=False)
             self.close()
             self.env = env
             self._bind()
@@ -110,7 +108,10 @@ class TabletopPlant:
         """
         env, data = self.env, self.env.data
         data.ctrl[self._ctrl] = q_target + self._lead_s * qd_target
-        fastest = self._gripper_m_s * max(gripper_speed, _SLOWEST) / _STROKE_M * self.period_s or np.inf
+        fastest = (
+            self._gripper_m_s * max(gripper_speed, _SLOWEST) / self.env.arm.max_gripper_width * self.period_s
+            or np.inf
+        )
         self._share += float(np.clip(gripper_share - self._share, -fastest, fastest))
         arm = env.arm
         data.ctrl[self._gripper] = arm.gripper_open_ctrl + self._share * (

@@ -1,4 +1,4 @@
-"""The counterpart's cameras as a driver sees them: pictures of the simulated table over the side channel."""
+"""A counterpart's cameras as a driver sees them: pictures of the simulated table over the side channel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import time
 
 from vla.robots.cameras import CameraError, Frame, Freshness
-from vla_envs.counterparts.ur.process import CONTROL_PORT
+from vla_envs.counterparts.side_channel import CONTROL_PORT
 from vla_envs.remote.serving import wire
 
 _TIMEOUT_S, _PERIOD_S = 2.0, 0.05

@@ -34,7 +34,7 @@ def fr3_joints() -> Embodiment:
 
 
 def counterpart_robot(
-    host: str, *, image_size: int = 64, joints: bool = False, speed: float = 1.0
+    host: str, *, image_size: int = 64, joints: bool = False, speed: float = 0.7
 ) -> FrankaRobot:
     """A driver for the counterpart at an address.
 

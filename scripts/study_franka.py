@@ -35,9 +35,9 @@ def main() -> None:
             scene = counterpart.set_scene(key.task, key.seed, options_of(key))
             judged = JudgedRobot(robot, counterpart.outcome, scene["instruction"])
             found = driven(policy, judged, scene["max_steps"])
-            robot.close()
             if "reflex" in found.get("error", ""):
                 robot.recover()
+            robot.close()
             return found
 
         describe = {

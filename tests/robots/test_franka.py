@@ -92,7 +92,12 @@ def dh_flange(q: np.ndarray) -> np.ndarray:
     for i in range(7):
         ca, sa, c, s = np.cos(alpha[i]), np.sin(alpha[i]), np.cos(q[i]), np.sin(q[i])
         pose = pose @ np.array(
-            [[c, -s, 0, a[i]], [s * ca, c * ca, -sa, -d[i] * sa], [s * sa, c * sa, ca, d[i] * ca], [0, 0, 0, 1]]
+            [
+                [c, -s, 0, a[i]],
+                [s * ca, c * ca, -sa, -d[i] * sa],
+                [s * sa, c * sa, ca, d[i] * ca],
+                [0, 0, 0, 1],
+            ]
         )
     return (pose @ np.array([0, 0, 0.107, 1.0]))[:3]
 

@@ -74,5 +74,7 @@ def test_a_stream_never_exceeds_its_speed_and_counts_where_it_would() -> None:
 def test_a_stream_arrives_evenly_and_starts_from_the_last_target() -> None:
     stream = Stream(np.ones(6), 1.5, 0.0)
     stream.go(np.full(6, 1.04), 0.04)
-    np.testing.assert_allclose([stream.next(0.008)[0] for _ in range(6)], [1.008, 1.016, 1.024, 1.032, 1.04, 1.04])
+    np.testing.assert_allclose(
+        [stream.next(0.008)[0] for _ in range(6)], [1.008, 1.016, 1.024, 1.032, 1.04, 1.04]
+    )
     assert stream.limited == 0

@@ -122,6 +122,7 @@ class FrankaRobot:
         self._motion: Any = None
         self._hand: FrankaHand | None = None
         self._fault = "it was told to stop: connect() starts again"
+        self._reflex = ""  # of a motion here, until recover(): a person has looked at it
         self._lock = threading.RLock()
         self._heard = self._began = self._fresh = time.monotonic()
         self._robot_time: Any = None
@@ -136,6 +137,8 @@ class FrankaRobot:
         """
         import franka
 
+        if self._reflex:
+            raise RobotError(f"{self._name}: {self._reflex}: {MODES['reflex']}.")
         self._release()
         with self._errors("connect"):
             self._robot = franka.Robot(self.config.host, realtime=self.config.realtime)
@@ -222,15 +225,16 @@ class FrankaRobot:
         """
         import franka
 
-        self._release()
         with self._errors("recover"):
-            robot = franka.Robot(self.config.host, realtime=self.config.realtime)
+            robot = self._robot or franka.Robot(self.config.host, realtime=self.config.realtime)
             found = str(robot.read_once().robot_mode)
             if found == "reflex":
                 robot.automatic_error_recovery()
             after = str(robot.read_once().robot_mode)
+        self._release()
         if after != "idle":
             raise RobotError(f"{self._name} is in mode {after!r}: {MODES.get(after, 'see Desk')}.")
+        self._reflex = ""
         return found
 
     def close(self) -> None:
@@ -259,11 +263,18 @@ class FrankaRobot:
 
     def _state(self) -> Any:
         """The latest state; RobotError where it is old."""
-        if self._motion is None:
-            with self._errors("say where it is"):
-                return self._robot.read_once()
-        state, now = self._motion.state(), time.monotonic()
-        if state.time != self._robot_time or not self._motion.running:
+        import franka
+
+        motion = self._motion
+        if motion is not None:
+            with contextlib.suppress(franka.FrankaError):  # the deadman may end it at this moment
+                return self._fresh_state(motion)
+        with self._errors("say where it is"):
+            return self._robot.read_once()
+
+    def _fresh_state(self, motion: Any) -> Any:
+        state, now = motion.state(), time.monotonic()
+        if state.time != self._robot_time or not motion.running:
             self._robot_time, self._fresh = state.time, now
         elif now - self._fresh > self.config.stale_s:
             self._fault = self._fault or (
@@ -291,10 +302,11 @@ class FrankaRobot:
             motion = self._motion
             if motion is None or self._fault:
                 return
-            self._fault = why or "its motion ended: connect() starts again"
+            self._fault, self._motion = why or "its motion ended: connect() starts again", None
             try:
                 motion.stop()
             except franka.ControlException as error:
+                self._reflex = str(error.reason)
                 self._fault = f"{error.reason}: {MODES['reflex']}"
             except franka.FrankaError as error:
                 self._fault = (

@@ -1,8 +1,8 @@
 """A mesh-free FR3 for franka-sim: the suite's Panda, whose links an FR3 shares, without its hand.
 
 Sources. Kinematics: Franka Robotics, "Denavit-Hartenberg parameters", the same for both arms. Joint limits: FR3 data
-sheet. Masses and inertias: those of the Panda (``vla_envs.tabletop.arms.panda``); viscous damping and armature as in
-MuJoCo Menagerie's models.
+sheet. Masses and inertias: those of the Panda (``vla_envs.tabletop.arms.panda``); viscous damping as in MuJoCo
+Menagerie's Panda.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ LIMITS = (
     (-3.0159, 3.0159),
 )
 
+#: kg m^2, of the rotors seen through their gears. franka-sim's position servo (gains of Menagerie's FR3, at 1 ms)
+#: oscillates with half of it.
+_ARMATURE = 0.2
+
 
 def fr3_xml() -> str:
     """MJCF with joints ``joint1`` .. ``joint7`` and bodies ``link1`` .. ``link7``, as franka-sim asks for."""
@@ -30,7 +34,7 @@ def fr3_xml() -> str:
     for number, (low, high) in enumerate(LIMITS, start=1):
         joint = spec.joint(f"joint{number}")
         joint.range, joint.limited = [low, high], mujoco.mjtLimited.mjLIMITED_TRUE
-        joint.armature = 0.1
+        joint.armature = _ARMATURE
     for body in spec.bodies:
         collides = [geom for geom in body.geoms if geom.contype or geom.conaffinity]
         for geom in collides:

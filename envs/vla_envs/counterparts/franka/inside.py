@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 
+import mujoco
 import numpy as np
 from franka_sim.franka_sim_server import FrankaSimServer  # pyright: ignore[reportMissingImports]
 from franka_sim.gripper.backend import (  # pyright: ignore[reportMissingImports]
@@ -23,6 +24,7 @@ from franka_sim.gripper.backend import (  # pyright: ignore[reportMissingImports
     validate_width,
 )
 from franka_sim.mujoco_franka_sim import MujocoFrankaSim  # pyright: ignore[reportMissingImports]
+from franka_sim.sim_common import PositionFeedforward  # pyright: ignore[reportMissingImports]
 
 PERIOD_S = 0.002
 MAX_WIDTH_M = 0.08
@@ -71,9 +73,24 @@ class MirroredHand(GripperBackend):
                 return
 
 
-def mirror(
-    line: socket.socket, simulator: MujocoFrankaSim, server: FrankaSimServer, hand: MirroredHand
-) -> None:
+class PlacedSim(MujocoFrankaSim):
+    """franka-sim's arm, which may be put somewhere between two steps of its physics."""
+
+    place: np.ndarray | None = None
+
+    def _apply_control(self) -> None:
+        if self.place is not None:
+            q, self.place = self.place, None
+            self.latest_joint_positions = q
+            self._position_feedforward = PositionFeedforward(q)
+            self.data.qpos[self.arm_qpos_adr] = q
+            self.data.qvel[self.arm_dofs_idx] = 0.0
+            self.prev_dq = np.zeros(7)
+            mujoco.mj_forward(self.model, self.data)
+        super()._apply_control()
+
+
+def mirror(line: socket.socket, simulator: PlacedSim, server: FrankaSimServer, hand: MirroredHand) -> None:
     """Send and obey until the other side is gone; then end the process."""
     line.setblocking(False)
     deadline = time.monotonic()
@@ -96,16 +113,12 @@ def mirror(
         time.sleep(max(0.0, deadline - time.monotonic()))
 
 
-def obey(told: dict, simulator: MujocoFrankaSim, server: FrankaSimServer, hand: MirroredHand) -> None:
+def obey(told: dict, simulator: PlacedSim, server: FrankaSimServer, hand: MirroredHand) -> None:
     """One message of the mirror."""
     if "width" in told:
         hand.width = float(told["width"])
     if "place" in told:
-        q = np.array(told["place"], float)
-        simulator.latest_joint_positions = q
-        simulator._position_feedforward.__init__(q)
-        simulator.data.qpos[simulator.arm_qpos_adr] = q
-        simulator.data.qvel[simulator.arm_dofs_idx] = 0.0
+        simulator.place = np.array(told["place"], float)
         hand.target = MAX_WIDTH_M
     if "reflex" in told:
         server._abort_with_error(_JOINT_REFLEX, "an injected collision")
@@ -113,7 +126,7 @@ def obey(told: dict, simulator: MujocoFrankaSim, server: FrankaSimServer, hand: 
 
 def main() -> None:
     host, line = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
-    simulator, hand = MujocoFrankaSim(), MirroredHand()
+    simulator, hand = PlacedSim(), MirroredHand()
     server = FrankaSimServer(
         host=host, physics_sim=simulator, gripper_backend=hand, enforce_motion_limits=True
     )

@@ -123,13 +123,13 @@ class FrankaServer:
 
     def _listen(self) -> None:
         """The latest joint angles, and nothing older."""
-        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+        with contextlib.suppress(OSError):
             while packet := self._line.recv(256):
                 values = np.array(_PACKET.unpack(packet))
                 self._q, self._dq, self._width = values[:7], values[7:14], float(values[14])
 
     def _tell(self, **message: Any) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionError):
+        with contextlib.suppress(OSError):
             self._line.send(json.dumps(message).encode())
 
     def _measured_width(self) -> float:

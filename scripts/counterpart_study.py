@@ -1,7 +1,7 @@
 """What studies of a driver against its counterpart share: one policy, the same episodes, both ways.
 
-Every episode runs twice: in direct simulation, and in real time through the vendor's client with a counterpart
-behind it, whose world judges success as the simulation does.
+Every episode runs twice: in direct simulation, and in real time through the vendor's client with a
+counterpart behind it, whose world judges success as the simulation does.
 """
 
 from __future__ import annotations
@@ -155,8 +155,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     late = sum(row["driven"]["late_turns"] for row in rows)
     return {
         "measured": (
-            f"driven {Rate.of(there)}, simulated {Rate.of(here)}, difference {100 * pairs.difference:+.1f} points "
-            f"[{100 * low:+.1f}, {100 * high:+.1f}]; {late} of {turns} turns late"
+            f"driven {Rate.of(there)}, simulated {Rate.of(here)}, difference "
+            f"{100 * pairs.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]; "
+            f"{late} of {turns} turns late"
         ),
         "command": " ".join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "driven": Rate.of(there).to_json(),

@@ -2,8 +2,9 @@
 
     python scripts/study_franka.py --seeds 3 --out docs/results/franka.json
 
-franka-sim (``scripts/setup_counterpart``) enforces the arm's limits and reflexes; the tabletop's Panda mirrors its
-joints before objects and cameras, and what it touches is not felt by franka-sim. Control is at 10 Hz in real time.
+franka-sim (``scripts/setup_counterpart``) enforces the arm's limits and reflexes; the tabletop's Panda
+mirrors its joints before objects and cameras, and what it touches is not felt by franka-sim. Control is at 10
+Hz in real time.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def main() -> None:
         describe = {
             "claim": "the shipped policy does its tasks through franka-rs 0.4.0 and franka-sim 1.1.7",
             "target": ">= 20 episodes, success within 5 points of direct simulation on the same seeds",
-            "plant": "franka-sim's FR3 with motion limits enforced, mirrored by the tabletop's Panda; contact "
-            "forces do not reach franka-sim",
+            "plant": "franka-sim's FR3 with motion limits enforced, mirrored by the tabletop's Panda; "
+            "contact forces do not reach franka-sim",
         }
         study(args, "panda", policy, drive, describe)
 

@@ -1,9 +1,10 @@
-"""The shipped policy on a UR5e through ur-rtde: closed loop against the counterpart, beside direct simulation.
+"""The shipped policy on a UR5e through ur-rtde: closed loop against the counterpart, beside simulation.
 
     python scripts/study_ur.py --seeds 5 --out docs/results/ur.json
 
-The counterpart is a process of its own that speaks the controller's protocols on a loopback address; the table,
-the objects and the cameras are in its world. Control is at 10 Hz in real time: leave the machine some idle time.
+The counterpart is a process of its own that speaks the controller's protocols on a loopback address; the
+table, the objects and the cameras are in its world. Control is at 10 Hz in real time: leave the machine some
+idle time.
 """
 
 from __future__ import annotations

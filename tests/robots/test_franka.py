@@ -1,4 +1,4 @@
-"""The Franka driver against franka-sim: franka-rs itself, over the control interface, limits and reflexes enforced."""
+"""The Franka driver against franka-sim: franka-rs itself, limits and reflexes enforced."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla_envs.counterparts.table import TabletopPlant
 from vla_envs.counterparts.ur import rtde
 from vla_envs.counterparts.ur.controller import Controller
 from vla_envs.counterparts.ur.dashboard import Dashboard
 from vla_envs.counterparts.ur.gripper import GripperServer
 from vla_envs.counterparts.ur.motions import JointState, Path, Servo, Speed, Stop, move_joints
-from vla_envs.counterparts.table import TabletopPlant
 from vla_envs.counterparts.ur.program import Program
 from vla_envs.tabletop.arms import ur5e
 
@@ -66,7 +66,8 @@ def test_a_size_below_the_header_is_no_rtde() -> None:
 
 def test_recipes_pack_and_unpack_every_type() -> None:
     kinds = {kind: name for name, kind in rtde.OUTPUT_TYPES.items()}
-    assert set(kinds) == set("BOOL INT32 UINT32 UINT64 DOUBLE VECTOR3D VECTOR6D VECTOR6INT32".split())
+    every = {"BOOL", "INT32", "UINT32", "UINT64", "DOUBLE", "VECTOR3D", "VECTOR6D", "VECTOR6INT32"}
+    assert set(kinds) == every
     values = {
         name: (1, 2, 3) * (1 + ("6" in kind)) if "VECTOR" in kind else 1 for kind, name in kinds.items()
     }
@@ -226,5 +227,5 @@ def test_the_gripper_closes_and_says_where_it_is(controller: Controller) -> None
 def test_the_frequency_of_outputs_is_bounded() -> None:
     from vla_envs.counterparts.ur.sockets import Sockets
 
-    with pytest.raises(ValueError, match="expected 1..500"):
+    with pytest.raises(ValueError, match=r"expected 1\.\.500"):
         Sockets._setup_outputs(None, type("C", (), {"protocol": 2})(), struct.pack(">d", 1e9) + b"actual_q")  # type: ignore[arg-type]

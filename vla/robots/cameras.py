@@ -77,13 +77,14 @@ class Freshness:
             )
         if now_s - frame.time_s > self._max_age_s:
             raise CameraError(
-                f"The last picture of camera {self.name!r} is {now_s - frame.time_s:.1f} s old{hint}, at most "
-                f"{self._max_age_s:g} s are allowed: check its cable; it is looked for again by itself."
+                f"The last picture of camera {self.name!r} is {now_s - frame.time_s:.1f} s old{hint}, at "
+                f"most {self._max_age_s:g} s are allowed: check its cable; it is looked for again by itself."
             )
         if self._frozen_s is not None and frame.time_s - self._changed_s > self._frozen_s:
             raise CameraError(
-                f"Camera {self.name!r} has sent one and the same picture for {frame.time_s - self._changed_s:.1f} s: "
-                "it is stuck. Unplug it, plug it in and connect() again."
+                f"Camera {self.name!r} has sent one and the same picture for "
+                f"{frame.time_s - self._changed_s:.1f} s: it is stuck. Unplug it, plug it in and connect() "
+                "again."
             )
         return frame
 

@@ -1,6 +1,7 @@
-"""Franka arms (FR3, and Panda with FCI 5) through franka-rs: joint targets, tracked at 1 kHz outside of Python.
+"""Franka arms (FR3, and Panda with FCI 5) through franka-rs: joint targets, tracked at 1 kHz outside Python.
 
-Protocol-tested against franka-sim, not hardware-tested: read ``docs/robots/franka.md`` before you connect an arm.
+Protocol-tested against franka-sim, not hardware-tested: read ``docs/robots/franka.md`` before you connect an
+arm.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ class FrankaRobot:
         """Check the arm, set its reflexes, take over where it is; nothing moves.
 
         Raises:
-            RobotError: unreachable; stopped by a reflex or by hand, not unlocked; its flange disagrees with the
-                model's. Each says what to do.
+            RobotError: unreachable; stopped by a reflex or by hand, not unlocked; its flange disagrees with
+                the model's. Each says what to do.
         """
         import franka
 
@@ -215,7 +216,7 @@ class FrankaRobot:
         self._end("it was told to stop: connect() starts again")
 
     def recover(self) -> str:
-        """After a reflex, when its cause is gone: the arm's own error recovery. It stays still: :meth:`connect`.
+        """After a reflex, when its cause is gone: the arm's own recovery. It stays still: :meth:`connect`.
 
         Returns:
             The mode that was found.
@@ -256,9 +257,9 @@ class FrankaRobot:
             raise RobotError(f"{self._name} could not {what}: {error.reason}; {MODES['reflex']}.") from error
         except franka.FrankaError as error:
             raise RobotError(
-                f"{self._name} could not {what}: {str(error).strip()}. Check the cable, that the control box is "
-                "up, the joints unlocked and FCI activated in Desk, and that no other program is connected; "
-                "then connect()."
+                f"{self._name} could not {what}: {str(error).strip()}. Check the cable, that the control box "
+                "is up, the joints unlocked and FCI activated in Desk, and that no other program is "
+                "connected; then connect()."
             ) from error
 
     def _state(self) -> Any:
@@ -278,8 +279,8 @@ class FrankaRobot:
             self._robot_time, self._fresh = state.time, now
         elif now - self._fresh > self.config.stale_s:
             self._fault = self._fault or (
-                "no state from the arm any more; it stops itself after 20 lost packets. Check the network, then "
-                "connect()"
+                "no state from the arm any more; it stops itself after 20 lost packets. Check the network, "
+                "then connect()"
             )
             raise RobotError(f"{self._name}: {self._fault}.")
         return state
@@ -310,8 +311,8 @@ class FrankaRobot:
                 self._fault = f"{error.reason}: {MODES['reflex']}"
             except franka.FrankaError as error:
                 self._fault = (
-                    f"the connection is lost ({str(error).strip()}); the arm stops itself. Check the network and "
-                    "the control box, then connect()"
+                    f"the connection is lost ({str(error).strip()}); the arm stops itself. Check the network "
+                    "and the control box, then connect()"
                 )
 
     def _release(self) -> None:
@@ -351,5 +352,5 @@ class FrankaRobot:
             raise RobotError(
                 f"{self._name}: the arm has its flange at {np.round(theirs, 4).tolist()} m, the model at "
                 f"{np.round(ours, 4).tolist()} m: {metres:.4f} m apart, at most {self.config.agreement} are "
-                "allowed. Check FrankaConfig.base_position and flange_to_tcp, and that the model is of this arm."
+                "allowed. Check FrankaConfig.base_position and flange_to_tcp, that the model is of this arm."
             )

@@ -282,8 +282,9 @@ class UrRobot:
             raise RobotError(
                 f"{self._name}: at q = {np.round(q, 4).tolist()} the controller has its tool at "
                 f"{np.round(there, 4).tolist()} m, the model at {np.round(here, 4).tolist()} m: "
-                f"{metres:.4f} m and {radians:.4f} rad apart, at most {self.config.agreement} are allowed. Check "
-                "UrConfig.tcp_offset and base_position, that the model is of this arm, and the arm's calibration."
+                f"{metres:.4f} m and {radians:.4f} rad apart, at most {self.config.agreement} are allowed. "
+                "Check UrConfig.tcp_offset and base_position, that the model is of this arm, and its "
+                "calibration."
             )
 
     def _reading(self, told: dict[str, Any]) -> Reading:

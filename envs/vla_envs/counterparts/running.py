@@ -1,4 +1,4 @@
-"""A counterpart in a process of its own (clients' constructors hold the interpreter's lock), and its side channel."""
+"""A counterpart in a process of its own (clients hold the interpreter's lock), and its side channel."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The line beside a robot's own protocol, for whoever tests: scenes, pictures, faults, the verdict.
 
-Length-prefixed msgpack (``vla_envs.remote.serving.wire``): ``{"call", "arguments"}`` is answered with ``{"value"}``
-or ``{"error"}``.
+Length-prefixed msgpack (``vla_envs.remote.serving.wire``): ``{"call", "arguments"}`` is answered with
+``{"value"}`` or ``{"error"}``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SideChannel:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def in_painter(self, put_up: Callable[[], Any]) -> Any:
-        """Change the scene in the thread that owns the renderer, and paint it once: the first time takes long."""
+        """Change the scene in the thread that owns the renderer, and paint it: the first time takes long."""
 
         def change() -> Any:
             with self._lock:

@@ -1,4 +1,4 @@
-"""The world behind a counterpart: an arm of the tabletop suite, its gripper, its table and what lies on it."""
+"""The world behind a counterpart: an arm of the tabletop suite, its gripper, its table and objects."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A mesh-free FR3 for franka-sim: the suite's Panda, whose links an FR3 shares, without its hand.
 
-Sources. Kinematics: Franka Robotics, "Denavit-Hartenberg parameters", the same for both arms. Joint limits: FR3 data
-sheet. Masses and inertias: those of the Panda (``vla_envs.tabletop.arms.panda``); viscous damping as in MuJoCo
-Menagerie's Panda.
+Sources. Kinematics: Franka Robotics, "Denavit-Hartenberg parameters", the same for both arms. Joint limits:
+FR3 data sheet. Masses and inertias: those of the Panda (``vla_envs.tabletop.arms.panda``); viscous damping as
+in MuJoCo Menagerie's Panda.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ LIMITS = (
     (-3.0159, 3.0159),
 )
 
-#: kg m^2, of the rotors seen through their gears. franka-sim's position servo (gains of Menagerie's FR3, at 1 ms)
-#: oscillates with half of it.
+#: kg m^2, of the rotors seen through their gears. franka-sim's position servo (gains of Menagerie's FR3,
+#: at 1 ms) oscillates with half of it.
 _ARMATURE = 0.2
 
 

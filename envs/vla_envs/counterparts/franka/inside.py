@@ -1,7 +1,8 @@
-"""Runs in franka-sim's own environment: its server on one address, mirrored to and steered from another process.
+"""Runs in franka-sim's own environment: its server on one address, mirrored to and steered from elsewhere.
 
-Started by ``vla_envs.counterparts.franka.serving``, with nothing but the standard library, NumPy and franka-sim to
-import. Out go datagrams of 15 doubles every 2 ms: q [7] rad, dq [7] rad/s, wanted gripper width in m. In come JSON
+Started by ``vla_envs.counterparts.franka.serving``, with nothing but the standard library, NumPy and
+franka-sim to import. Out go datagrams of 15 doubles every 2 ms: q [7] rad, dq [7] rad/s, wanted gripper width
+in m. In come JSON
 datagrams: ``{"width"}`` the measured width, ``{"place"}`` joint angles, ``{"reflex"}``.
 """
 

@@ -38,8 +38,8 @@ def franka_sim_python() -> Path:
     path = Path(given) if given else Path.cwd() / ".venv-franka-sim/bin/python"
     if not path.exists():
         raise EnvError(
-            f"franka-sim needs an environment of its own (it pins other versions of NumPy and MuJoCo), and there "
-            f"is none at {path}: run scripts/setup_counterpart, or set {PYTHON_VARIABLE} to its Python."
+            f"franka-sim needs an environment of its own (it pins other versions of NumPy and MuJoCo), and "
+            f"there is none at {path}: run scripts/setup_counterpart, or set {PYTHON_VARIABLE} to its Python."
         )
     return path
 

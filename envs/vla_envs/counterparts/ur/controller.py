@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vla_envs.counterparts.ur.motions import JointState, Motion, NoSolutionError, Servo, Stop
 from vla_envs.counterparts.table import TabletopPlant
+from vla_envs.counterparts.ur.motions import JointState, Motion, NoSolutionError, Servo, Stop
 from vla_envs.counterparts.ur.program import FLANGE_TO_TCP_M, Program
 from vla_envs.counterparts.ur.rtde import OUTPUT_TYPES
 

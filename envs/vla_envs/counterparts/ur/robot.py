@@ -16,7 +16,7 @@ from vla_envs.tabletop.scene import ARM_PREFIX, compose
 
 _PAYLOAD = (0.95, 0.0, 0.0, 0.05)  # kg and m: the 2F-85 with its coupling, Robotiq's manual
 #: A counterpart shares its machine with everything else: longer than UrConfig's own, which are for an arm.
-_PATIENCE = {"deadman_s": 1.0, "watchdog_hz": 2.0, "stale_s": 0.5}
+_DEADMAN_S, _WATCHDOG_HZ, _STALE_S = 1.0, 2.0, 0.5
 
 
 def ur5e_kinematics() -> Kinematics:
@@ -47,7 +47,9 @@ def counterpart_robot(host: str, *, image_size: int = 64, joints: bool = False) 
         base_position=arm.base_position,
         tcp_offset=(0.0, 0.0, FLANGE_TO_TCP_M, 0.0, 0.0, 0.0),
         payload=_PAYLOAD,
-        **_PATIENCE,
+        deadman_s=_DEADMAN_S,
+        watchdog_hz=_WATCHDOG_HZ,
+        stale_s=_STALE_S,
     )
     embodiment = ur5e_joints() if joints else tabletop_embodiment(arm, image_size)
     devices = {c.name: CounterpartCamera(c.name, host) for c in embodiment.cameras}

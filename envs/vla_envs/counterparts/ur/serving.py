@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vla_envs.counterparts.ur.controller import Controller
 from vla_envs.counterparts.side_channel import CONTROL_PORT, SideChannel
 from vla_envs.counterparts.table import TabletopPlant
+from vla_envs.counterparts.ur.controller import Controller
 from vla_envs.counterparts.ur.sockets import RTDE_PORT, Sockets
 
 _LATE_S = 0.2  # behind the clock: give up the time rather than catch up

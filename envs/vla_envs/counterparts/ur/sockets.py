@@ -134,7 +134,7 @@ class Sockets:
         try:
             data = client.connection.recv(1 << 16)
         except BlockingIOError:
-            return
+            return None
         except OSError:
             data = b""
         if not data:

@@ -17,8 +17,9 @@ from vla.robots.franka import FrankaConfig, FrankaRobot
 
 pytest.importorskip("franka", reason="franka-rs (extra 'franka') is not installed")
 
+from vla.robots.fr3 import fr3_embodiment, fr3_kinematics
 from vla_envs.counterparts.franka.fr3 import LIMITS, fr3_xml
-from vla_envs.counterparts.franka.robot import counterpart_robot, fr3_joints, fr3_kinematics
+from vla_envs.counterparts.franka.robot import counterpart_robot
 from vla_envs.counterparts.franka.serving import franka_sim_python
 from vla_envs.counterparts.running import Counterpart, franka_counterpart
 from vla_envs.tabletop.arms import panda
@@ -202,7 +203,7 @@ def test_a_frozen_camera_is_refused_and_the_arm_stops(counterpart: Counterpart, 
 def test_another_tool_than_the_models_is_refused(counterpart: Counterpart) -> None:
     counterpart.set_scene("pick", 0)
     config = FrankaConfig(host=HOST, base_position=(-0.5, 0, 0), realtime="ignore")
-    robot = FrankaRobot(config, fr3_joints(), fr3_kinematics())
+    robot = FrankaRobot(config, fr3_embodiment(), fr3_kinematics())
     with pytest.raises(RobotError, match=r"0\.1070 m apart.*flange_to_tcp"):
         robot.connect()
     robot.close()
@@ -220,7 +221,7 @@ def test_settings_out_of_range_and_a_missing_client_are_refused(monkeypatch: pyt
         FrankaConfig(host=HOST, speed=2.0)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"vla\[franka\]"):
-        FrankaRobot(FrankaConfig(host=HOST), fr3_joints(), fr3_kinematics())
+        FrankaRobot(FrankaConfig(host=HOST), fr3_embodiment(), fr3_kinematics())
 
 
 def test_a_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch) -> None:

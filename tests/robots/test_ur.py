@@ -19,8 +19,9 @@ pytest.importorskip(
     "rtde_control", reason="ur-rtde (extra 'ur') has no wheel for this Python, or is not installed"
 )
 
+from vla.robots.ur5e import ur5e_embodiment, ur5e_kinematics
 from vla_envs.counterparts.running import Counterpart, ur_counterpart
-from vla_envs.counterparts.ur.robot import counterpart_robot, ur5e_joints, ur5e_kinematics
+from vla_envs.counterparts.ur.robot import counterpart_robot
 
 HOST = "127.0.0.21"
 STILL = np.array([0, 0, 0, 0, -1], np.float32)
@@ -265,7 +266,7 @@ def test_another_tool_than_the_models_is_refused(counterpart: Counterpart) -> No
     config = UrConfig(
         host=HOST, base_position=(-0.52, 0, 0), tcp_offset=(0, 0, 0.12, 0, 0, 0), payload=(0.95, 0, 0, 0.05)
     )
-    robot = UrRobot(config, ur5e_joints(), ur5e_kinematics())
+    robot = UrRobot(config, ur5e_embodiment(), ur5e_kinematics())
     with pytest.raises(RobotError, match=r"0\.0455 m .*tcp_offset"):
         robot.connect()
     robot.close()

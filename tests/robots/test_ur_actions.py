@@ -9,14 +9,14 @@ import pytest
 
 from vla.errors import EmbodimentError
 from vla.robots.actions import JointTargets, ToolDeltas, action_space
+from vla.robots.ur5e import BASE_POSITION, TCP_HEIGHT, ur5e_embodiment, ur5e_kinematics
 from vla.robots.ur_client import Stream
-from vla_envs.counterparts.ur.robot import ur5e_joints, ur5e_kinematics
 from vla_envs.tabletop.env import TabletopEnv
 
 
 def test_tool_deltas_are_the_simulations_own_to_the_bit() -> None:
-    env, kinematics = TabletopEnv("pick", "ur5e", render=False), ur5e_kinematics()
-    space = action_space(env.embodiment, kinematics)
+    env = TabletopEnv("pick", "ur5e", render=False)
+    space = action_space(env.embodiment, env._ik.kinematics)
     assert isinstance(space, ToolDeltas)
     observation, _ = env.reset(seed=5)
     space.reset(env._q_command, -1.0)
@@ -45,7 +45,7 @@ def test_from_outside_the_workspace_nothing_jumps_in() -> None:
 
 
 def test_joint_targets_stay_inside_the_models_limits() -> None:
-    embodiment, kinematics = ur5e_joints(), ur5e_kinematics()
+    embodiment, kinematics = ur5e_embodiment(), ur5e_kinematics()
     space = action_space(embodiment, kinematics)
     assert isinstance(space, JointTargets)
     q, gripper = space.target(np.append(np.full(6, 50.0), 1.0))
@@ -54,7 +54,7 @@ def test_joint_targets_stay_inside_the_models_limits() -> None:
 
 
 def test_other_action_fields_are_refused_with_those_that_are_known() -> None:
-    embodiment = ur5e_joints()
+    embodiment = ur5e_embodiment()
     with pytest.raises(EmbodimentError, match="tool deltas"):
         action_space(replace(embodiment, action=embodiment.action[:1]), ur5e_kinematics())
 
@@ -78,3 +78,22 @@ def test_a_stream_arrives_evenly_and_starts_from_the_last_target() -> None:
         [stream.next(0.008)[0] for _ in range(6)], [1.008, 1.016, 1.024, 1.032, 1.04, 1.04]
     )
     assert stream.limited == 0
+
+
+def test_the_models_shipped_with_the_drivers_are_the_suites_own_arms() -> None:
+    from vla.robots import fr3
+    from vla_envs.counterparts.franka.fr3 import LIMITS
+    from vla_envs.counterparts.ur.program import FLANGE_TO_TCP_M
+
+    for kinematics, name, base in (
+        (ur5e_kinematics(), "ur5e", BASE_POSITION),
+        (fr3.fr3_kinematics(), "panda", fr3.BASE_POSITION),
+    ):
+        env = TabletopEnv("pick", name, render=False)
+        assert base == env.arm.base_position
+        q = env.arm.home_q + 0.1
+        for ours, theirs in zip(kinematics.pose(q), env._ik.tcp_pose(q), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        env.close()
+    assert pytest.approx(FLANGE_TO_TCP_M) == TCP_HEIGHT
+    np.testing.assert_allclose(np.array([fr3.fr3_kinematics().low, fr3.fr3_kinematics().high]).T, LIMITS)

@@ -41,9 +41,17 @@ class JudgedRobot:
     Args:
         robot: of real hardware or a counterpart; it moves while time passes.
         verdict: ``success`` and ``wrong`` of the world behind it.
+        clock: by which the control rate is kept, s: the counterpart's own.
     """
 
-    def __init__(self, robot: Robot, verdict: Callable[[], Mapping[str, Any]], instruction: str) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        verdict: Callable[[], Mapping[str, Any]],
+        instruction: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._clock = clock
         self._robot, self._verdict, self._instruction = robot, verdict, instruction
         self.embodiment: Embodiment = robot.embodiment
         self.deadman_s: float | None = None  # the time is kept in here
@@ -53,7 +61,7 @@ class JudgedRobot:
     def connect(self) -> Reading:
         self._robot.connect()
         reading = self._robot.set_instruction(self._instruction)
-        self._deadline = time.monotonic()
+        self._deadline = self._clock()
         return reading
 
     def read(self) -> Reading:
@@ -62,11 +70,13 @@ class JudgedRobot:
     def command(self, action: np.ndarray) -> Reading:
         self._robot.command(action)
         self._deadline += 1.0 / self.embodiment.control_hz
-        left = self._deadline - time.monotonic()
-        if left < 0:
+        now = self._clock()
+        if now > self._deadline:
             self.late += 1
-            self._deadline -= left
-        time.sleep(max(0.0, left))
+            self._deadline = now
+        while now < self._deadline:
+            time.sleep(min(0.005, self._deadline - now))
+            now = self._clock()
         reading = self._robot.read()
         return replace(reading, info={**reading.info, **self._verdict()})
 

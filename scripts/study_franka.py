@@ -3,8 +3,8 @@
     python scripts/study_franka.py --seeds 3 --out docs/results/franka.json
 
 franka-sim (``scripts/setup_counterpart``) enforces the arm's limits and reflexes; the tabletop's Panda
-mirrors its joints before objects and cameras, and what it touches is not felt by franka-sim. Control is at 10
-Hz in real time.
+mirrors its joints before objects and cameras, and what it touches is not felt by franka-sim. Control is at
+10 Hz of franka-sim's own clock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
         def drive(key: EpisodeKey) -> dict[str, Any]:
             scene = counterpart.set_scene(key.task, key.seed, options_of(key))
-            judged = JudgedRobot(robot, counterpart.outcome, scene["instruction"])
+            judged = JudgedRobot(robot, counterpart.outcome, scene["instruction"], counterpart.clock)
             found = driven(policy, judged, scene["max_steps"])
             if "reflex" in found.get("error", ""):
                 robot.recover()

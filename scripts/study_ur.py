@@ -40,7 +40,7 @@ def main() -> None:
 
         def drive(key: EpisodeKey) -> dict[str, Any]:
             scene = counterpart.set_scene(key.task, key.seed, options_of(key))
-            judged = JudgedRobot(robot, counterpart.outcome, scene["instruction"])
+            judged = JudgedRobot(robot, counterpart.outcome, scene["instruction"], counterpart.clock)
             return driven(policy, judged, scene["max_steps"])
 
         describe = {

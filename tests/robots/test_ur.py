@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from vla.errors import ConfigError, MissingExtraError, RobotError
+from vla.errors import ConfigError, EnvError, MissingExtraError, RobotError
 from vla.robots import Reading
 from vla.robots.cameras import CameraError
 from vla.robots.checks import check_robot
@@ -270,6 +270,12 @@ def test_another_tool_than_the_models_is_refused(counterpart: Counterpart) -> No
     with pytest.raises(RobotError, match=r"0\.0455 m .*tcp_offset"):
         robot.connect()
     robot.close()
+
+
+def test_a_second_counterpart_at_an_address_is_refused(counterpart: Counterpart) -> None:
+    with pytest.raises(EnvError, match="already runs"):
+        ur_counterpart(HOST)
+    assert counterpart.state()["robot_mode"] == "RUNNING"
 
 
 def test_nobody_at_the_address_is_said_with_the_address() -> None:

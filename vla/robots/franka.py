@@ -254,7 +254,9 @@ class FrankaRobot:
         try:
             yield
         except franka.ControlException as error:
-            raise RobotError(f"{self._name} could not {what}: {error.reason}; {MODES['reflex']}.") from error
+            raise RobotError(
+                f"{self._name} could not {what}: {str(error).strip()}; {MODES['reflex']}."
+            ) from error
         except franka.FrankaError as error:
             raise RobotError(
                 f"{self._name} could not {what}: {str(error).strip()}. Check the cable, that the control box "
@@ -307,8 +309,8 @@ class FrankaRobot:
             try:
                 motion.stop()
             except franka.ControlException as error:
-                self._reflex = str(error.reason)
-                self._fault = f"{error.reason}: {MODES['reflex']}"
+                self._reflex = ", ".join(error.errors) or str(error).strip()
+                self._fault = f"{self._reflex}: {MODES['reflex']}"
             except franka.FrankaError as error:
                 self._fault = (
                     f"the connection is lost ({str(error).strip()}); the arm stops itself. Check the network "

@@ -55,6 +55,9 @@ class Counterpart:
         )
         self._end = weakref.finalize(self, _end, process)
         self._control = self._connect(process)
+        if self.ask("pid") != process.pid:
+            self.close()
+            raise EnvError(f"Another counterpart already runs at {host}: end it, or take another address.")
 
     def _connect(self, process: subprocess.Popen[bytes]) -> socket.socket:
         deadline = time.monotonic() + _START_S
@@ -104,6 +107,10 @@ class Counterpart:
         if "error" in answer:
             raise EnvError(f"The counterpart cannot {call}: {answer['error']}")
         return answer["value"]
+
+    def clock(self) -> float:
+        """The counterpart's own time, s: where it is slower than the wall's, its arm is too."""
+        return float(self.ask("clock"))
 
     def close(self) -> None:
         """End the process; may be called twice."""

@@ -6,6 +6,7 @@ Length-prefixed msgpack (``vla_envs.remote.serving.wire``): ``{"call", "argument
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -44,7 +45,7 @@ class SideChannel:
         calls: Mapping[str, Callable[..., Any]],
     ) -> None:
         self._plant, self._lock = plant, lock
-        self._calls = {"outcome": self._outcome, "frame": self._capture, **calls}
+        self._calls = {"pid": os.getpid, "outcome": self._outcome, "frame": self._capture, **calls}
         self._painter = ThreadPoolExecutor(max_workers=1)
         self._frames: dict[str, tuple[np.ndarray, float]] = {}
         self.frozen = False

@@ -1,9 +1,9 @@
 """Runs in franka-sim's own environment: its server on one address, mirrored to and steered from elsewhere.
 
 Started by ``vla_envs.counterparts.franka.serving``, with nothing but the standard library, NumPy and
-franka-sim to import. Out go datagrams of 15 doubles every 2 ms: q [7] rad, dq [7] rad/s, wanted gripper width
-in m. In come JSON
-datagrams: ``{"width"}`` the measured width, ``{"place"}`` joint angles, ``{"reflex"}``.
+franka-sim to import. Out go datagrams of 16 doubles every 2 ms: q [7] rad, dq [7] rad/s, wanted gripper width
+in m, time in s. In come JSON datagrams: ``{"width"}`` the measured width, ``{"place"}`` joint angles,
+``{"reflex"}``.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def mirror(line: socket.socket, simulator: PlacedSim, server: FrankaSimServer, h
     while True:
         state = simulator.get_robot_state()
         try:
-            line.send(struct.pack("<15d", *state["q"], *state["dq"], hand.target))
+            line.send(struct.pack("<16d", *state["q"], *state["dq"], hand.target, simulator.data.time))
         except BlockingIOError:
             pass  # the mirror is busy: it takes the next
         except OSError:

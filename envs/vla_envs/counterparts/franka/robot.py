@@ -12,7 +12,7 @@ _LINK7_TO_FLANGE_M = 0.107  # franka-sim 1.1.7 reports link 7's frame where an a
 
 
 def counterpart_robot(host: str, *, image_size: int = 64, joints: bool = False) -> FrankaRobot:
-    """A driver for the counterpart at an address, at the arm's own limits: nobody is near it.
+    """A driver for the counterpart at an address at 0.7 of its limits: nobody is near it.
 
     Its limits of time are longer than an arm's: a counterpart shares its machine with everything else.
 
@@ -24,7 +24,7 @@ def counterpart_robot(host: str, *, image_size: int = 64, joints: bool = False) 
         host=host,
         base_position=BASE_POSITION,
         flange_to_tcp=panda.TCP_HEIGHT + _LINK7_TO_FLANGE_M,
-        speed=1.0,
+        speed=0.7,
         collision=(100.0, 100.0),
         deadman_s=1.0,
         stale_s=0.5,

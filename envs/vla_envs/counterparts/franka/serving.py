@@ -27,7 +27,7 @@ from vla_envs.counterparts.table import TabletopPlant
 
 #: Python of the environment that ``scripts/setup_counterpart`` makes.
 PYTHON_VARIABLE = "VLA_FRANKA_SIM_PYTHON"
-_START_S, _PACKET = 20.0, struct.Struct("<15d")
+_START_S, _PACKET = 20.0, struct.Struct("<16d")
 _WIDTH_EVERY = 10  # cycles
 _LATE_S = 0.2
 
@@ -60,12 +60,13 @@ class FrankaServer:
         self._lock = threading.Lock()
         self.events: deque[str] = deque(maxlen=1000)
         self._q, self._dq, self._width = self.plant.q, np.zeros(7), 0.08
-        self._host, self._folder = host, folder
+        self._host, self._folder, self._time_s = host, folder, 0.0
         self._line, self._process = self._start()
         calls: dict[str, Callable[..., Any]] = {
             "scene": self._scene,
             "fault": self._fault,
             "state": self._state,
+            "clock": lambda: self._time_s,
             "events": lambda: [[0.0, event] for event in self.events],
         }
         self._await_packet()
@@ -127,6 +128,7 @@ class FrankaServer:
             while packet := self._line.recv(256):
                 values = np.array(_PACKET.unpack(packet))
                 self._q, self._dq, self._width = values[:7], values[7:14], float(values[14])
+                self._time_s = float(values[15])
 
     def _tell(self, **message: Any) -> None:
         with contextlib.suppress(OSError):

@@ -47,6 +47,7 @@ class UrServer:
             "scene": self._scene,
             "fault": self._fault,
             "state": self._state,
+            "clock": lambda: self.controller.time_s,
             "events": lambda: [list(event) for event in self.controller.events],
         }
         self.side = SideChannel(host, control_port, self.plant, self._lock, calls)

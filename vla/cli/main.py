@@ -50,6 +50,11 @@ VERBS = {
         'vla run --robot sim:panda "put the red cube in the blue bowl"',
         "The arm was stopped; a video that was begun holds what was seen.",
     ),
+    "serve": Verb(
+        "answer robots and simulators over the network",
+        "vla serve --policy default --embodiment panda",
+        "The server has stopped.",
+    ),
     "roofline": Verb(
         "what a chunk costs at least on a machine, and how close a measured time comes",
         "vla roofline smolvla --machines 4090 --measured-ms 36",

@@ -8,9 +8,11 @@ The server says its contract first; what does not fit is refused here, before an
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,6 +92,7 @@ class RemotePolicy:
         self.trained_as: dict[str, str] = {}
         self.reconnects = 0
         self._connection: ClientConnection | None = None
+        self._opened = contextlib.ExitStack()
         self._metadata: dict[str, Any] = {}
         self._under_way = False
         self._reach(self._deadline())
@@ -135,9 +138,8 @@ class RemotePolicy:
 
     def close(self) -> None:
         """Leave; asking again connects again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection = None
+        self._opened.close()
 
     def _deadline(self) -> float:
         return time.monotonic() + self.config.deadline_s
@@ -153,17 +155,15 @@ class RemotePolicy:
                 connection.send(data)
                 answer = unpack(_bytes(connection.recv(_left(deadline))), max_containers=_MAX_CONTAINERS)
             except (ConnectionClosed, OSError) as error:
-                self._connection = None
-                if isinstance(error, TimeoutError):  # one that comes later would answer another question
-                    connection.close()
+                self.close()
+                if isinstance(error, TimeoutError):  # an answer that comes later would be to another question
                     raise RemoteError(
                         f"{self.config.url} did not answer within {self.config.deadline_s:g} s."
                     ) from error
                 self._lost(error)
                 continue
             except BaseException:  # an answer that cannot be read, or Ctrl-C: nobody knows what comes next
-                self._connection = None
-                connection.close()
+                self.close()
                 raise
             if isinstance(answer, dict) and answer.get("type") == expected:
                 return answer
@@ -188,13 +188,10 @@ class RemotePolicy:
         pause_s, url = _FIRST_PAUSE_S, self.config.url
         while True:
             try:
-                connection = self._connect(_left(deadline))
-                try:
+                with contextlib.ExitStack() as opened:
+                    connection = opened.enter_context(self._connect(_left(deadline)))
                     self._hear(_bytes(connection.recv(_left(deadline))))
-                except BaseException:
-                    connection.close()
-                    raise
-                self._connection = connection
+                    self._connection, self._opened = connection, opened.pop_all()
                 return
             except InvalidStatus as error:
                 said = (error.response.body or b"").decode(errors="replace").strip()
@@ -210,7 +207,7 @@ class RemotePolicy:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _connect(self, timeout_s: float) -> ClientConnection:
+    def _connect(self, timeout_s: float) -> AbstractContextManager[ClientConnection]:
         tls = (
             ssl.create_default_context(cafile=self.config.tls_ca)
             if self.config.url.startswith("wss")

@@ -280,11 +280,11 @@ class _Socket:
 def serving(server: PolicyServer) -> Iterator[str]:
     """The server in a thread of its own, for as long as the block lasts; its address."""
     started: Future[str] = Future()
-    stop: list[Callable[[], object]] = []
+    stopping: Future[Callable[[], object]] = Future()
 
     async def run() -> None:
         event, loop = asyncio.Event(), asyncio.get_running_loop()
-        stop.append(lambda: loop.call_soon_threadsafe(event.set))
+        stopping.set_result(lambda: loop.call_soon_threadsafe(event.set))
         await server.run(started.set_result, event)
 
     def work() -> None:
@@ -301,8 +301,8 @@ def serving(server: PolicyServer) -> Iterator[str]:
     try:
         yield started.result()
     finally:
-        if stop:
-            stop[0]()
+        with contextlib.suppress(RuntimeError):  # it ended by itself
+            stopping.result()()
         thread.join()
         server.close()
 

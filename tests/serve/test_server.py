@@ -77,6 +77,7 @@ UNFIT = {
     "no square": (flat(observation__image=np.zeros((48, 64, 3), np.uint8)), "48 x 64 px; expected 64 x 64"),
     "no pixels": (flat(observation__image=np.zeros((0, 0, 3), np.uint8)), "without pixels"),
     "no map": ([1, 2], "expected a map"),
+    "an empty map": ({**flat(), "more": {}}, "Unknown key.*more"),
     "a map in a map in a map": ({"a": {"b": {}}}, "a/b"),
     "the same key, nested": ({**flat(), "observation": {"image": image}}, "two things under"),
     "not msgpack": (b"\xc1", "not a readable message"),

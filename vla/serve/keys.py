@@ -165,7 +165,8 @@ def flattened(message: object) -> dict[str, Any]:
         raise ObservationError(f"An observation that is a {type(message).__name__}; expected a map.")
     flat: dict[str, Any] = {}
     for key, value in message.items():
-        parts = {f"{key}/{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        nested = isinstance(value, dict) and len(value) > 0
+        parts = {f"{key}/{k}": v for k, v in value.items()} if nested else {key: value}
         if twice := sorted(set(parts) & set(flat)):
             raise ObservationError(f"An observation with two things under {twice[0]!r}.")
         flat.update(parts)

@@ -115,7 +115,7 @@ def main() -> int:
     rows["our client"] = measured(lambda: remote.act([seen])[0].info["latency_s"], flags.requests)
     remote.close()
 
-    with connect(url, compression=None, max_size=None, proxy=None) as socket:
+    with connect(url, compression=None, max_size=None, proxy=None, ping_interval=None) as socket:
         socket.recv()
         message: dict[str, Any] = {
             "observation/image": images["front"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -50,10 +52,14 @@ class Shared(Policy, Protocol):
         ...
 
 
+#: Takes the answer in the policy's thread, which waits until it returns: it must be quick.
+Deliver = Callable[[list[ActionChunk] | VlaError], None]
+
+
 @dataclass(frozen=True)
 class _Question:
     observations: Sequence[Observation]
-    answer: Future[list[ActionChunk]]
+    deliver: Deliver
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,9 @@ class PolicyThread:
         """A place for one client."""
         return Seat(self, self._numbers)
 
-    def ask(self, observations: Sequence[Observation]) -> Future[list[ActionChunk]]:
+    def ask(self, observations: Sequence[Observation], deliver: Deliver) -> None:
         """One chunk each, or the error; their ``episode`` numbers must come from a :class:`Seat`."""
-        question = _Question(observations, Future())
-        self._inbox.put(question)
-        return question.answer
+        self._inbox.put(_Question(observations, deliver))
 
     def forget(self, episodes: Collection[int]) -> None:
         """After everything asked before, drop what is remembered of these episodes."""
@@ -156,12 +160,12 @@ class PolicyThread:
                 for question in questions:
                     self._answer(policy, [question])
                 return
-            questions[0].answer.set_exception(_told(error))
+            questions[0].deliver(_told(error))
             return
         self._metrics.batch(len(observations), time.perf_counter() - began)
         for question in questions:
             mine, chunks = chunks[: len(question.observations)], chunks[len(question.observations) :]
-            question.answer.set_result(mine)
+            question.deliver(mine)
 
 
 class Seat:
@@ -189,13 +193,30 @@ class Seat:
             self._thread.forget(self._episodes.values())
             self._episodes = {}
 
-    def ask(self, observations: Sequence[Observation]) -> Future[list[ActionChunk]]:
-        """One chunk each, in the future."""
-        return self._thread.ask([replace(o, episode=self._number(o.episode)) for o in observations])
+    async def ask(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """One chunk each; other clients are served meanwhile."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[ActionChunk] | VlaError] = loop.create_future()
+
+        def arrived(said: list[ActionChunk] | VlaError) -> None:
+            if not answer.done():  # its session ended meanwhile
+                answer.set_result(said)
+
+        def deliver(said: list[ActionChunk] | VlaError) -> None:
+            with contextlib.suppress(RuntimeError):  # the server ended meanwhile
+                loop.call_soon_threadsafe(arrived, said)
+
+        self._thread.ask(self._placed(observations), deliver)
+        return _or_raise(await answer)
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """One chunk each; waits for them."""
-        return self.ask(observations).result()
+        """One chunk each; this thread waits for them."""
+        answer: queue.SimpleQueue[list[ActionChunk] | VlaError] = queue.SimpleQueue()
+        self._thread.ask(self._placed(observations), answer.put)
+        return _or_raise(answer.get())
+
+    def _placed(self, observations: Sequence[Observation]) -> list[Observation]:
+        return [replace(seen, episode=self._number(seen.episode)) for seen in observations]
 
     def _number(self, episode: int) -> int:
         if episode not in self._episodes:
@@ -217,6 +238,12 @@ def checked(chunks: list[ActionChunk], num_observations: int) -> list[ActionChun
                 f"The policy answered with a chunk that is empty or not finite: {chunk.actions}."
             )
     return chunks
+
+
+def _or_raise(said: list[ActionChunk] | VlaError) -> list[ActionChunk]:
+    if isinstance(said, VlaError):
+        raise said
+    return said
 
 
 def _told(error: Exception) -> VlaError:

@@ -8,11 +8,9 @@ The server says its contract first; what does not fit is refused here, before an
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,13 +28,13 @@ from vla.errors import (
     VlaError,
     WireError,
 )
+from vla.serve.line import Line
 from vla.serve.messages import VERSION, chunk_from_wire, observation_to_wire
 from vla.serve.wire import pack, unpack
 from vla.types import ActionChunk, Observation
 
 try:
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-    from websockets.sync.client import ClientConnection, connect
 except ImportError as _error:
     raise MissingExtraError("websockets", "serve", "A remote policy") from _error
 
@@ -91,8 +89,7 @@ class RemotePolicy:
         self.head = ""
         self.trained_as: dict[str, str] = {}
         self.reconnects = 0
-        self._connection: ClientConnection | None = None
-        self._opened = contextlib.ExitStack()
+        self._line: Line | None = None
         self._metadata: dict[str, Any] = {}
         self._under_way = False
         self._reach(self._deadline())
@@ -111,7 +108,7 @@ class RemotePolicy:
     def reset(self) -> None:
         """A new episode begins; what an earlier connection remembered went with it."""
         self._under_way = False
-        if self._connection is not None:
+        if self._line is not None:
             self._ask({"type": "reset"}, "done")
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
@@ -138,8 +135,9 @@ class RemotePolicy:
 
     def close(self) -> None:
         """Leave; asking again connects again."""
-        self._connection = None
-        self._opened.close()
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def _deadline(self) -> float:
         return time.monotonic() + self.config.deadline_s
@@ -147,13 +145,10 @@ class RemotePolicy:
     def _ask(self, message: dict[str, Any], expected: str) -> dict[str, Any]:
         data, deadline = pack(message), self._deadline()
         while True:
-            if self._connection is None:
-                self._reach(deadline)
-            connection = self._connection
-            assert connection is not None
+            line = self._line or self._reach(deadline)
             try:
-                connection.send(data)
-                answer = unpack(_bytes(connection.recv(_left(deadline))), max_containers=_MAX_CONTAINERS)
+                line.send(data, deadline)
+                answer = unpack(_bytes(line.receive(deadline)), max_containers=_MAX_CONTAINERS)
             except (ConnectionClosed, OSError) as error:
                 self.close()
                 if isinstance(error, TimeoutError):  # an answer that comes later would be to another question
@@ -183,16 +178,19 @@ class RemotePolicy:
                 "the policy remembers: reset() and begin the episode again."
             ) from error
 
-    def _reach(self, deadline: float) -> None:
+    def _reach(self, deadline: float) -> Line:
         """Connect, and hear the contract; tries again until the deadline where trying can help."""
         pause_s, url = _FIRST_PAUSE_S, self.config.url
         while True:
             try:
-                with contextlib.ExitStack() as opened:
-                    connection = opened.enter_context(self._connect(_left(deadline)))
-                    self._hear(_bytes(connection.recv(_left(deadline))))
-                    self._connection, self._opened = connection, opened.pop_all()
-                return
+                line = self._open(deadline)
+                try:
+                    self._hear(_bytes(line.receive(deadline)))
+                except BaseException:
+                    line.close()
+                    raise
+                self._line = line
+                return line
             except InvalidStatus as error:
                 said = (error.response.body or b"").decode(errors="replace").strip()
                 raise RemoteError(f"{url} refused: HTTP {error.response.status_code} {said:.200}") from error
@@ -207,24 +205,14 @@ class RemotePolicy:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _connect(self, timeout_s: float) -> AbstractContextManager[ClientConnection]:
-        tls = (
-            ssl.create_default_context(cafile=self.config.tls_ca)
-            if self.config.url.startswith("wss")
-            else None
-        )
-        return connect(
+    def _open(self, deadline: float) -> Line:
+        secure = self.config.url.startswith("wss")
+        return Line(
             self.config.url,
-            ssl=tls,
-            additional_headers={"Authorization": f"Bearer {self.config.token}"}
-            if self.config.token
-            else None,
-            compression=None,
-            proxy=None,
+            headers=[("Authorization", f"Bearer {self.config.token}")] if self.config.token else [],
+            tls=ssl.create_default_context(cafile=self.config.tls_ca) if secure else None,
             max_size=_MAX_ANSWER,
-            open_timeout=timeout_s,
-            close_timeout=1.0,
-            ping_interval=None,
+            deadline=deadline,
         )
 
     def _hear(self, data: bytes) -> None:
@@ -249,10 +237,6 @@ class RemotePolicy:
                 )
         self.contract, self._metadata = contract, metadata
         self.head, self.trained_as = metadata["head"], metadata["trained_as"]
-
-
-def _left(deadline: float) -> float:
-    return max(deadline - time.monotonic(), 1e-3)
 
 
 def _bytes(answer: bytes | str) -> bytes:

@@ -113,7 +113,7 @@ class OpenpiSession:
 
     async def _ask(self, observations: list[Observation]) -> tuple[list[ActionChunk], dict[str, float]]:
         began = time.perf_counter()
-        chunks = await asyncio.wrap_future(self._seat.ask(observations))
+        chunks = await self._seat.ask(observations)
         timing = {"infer_ms": 1e3 * (time.perf_counter() - began)}
         if self._last_ms is not None:
             timing["prev_total_ms"] = self._last_ms

@@ -2,8 +2,8 @@
 
 usage: python scripts/bench_serve.py [--requests 2000] [--check] [--out docs/results/serve_overhead.json]
 
-The server runs in a process of its own; its model multiplies matrices for 5 ms and says how long that took. What
-a client waits beyond that is the overhead: encoding, the socket, checks, two changes of thread, and back.
+The server runs in a process of its own; its model multiplies matrices for 5 ms and says how long that took.
+What a client waits beyond that is the overhead: encoding, the socket, checks, two changes of thread.
 Timings mean something on an idle machine only. ``--check`` exits with 1 above 1 ms at the median.
 """
 
@@ -141,7 +141,7 @@ def main() -> int:
     )
     print(said)
     result = {
-        "claim": f"what the policy server adds to its model, one client with two {SIZE}-pixel cameras, loopback, median",
+        "claim": f"what the policy server adds to its model: one client, two {SIZE}-pixel cameras, median",
         "target": f"<= {TARGET_MS:g} ms",
         "measured": said + ("" if worst <= TARGET_MS else "; MISSED"),
         "command": "python scripts/bench_serve.py --check",

@@ -6,14 +6,16 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.serve.served import CONTRACT, PANDA, StubPolicy, flat, openpi, served, wait_until
+from tests.serve.served import CONTRACT, PANDA, ROOT, StubPolicy, flat, openpi, served, wait_until
 from vla.contract import PolicyContract
-from vla.errors import ConfigError, UnknownNameError
+from vla.errors import ConfigError, RemoteError, UnknownNameError
+from vla.serve.client import RemoteConfig, RemotePolicy
 from vla.serve.server import MAX_FRAGMENTS, PolicyServer, ServeConfig
 from vla.serve.wire import pack
 from vla.testing import sample_observation
@@ -337,3 +339,33 @@ def test_a_policy_that_cannot_tell_episodes_apart_is_not_served():
     with pytest.raises(ConfigError, match="Alone cannot be served"):
         PolicyServer(ServeConfig(), Alone)  # type: ignore[arg-type]
     assert not [thread for thread in threading.enumerate() if thread.name == "policy" and thread.is_alive()]
+
+
+TLS = Path(__file__).parent / "tls"  # made for these tests alone: nothing else trusts them
+
+
+def test_with_tls_files_clients_speak_tls_and_know_whom_they_speak_to():
+    with served(tls_cert=TLS / "cert.pem", tls_key=TLS / "key.pem") as (_, _, url):
+        assert url.startswith("wss://")
+        policy = RemotePolicy(RemoteConfig(url=url, tls_ca=TLS / "cert.pem"))
+        assert policy.act([sample_observation(PANDA)])
+        policy.close()
+        with pytest.raises(RemoteError, match="certificate verify failed"):
+            RemotePolicy(RemoteConfig(url=url))
+        with pytest.raises(RemoteError, match="No policy server"):
+            RemotePolicy(RemoteConfig(url=url.replace("wss", "ws"), deadline_s=0.3))
+
+
+def test_tls_needs_both_files_and_they_must_belong_together():
+    with pytest.raises(ConfigError, match="both files"):
+        ServeConfig(tls_cert=TLS / "cert.pem")
+    with pytest.raises(ConfigError, match=r"Cannot use .*cert.pem"):
+        PolicyServer(ServeConfig(tls_cert=TLS / "cert.pem", tls_key=TLS / "cert.pem"), StubPolicy)
+
+
+def test_hostile_messages_crash_nothing_and_reach_no_policy():
+    """Those of scripts/fuzz_server.py, a few thousand of them."""
+    command = [sys.executable, "scripts/fuzz_server.py", "--messages", "3000", "--seed", "1"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode == 0, ran.stdout + ran.stderr[-3000:]
+    assert "0 crashes, 0 reached the policy, 0 sessions left" in ran.stdout

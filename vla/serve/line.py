@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterable
 
@@ -65,6 +66,7 @@ class Line:
         except BaseException:
             self._socket.close()
             raise
+        weakref.finalize(self, self._socket.close)  # whoever forgets to say good-bye leaves all the same
 
     def send(self, data: bytes, deadline: float) -> None:
         """One binary message."""

@@ -38,7 +38,7 @@ class PolicySpec:
         head, *pairs = text.split(",")
         name, colon, path = head.partition(":")
         arguments: dict[str, Any] = {}
-        if colon and "path" not in cls(name)._parameters():
+        if "=" in path and "path" not in cls(name)._parameters():
             pairs = [path, *pairs]
         elif colon:
             arguments["path"] = path

@@ -98,3 +98,11 @@ class RobotError(VlaError, RuntimeError):
 
 class LoaderError(VlaError, RuntimeError):
     """A worker process that makes training batches failed or died."""
+
+
+class WireError(VlaError, ValueError):
+    """A message that is damaged, too large, or holds what no message may hold."""
+
+
+class RemoteError(VlaError, RuntimeError):
+    """A policy server that cannot be reached, refuses, or failed; says which and why."""

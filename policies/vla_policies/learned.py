@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,11 @@ class LearnedPolicy:
         self.reuse = build_reuse(net.backbone, net.config.keep) if spares else None
         self._memory = EpisodeMemory(net.config.history, contract.execution_horizon)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether an answer depends on what was seen before in the same episode."""
+        return self.net.config.history > 0
+
     @classmethod
     def load(
         cls,
@@ -133,6 +138,12 @@ class LearnedPolicy:
         self._memory.reset()
         if self.reuse is not None:
             self.reuse.reset()
+
+    def forget(self, episodes: Collection[int]) -> None:
+        """These episodes ended (by ``Observation.episode``); the others go on."""
+        self._memory.forget(episodes)
+        if self.reuse is not None:
+            self.reuse.forget(episodes)
 
     def show(self, episodes: Sequence[Episode]) -> None:
         """Example episodes that a policy trained with ``model.examples`` reads from now on (none: forget).

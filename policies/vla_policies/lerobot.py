@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,20 @@ class LerobotPolicy:
         contract.check_config(checkpoint.config)
         self.checkpoint, self.contract, self._seed = checkpoint, contract, seed
 
+    @property
+    def remembers(self) -> bool:
+        """Whether an answer depends on what was seen before in the same episode."""
+        return False
+
     def check(self, embodiment: Embodiment) -> Embodiment:
         """The contract's embodiment, or :class:`IncompatibleError` with every reason."""
         return self.contract.check(embodiment)
 
     def reset(self) -> None:
         """Nothing is remembered between calls."""
+
+    def forget(self, episodes: Collection[int]) -> None:
+        """Nothing is remembered of any episode."""
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         """One chunk each, in the embodiment's units and never clipped.

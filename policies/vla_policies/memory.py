@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,11 @@ class EpisodeMemory:
     def reset(self) -> None:
         """Forget all episodes."""
         self._moments: dict[int, list[Moment]] = {}
+
+    def forget(self, episodes: Collection[int]) -> None:
+        """Forget these episodes."""
+        for episode in episodes:
+            self._moments.pop(episode, None)
 
     def add(self, episode: int, moment: Moment) -> None:
         """Remember a decision; what lies too far back is forgotten."""

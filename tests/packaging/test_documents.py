@@ -62,6 +62,7 @@ def test_vla_lines_parse(line: str, monkeypatch: pytest.MonkeyPatch):
     from vla.cli.eval.judge import Eval
     from vla.cli.report import Report
     from vla.cli.run import Run
+    from vla.cli.serve import Serve
     from vla.cli.train import read_flags
 
     _, verb, *arguments = shlex.split(line, comments=True)
@@ -75,7 +76,7 @@ def test_vla_lines_parse(line: str, monkeypatch: pytest.MonkeyPatch):
         with pytest.raises(_ParsedError):
             getattr(module, f"run_{arguments[0]}")(arguments[1:])
         return
-    parsers = {"demo": Demo, "doctor": Doctor, "eval": Eval, "report": Report, "run": Run}
+    parsers = {"demo": Demo, "doctor": Doctor, "eval": Eval, "report": Report, "run": Run, "serve": Serve}
     flags.parse(parsers[verb], verb, arguments)
 
 

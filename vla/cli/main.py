@@ -60,6 +60,11 @@ VERBS = {
         "vla robot calibrate --out arms/so101.json --port /dev/ttyACM0",
         "The servos may be limp: hold the arm. No file was written.",
     ),
+    "serve": Verb(
+        "answer robots and simulators over the network",
+        "vla serve --policy default --embodiment panda",
+        "The server has stopped.",
+    ),
     "roofline": Verb(
         "what a chunk costs at least on a machine, and how close a measured time comes",
         "vla roofline smolvla --machines 4090 --measured-ms 36",

@@ -25,7 +25,8 @@ class PolicySpec:
     """A registered policy by name, with the arguments of its factory.
 
     Written ``name[:path][,key=value ...]``; ``path`` becomes the factory's ``path`` argument and values
-    are read as JSON where they are JSON, as text otherwise.
+    are read as JSON where they are JSON, as text otherwise. A factory without ``path`` has a first
+    ``key=value`` behind the colon: ``remote:url=ws://127.0.0.1:8000``.
     """
 
     name: str
@@ -36,7 +37,11 @@ class PolicySpec:
         """Read a spec; an unknown policy or argument raises with those that exist."""
         head, *pairs = text.split(",")
         name, colon, path = head.partition(":")
-        arguments: dict[str, Any] = {"path": path} if colon else {}
+        arguments: dict[str, Any] = {}
+        if "=" in path and "path" not in cls(name)._parameters():
+            pairs = [path, *pairs]
+        elif colon:
+            arguments["path"] = path
         for pair in pairs:
             key, equals, value = pair.partition("=")
             if not equals or not key:

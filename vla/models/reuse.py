@@ -9,7 +9,7 @@ Shapes: B batch, C cameras, N patches a camera, P prefix tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -64,8 +64,14 @@ class FrameReuse:
 
     def reset(self) -> None:
         """Forget the last frame."""
+        self._whose: tuple[int, ...] | None = None
         self._given: tuple[Tensor | None, ...] | None = None
         self._seen: PrefixFeatures | None = None
+
+    def forget(self, episodes: Collection[int]) -> None:
+        """Let these episodes' rows be seen anew; with them, the other rows of the last frame."""
+        if self._whose is None or set(self._whose) & set(episodes):
+            self.reset()
 
     def __call__(self, backbone: Callable[..., PrefixFeatures], *given: Tensor | None) -> PrefixFeatures:
         """``backbone(*given)``, given images, image mask, token ids, token mask and embodiment."""
@@ -73,6 +79,7 @@ class FrameReuse:
         assert images is not None
         self.asked += len(images)
         rows = self._moved(given)
+        self._whose = self.episodes
         if rows.all() or self._seen is None or self._given is None:
             self._given, self._seen = given, backbone(*given)
             self.looked += len(images)
@@ -98,6 +105,9 @@ class FrameReuse:
         for new, old in zip(given[1:], self._given[1:], strict=True):
             if new is not None and old is not None:
                 rows = rows | (new != old).reshape(len(new), -1).any(1)
+        if self.episodes is not None and self._whose is not None:
+            other = [now != then for now, then in zip(self.episodes, self._whose, strict=True)]
+            rows = rows | torch.tensor(other, device=rows.device)
         return rows
 
 
@@ -126,6 +136,11 @@ class PatchReuse:
     def at(cls, keep: float) -> PatchReuse:
         """As the dial says: exact at 1, ``REUSE_LEVELS`` near 0."""
         return cls(round(REUSE_LEVELS * (1 - keep)))
+
+    def forget(self, episodes: Collection[int]) -> None:
+        """Forget these episodes."""
+        for episode in episodes:
+            self._kept.pop(episode, None)
 
     def reset(self) -> None:
         """Forget all episodes."""

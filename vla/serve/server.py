@@ -1,0 +1,336 @@
+"""The policy server: one port, two protocols, health, configuration and metrics.
+
+``/`` speaks openpi's websocket protocol and our own, ``/vla-eval`` that of vla-eval; ``GET /healthz`` and
+``/health`` say that it is there, ``/config`` what it serves, ``/metrics`` what it counted. It listens on
+loopback unless told otherwise, lets no web page in, and never waits for anybody without a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import json
+import logging
+import ssl
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from vla.errors import ConfigError, MissingExtraError, VlaError, WireError
+from vla.serve.batching import PolicyThread, Shared
+from vla.serve.metrics import Metrics
+from vla.serve.offer import Offer
+from vla.serve.sessions import OpenpiSession, Session, VlaEvalSession
+
+try:
+    from websockets.asyncio.server import Server, ServerConnection, serve
+    from websockets.exceptions import ConnectionClosed
+    from websockets.http11 import Request, Response
+except ImportError as _error:
+    raise MissingExtraError("websockets", "serve", "The policy server") from _error
+
+LOG = logging.getLogger(__name__)
+
+#: Frames that one message may come in; a client of this protocol needs one.
+MAX_FRAGMENTS = 1024
+#: Seconds for a handshake, and for a good-bye.
+HANDSHAKE_S, GOODBYE_S = 10.0, 2.0
+#: Frames that are read ahead of the answer.
+_READ_AHEAD = 2
+
+_PUBLIC = ("/healthz", "/health")
+_PAGES = (*_PUBLIC, "/config", "/metrics")
+_SOCKETS = ("/", "/vla-eval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """How a policy is served.
+
+    Args:
+        host: address to listen on; one that others can reach needs a token.
+        port: 0 takes any that is free.
+        embodiment: whose observations those of a client are that names none.
+        token: what clients must show (``Authorization: Bearer ...``, ``Api-Key ...``, or as the password in
+            ``ws://any:TOKEN@host``); empty: none.
+        open_to_all: listen where others can reach it without a token all the same.
+        tls_cert, tls_key: PEM files; with them the server speaks TLS only.
+        max_message_bytes: larger messages close their connection.
+        max_sessions: clients at once.
+        max_batch: most observations that the policy is asked about at once.
+        idle_s: a client that sends no whole message, or takes no answer, for so long is let go.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    embodiment: str | None = None
+    token: str = ""
+    open_to_all: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    max_message_bytes: int = 16 << 20
+    max_sessions: int = 64
+    max_batch: int = 32
+    idle_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 1 << 16:
+            raise ConfigError(f"port is {self.port}; expected 0 .. 65535.")
+        if min(self.max_message_bytes, self.max_sessions, self.max_batch) < 1 or not self.idle_s > 0:
+            raise ConfigError(
+                f"max_message_bytes {self.max_message_bytes}, max_sessions {self.max_sessions}, max_batch "
+                f"{self.max_batch} and idle_s {self.idle_s} must be above 0."
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("TLS needs both files: the certificate and its key.")
+        if not is_loopback(self.host) and not self.token and not self.open_to_all:
+            raise ConfigError(
+                f"Others can reach {self.host}, and whoever does commands the policy: give a token, or say "
+                "explicitly that it is open to all."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class PolicyServer:
+    """A policy behind a port.
+
+    Args:
+        config: where and for whom.
+        build: makes the policy; called once, in the thread that asks it.
+
+    Raises:
+        VlaError: the policy cannot be made, or has no contract to hold clients to.
+    """
+
+    def __init__(self, config: ServeConfig, build: Callable[[], Shared]) -> None:
+        self.config, self.metrics = config, Metrics()
+        self._thread = PolicyThread(build, max_batch=config.max_batch, metrics=self.metrics)
+        try:
+            self.offer = Offer(policy=self._thread.policy, embodiment=config.embodiment)
+            self._tls = _tls(config)
+        except BaseException:
+            self._thread.close()
+            raise
+        self._config_page = json.dumps(self.offer.metadata, indent=1) + "\n"
+        self._waiting = ThreadPoolExecutor(config.max_sessions, "session")
+
+    async def run(self, started: Callable[[str], None], stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set; ``started`` is told the address, ``ws://host:port``.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        config = self.config
+        try:
+            server = await serve(
+                self._handle,
+                config.host,
+                config.port,
+                process_request=self._http,
+                origins=[
+                    None
+                ],  # a browser names its page: no web page may talk to an arm behind its user's back
+                compression=None,
+                max_size=config.max_message_bytes,
+                max_queue=_READ_AHEAD,
+                open_timeout=HANDSHAKE_S,
+                close_timeout=GOODBYE_S,
+                ping_interval=None,  # a simulator's process may be deaf for long; idle_s is what counts
+                ssl=self._tls,
+                logger=_failed_handshakes(self.metrics),
+            )
+        except OSError as error:
+            raise ConfigError(f"Cannot listen on {config.host}:{config.port}: {error.strerror}.") from error
+        try:
+            started(address(server, tls=self._tls is not None))
+            await stop.wait()
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    def close(self) -> None:
+        """Let go of the policy."""
+        self._waiting.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
+
+    def _http(self, connection: ServerConnection, request: Request) -> Response | None:
+        """A page, or a refusal; None lets the websocket handshake go on."""
+        path = urlsplit(request.path).path
+        if path not in _PAGES and path not in _SOCKETS:
+            self.metrics.refused("path")
+            text = f"Nothing at {path[:80]}; websockets: {', '.join(_SOCKETS)}; pages: {', '.join(_PAGES)}\n"
+            return connection.respond(HTTPStatus.NOT_FOUND, text)
+        if path not in _PUBLIC and not self._may(request):
+            self.metrics.refused("token")
+            text = "This server needs its token: 'Authorization: Bearer TOKEN'\n"
+            response = connection.respond(HTTPStatus.UNAUTHORIZED, text)
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        if path in _SOCKETS:
+            return None
+        page, kind = {
+            "/config": (self._config_page, "application/json"),
+            "/metrics": (self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"),
+        }.get(path, ('{"status": "ok"}\n', "application/json"))
+        response = connection.respond(HTTPStatus.OK, page)
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = kind
+        return response
+
+    def _may(self, request: Request) -> bool:
+        """Whether the request shows the token; takes the same time for every wrong one."""
+        if not self.config.token:
+            return True
+        shown = request.headers.get_all("Authorization")
+        if len(shown) != 1:
+            return False
+        scheme, _, secret = shown[0].partition(" ")
+        if scheme.lower() == "basic":
+            with contextlib.suppress(ValueError):
+                secret = b64decode(secret, validate=True).decode("utf-8", "replace").partition(":")[2]
+        elif scheme.lower() not in ("bearer", "api-key"):
+            return False
+        return hmac.compare_digest(secret.encode(), self.config.token.encode())
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        """One client from its handshake to its end."""
+        assert connection.request is not None
+        url, peer = urlsplit(connection.request.path), connection.remote_address
+        if self.metrics.sessions >= self.config.max_sessions:
+            self.metrics.refused("sessions")
+            await connection.close(1013, f"{self.config.max_sessions} clients are connected: try again later")
+            return
+        self.metrics.sessions += 1
+        seat = self._thread.seat()
+        name = "openpi" if url.path == "/" else "vla-eval"
+        self.metrics.add("vla_sessions_total", f'protocol="{name}"')
+        LOG.info("%s connected at %s", peer, url.path)
+        try:
+            session: Session = (
+                OpenpiSession(self.offer, seat, url.query, self.metrics)
+                if name == "openpi"
+                else VlaEvalSession(self.offer, seat, url.query, self.metrics, self._waiting)
+            )
+            await session.run(_Socket(connection, self.config.idle_s))
+        except ConnectionClosed as end:
+            LOG.info("%s left: %s", peer, end)
+        except TimeoutError:
+            self.metrics.refused("idle")
+            await connection.close(1001, f"idle for {self.config.idle_s:g} s")
+        except VlaError as error:
+            LOG.warning("%s refused: %s", peer, error)
+            self.metrics.refused(type(error).__name__)
+            await self._dismiss(connection, 1008, str(error))
+        except Exception:  # the edge of the process: one client's trouble is not the others'
+            LOG.exception("%s: the server failed", peer)
+            self.metrics.refused("failure")
+            await self._dismiss(connection, 1011, "The server failed; its log says where.")
+        finally:
+            seat.reset()
+            self.metrics.sessions -= 1
+
+    async def _dismiss(self, connection: ServerConnection, code: int, text: str) -> None:
+        """A text frame is an error in openpi's protocol; the close frame says it again, in short."""
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await connection.send(text)
+                await connection.close(code, text.encode()[:120].decode(errors="ignore"))
+
+
+class _Socket:
+    """A connection that is waited for only so long."""
+
+    def __init__(self, connection: ServerConnection, idle_s: float) -> None:
+        self._connection, self._idle_s = connection, idle_s
+
+    async def receive(self) -> bytes:
+        """The next message; :class:`WireError` for a text or one in too many pieces, TimeoutError."""
+        parts: list[bytes] = []
+        async with asyncio.timeout(self._idle_s):
+            async for part in self._connection.recv_streaming():
+                if isinstance(part, str):
+                    raise WireError("A text message; expected msgpack in a binary one.")
+                parts.append(part)
+                if len(parts) > MAX_FRAGMENTS:
+                    raise WireError(f"A message in more than {MAX_FRAGMENTS} pieces.")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def send(self, data: bytes | str) -> None:
+        async with asyncio.timeout(self._idle_s):
+            await self._connection.send(data)
+
+
+@contextlib.contextmanager
+def serving(server: PolicyServer) -> Iterator[str]:
+    """The server in a thread of its own, for as long as the block lasts; its address."""
+    started: Future[str] = Future()
+    stopping: Future[Callable[[], object]] = Future()
+
+    async def run() -> None:
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+        stopping.set_result(lambda: loop.call_soon_threadsafe(event.set))
+        await server.run(started.set_result, event)
+
+    def work() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as error:  # handed to whoever waits for the address
+            if not started.done():
+                started.set_exception(error)
+                return
+            raise
+
+    thread = threading.Thread(target=work, name="server", daemon=True)
+    thread.start()
+    try:
+        yield started.result()
+    finally:
+        with contextlib.suppress(RuntimeError):  # it ended by itself
+            stopping.result()()
+        thread.join()
+        server.close()
+
+
+def address(server: Server, *, tls: bool) -> str:
+    """``ws://host:port`` of a server that listens."""
+    host, port = next(iter(server.sockets)).getsockname()[:2]
+    return f"{'wss' if tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _tls(config: ServeConfig) -> ssl.SSLContext | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"Cannot use {config.tls_cert} with {config.tls_key} for TLS: {error}.") from error
+    return context
+
+
+def _failed_handshakes(metrics: Metrics) -> logging.Logger:
+    """A logger for the websocket library that counts its errors: handshakes that came to nothing."""
+
+    class Counting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            metrics.refused("handshake")
+
+    logger = logging.Logger("vla.serve.handshakes", logging.ERROR)  # not registered: one a server
+    logger.addHandler(Counting())
+    return logger

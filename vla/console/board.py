@@ -20,6 +20,7 @@ SAMPLES, MESSAGES, LATENCIES = 600, 200, 200
 #: Numbers a sample of the plots may have: what is beyond is not plotted.
 MAX_LINES = 16
 _JPEG_QUALITY = 80
+STOPPED = "stopped"
 
 
 class Board:
@@ -62,12 +63,14 @@ class Board:
             self._said += 1
             self._messages.append((self._said, message))
 
-    def show(self, status: str) -> None:
-        """``moving``, ``holding``, ``stopped`` ..., whoever decides it."""
+    def stopped(self) -> None:
+        """Somebody stopped the arm: that is shown until a new scene or connection begins."""
         with self._lock:
-            self._status = status
+            self._status = STOPPED
 
     def started(self, reading: Reading) -> None:
+        with self._lock:
+            self._status = "holding"
         self._take(reading, "holding")
 
     def ticked(self, tick: Tick) -> None:
@@ -125,7 +128,8 @@ class Board:
 
     def _take(self, reading: Reading, status: str) -> None:
         with self._lock:
-            self._reading, self._status = reading, status
+            self._reading = reading
+            self._status = self._status if self._status == STOPPED else status
             self._pictures += 1
 
 

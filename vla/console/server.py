@@ -117,7 +117,7 @@ class ConsoleServer:
         return JSONResponse({"stopped": True})
 
     async def _stop_now(self) -> None:
-        self._board.show("stopped")
+        self._board.stopped()
         self._board.say("STOPPED. 'reset' starts again.")
         await asyncio.to_thread(self._stop)
 
@@ -129,6 +129,7 @@ class ConsoleServer:
 
     async def _socket(self, socket: WebSocket) -> None:
         if not self._may(socket.query_params.get("token"), socket.headers):
+            await socket.accept()  # or the page could not tell why it was closed
             await socket.close(code=1008, reason="no such token")
             return
         await socket.accept()
@@ -183,6 +184,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         raise ConfigError(f"The console cannot listen on {host}:{port}: {error}. Another --port?") from error

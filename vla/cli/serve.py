@@ -14,6 +14,7 @@ from vla.cli.flags import explained, parse, policy_spec
 from vla.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vla.serve.memory import keep_freed_memory
     from vla.serve.server import PolicyServer
 
 
@@ -81,6 +82,7 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if not is_loopback(config.host) and config.tls_cert is None:
         print("vla: no TLS: whoever is on the way sees pictures, actions and the token.")
+    keep_freed_memory()
     server = PolicyServer(config, spec.build)  # type: ignore[arg-type]  # the server checks what it was given
     try:
         asyncio.run(serve_until_stopped(server, flags.policy))

@@ -14,7 +14,6 @@ from vla.cli.flags import explained, parse, policy_spec
 from vla.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vla.serve.memory import keep_freed_memory
     from vla.serve.server import PolicyServer
 
 
@@ -58,6 +57,7 @@ class Serve:
 def run(argv: Sequence[str]) -> int:
     flags = parse(Serve, "serve", argv)
     from vla.control.policies import PolicySpec
+    from vla.serve.memory import keep_freed_memory
     from vla.serve.server import PolicyServer, ServeConfig, is_loopback
 
     config = ServeConfig(

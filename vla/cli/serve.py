@@ -57,6 +57,7 @@ class Serve:
 def run(argv: Sequence[str]) -> int:
     flags = parse(Serve, "serve", argv)
     from vla.control.policies import PolicySpec
+    from vla.serve.memory import keep_freed_memory
     from vla.serve.server import PolicyServer, ServeConfig, is_loopback
 
     config = ServeConfig(
@@ -81,6 +82,7 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if not is_loopback(config.host) and config.tls_cert is None:
         print("vla: no TLS: whoever is on the way sees pictures, actions and the token.")
+    keep_freed_memory()
     server = PolicyServer(config, spec.build)  # type: ignore[arg-type]  # the server checks what it was given
     try:
         asyncio.run(serve_until_stopped(server, flags.policy))

@@ -27,6 +27,7 @@ import numpy as np
 
 _UNLOCK_S = 7.0  # UR: a protective stop cannot be unlocked sooner than 5 s after it happened
 _START_S = 5.0
+_TELLING_S = 0.1
 _RUNNING = 7  # robot_mode
 _STOP_DECELERATION = 10.0  # rad/s^2, of servoStop
 
@@ -257,7 +258,7 @@ class Client:
         """One servo period: look for faults, send the next target."""
         if self.stream is None or self.fault:
             return
-        cause = self._look()
+        cause = self._cause()
         if not cause and time.monotonic() - self._heard > self._silence_s:
             cause = "silence"
         if cause:
@@ -265,7 +266,15 @@ class Client:
             return
         dt, lookahead_s, gain = self._servo
         if not self._control.servoJ(self.stream.next(dt).tolist(), 0.0, 0.0, dt, lookahead_s, gain):
-            self.fault = self._look() or "program"
+            self.fault = self._cause() or "program"
+
+    def _cause(self) -> str:
+        """As :meth:`_look`; an ended program waits for the stop that ended it, seen on another connection."""
+        cause, deadline = self._look(), time.monotonic() + _TELLING_S
+        while cause == "program" and time.monotonic() < deadline:
+            time.sleep(self.period_s)
+            cause = self._look() or "program"
+        return cause
 
     def _look(self) -> str:
         """The cause of a fault that the controller reports, most telling first; empty for none."""

@@ -95,8 +95,10 @@ def numbers_of(key: str, value: object) -> np.ndarray:
     """float32 [n], finite, from floats of any width; or :class:`ObservationError`."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim != 1:
         raise ObservationError(f"{key!r} is {_kind(value)}; expected numbers, float32 [n].")
-    with np.errstate(over="ignore"):
-        numbers = value.astype(np.float32)
+    numbers = value
+    if value.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            numbers = value.astype(np.float32)
     if not np.isfinite(numbers).all():
         raise ObservationError(f"{key!r} is not finite: {value!s:.200}.")
     return numbers

@@ -9,7 +9,9 @@ containers, since a byte of msgpack can become a hundred bytes of memory.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+import threading
+from functools import partial
+from typing import Any, Literal, cast, get_args
 
 import msgpack
 import numpy as np
@@ -34,6 +36,28 @@ _ARRAY, _NUMBER = "__ndarray__", "__npgeneric__"
 _NAMES = {_ARRAY: {_ARRAY, "data", "dtype", "shape"}, _NUMBER: {_NUMBER, "data", "dtype"}}
 
 
+def _encoded(keys: KeyStyle, item: object) -> dict[Any, Any]:
+    if isinstance(item, np.ndarray):
+        array = np.ascontiguousarray(item).reshape(item.shape)  # ascontiguousarray makes 0-d arrays 1-d
+        data = array.data if array.size else b""
+        fields = {_ARRAY: True, "data": data, "dtype": _writable(item), "shape": item.shape}
+    elif isinstance(item, np.generic):
+        fields = {_NUMBER: True, "data": item.item(), "dtype": _writable(item)}
+    else:
+        raise WireError(f"A message cannot hold a {type(item).__name__}: {item!r:.80}.")
+    return fields if keys == "text" else {name.encode(): part for name, part in fields.items()}
+
+
+class _Packers(threading.local):
+    """One encoder a thread and key style, whose buffer is used again."""
+
+    def __init__(self) -> None:
+        self.of = {keys: msgpack.Packer(default=partial(_encoded, keys)) for keys in get_args(KeyStyle)}
+
+
+_PACKERS = _Packers()
+
+
 def pack(value: Any, keys: KeyStyle = "bytes") -> bytes:
     """Bytes of maps, lists, texts, numbers and numpy arrays.
 
@@ -43,21 +67,8 @@ def pack(value: Any, keys: KeyStyle = "bytes") -> bytes:
     Raises:
         WireError: something else is in there, or an array of a dtype that no message may hold.
     """
-
-    def encoded(item: object) -> Any:
-        if isinstance(item, np.ndarray):
-            array = np.ascontiguousarray(item).reshape(item.shape)  # ascontiguousarray makes 0-d arrays 1-d
-            fields = {_ARRAY: True, "data": array.data, "dtype": _writable(item), "shape": item.shape}
-            if not array.size:
-                fields["data"] = b""
-        elif isinstance(item, np.generic):
-            fields = {_NUMBER: True, "data": item.item(), "dtype": _writable(item)}
-        else:
-            raise WireError(f"A message cannot hold a {type(item).__name__}: {item!r:.80}.")
-        return fields if keys == "text" else {name.encode(): part for name, part in fields.items()}
-
     try:
-        return cast(bytes, msgpack.packb(value, default=encoded))
+        return cast(bytes, _PACKERS.of[keys].pack(value))
     except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, WireError):
             raise

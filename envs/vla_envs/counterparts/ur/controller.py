@@ -48,7 +48,7 @@ class Controller:
         self.gripper_target, self.gripper_speed = 0.0, 1.0
         self.input_at = 0.0
         self.time_s = 0.0
-        self.events: deque[tuple[float, str]] = deque(maxlen=1000)
+        self.events: deque[tuple[float, str]] = deque(maxlen=10_000)
         self._stopped_at = 0.0
         self._later: list[tuple[float, Callable[[], None]]] = []
         self.state = JointState(plant.q)

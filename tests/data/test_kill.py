@@ -92,7 +92,7 @@ def test_a_writer_stopped_between_any_two_writes_loses_nothing(tmp_path, rng, mo
             committed = 2
         except KeyboardInterrupt:
             committed = 1
-    os.close(store._writer._log)  # the lock ends with the process
+    store._writer.release()  # the lock ends with the process
     with EpisodeStore.open(path) as again:
         assert (len(again), again.verify()) == (committed, [])
         again.append(episodes[2])

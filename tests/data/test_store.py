@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import os
 from dataclasses import replace
@@ -292,3 +293,22 @@ def test_a_part_is_no_store(tmp_path, rng):
         store.append(make_episode(rng, arm))
     with pytest.raises(StoreError, match="part-00000 is a part of a store: give the folder"):
         EpisodeStore.open(tmp_path / "s.zarr" / "part-00000")
+
+
+def test_a_store_that_nobody_closed_lets_go_of_its_files(tmp_path, rng):
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    gc.collect()
+    before = opened()
+    store = EpisodeStore.create(tmp_path / "s.zarr", embodiments=[make_arm()])
+    for _ in range(2):
+        store.append(make_episode(rng, make_arm()))
+    reader = EpisodeStore.open(tmp_path / "s.zarr")
+    reader.column(0, "state")
+    assert opened() > before + 5
+    del store, reader
+    gc.collect()
+    assert opened() <= before
+    with EpisodeStore.open(tmp_path / "s.zarr") as again:
+        assert (len(again), again.verify()) == (2, [])

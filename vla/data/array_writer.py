@@ -74,6 +74,11 @@ class ArrayWriter:
             os.close(self._fd)
         self._shard, self._fd = -1, -1
 
+    def __del__(self) -> None:
+        """Let go of the file of a store that nobody closed."""
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+
     def _select(self, shard: int) -> None:
         if shard == self._shard:
             return

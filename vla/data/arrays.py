@@ -60,9 +60,10 @@ class FileHandles:
         self._fds, self._pid = OrderedDict(), os.getpid()
 
     def close(self) -> None:
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+    __del__ = close  # of a store that nobody closed
 
     def _open(self, path: str) -> int:
         try:

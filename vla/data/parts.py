@@ -117,7 +117,15 @@ class PartWriter:
         for array in self._arrays.values():
             array.close()
         self._seal(self._count)
-        os.close(self._log)
+        self.release()
+
+    def release(self) -> None:
+        """Release the part, also of a store that nobody closed: as if its process had ended."""
+        log, self._log = getattr(self, "_log", -1), -1
+        if log >= 0:
+            os.close(log)
+
+    __del__ = release
 
     def _time_dtype(self, embodiment: str) -> str:
         """float64; float32 where a part of format version 1 is continued."""

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -20,6 +21,16 @@ for _variable, _value in (
     os.environ.setdefault(_variable, _value)
 settings.register_profile("patient", deadline=None)  # a busy machine is not a failure
 settings.load_profile("patient")
+
+
+#: Their robots, counterparts and browsers are processes that keep real time.
+REALTIME = ("robots", "console")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in REALTIME:
+            item.add_marker("realtime")
 
 
 @pytest.fixture(autouse=True)

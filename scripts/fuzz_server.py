@@ -38,8 +38,9 @@ from vla.contract import PolicyContract
 from vla.embodiment import Embodiment
 from vla.errors import ContractError
 from vla.files import read_json
+from vla.serve.config import ServeConfig
 from vla.serve.messages import observation_to_wire
-from vla.serve.server import PolicyServer, ServeConfig, serving
+from vla.serve.server import PolicyServer, serving
 from vla.serve.wire import pack
 from vla.testing import sample_observation
 from vla.types import ActionChunk, Observation

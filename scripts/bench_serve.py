@@ -30,8 +30,9 @@ from vla.embodiment import Embodiment
 from vla.errors import ContractError
 from vla.files import read_json
 from vla.serve.client import RemoteConfig, RemotePolicy
+from vla.serve.config import ServeConfig
 from vla.serve.memory import keep_freed_memory
-from vla.serve.server import PolicyServer, ServeConfig, serving
+from vla.serve.server import PolicyServer, serving
 from vla.serve.wire import pack, unpack
 from vla.testing import sample_observation
 from vla.types import ActionChunk, Observation

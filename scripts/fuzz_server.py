@@ -38,8 +38,9 @@ from vla.contract import PolicyContract
 from vla.embodiment import Embodiment
 from vla.errors import ContractError
 from vla.files import read_json
+from vla.serve.config import ServeConfig
 from vla.serve.messages import observation_to_wire
-from vla.serve.server import PolicyServer, ServeConfig, serving
+from vla.serve.server import PolicyServer, serving
 from vla.serve.wire import pack
 from vla.testing import sample_observation
 from vla.types import ActionChunk, Observation
@@ -568,13 +569,17 @@ def main() -> int:
     deadline = time.monotonic() + 20
     while (sessions := gauge(port, "vla_sessions")) and time.monotonic() < deadline:
         time.sleep(0.1)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
+        found = re.search(r'cause="failure"\} (\d+)', page.read().decode())
+    failures = int(found.group(1)) if found else 0  # what the server did not expect and survived
     alive = process.is_alive()
     ours.send(None)
     asked = ours.recv()
     process.join(20)
-    good = alive and asked == honest_asked and sessions == 0
+    good = alive and not failures and asked == honest_asked and sessions == 0
+    crashes = int(not alive) + failures
     measured = (
-        f"{counts.total()} messages of {len(counts)} sorts in {took_s:.0f} s: {0 if alive else 1} crashes, "
+        f"{counts.total()} messages of {len(counts)} sorts in {took_s:.0f} s: {crashes} crashes, "
         f"{asked - honest_asked} reached the policy, {sessions} sessions left; {honest_asked} honest clients "
         f"in between, all answered; memory {before_mb:.0f} MB after a tenth, {after_mb:.0f} MB at the end"
     )

@@ -73,6 +73,35 @@ def test_episodes_served_at_once_are_kept_apart(tmp_path):
         policy.act([see(2 * gap), see(2 * gap)])
 
 
+def test_an_episode_that_ends_alone_is_forgotten_and_the_others_go_on(tmp_path):
+    policy = build(tmp_path, history=1)
+    assert policy.remembers
+    gap = policy.contract.execution_horizon / make_arm("alpha", image_size=SIZE).control_hz
+    policy.act([see(0.0, 1, 0), see(0.0, 2, 1)])
+    (went_on,) = actions(policy, see(gap, 2, 1))
+    policy.reset()
+    policy.act([see(0.0, 1, 0), see(0.0, 2, 1)])
+    policy.forget([0])
+    np.testing.assert_allclose(actions(policy, see(gap, 2, 1))[0], went_on, atol=1e-5)
+    policy.act([see(0.0, 1, 0)])  # begins again, where it would have been refused
+
+
+@pytest.mark.parametrize("backbone", ["patches", "tiny"])
+def test_what_an_ended_episode_saw_is_looked_at_again(tmp_path, backbone):
+    policy = build(tmp_path, backbone=backbone, locate_by_sight=False, reuse=True)
+    policy.act([see(0.0, episode=7)])
+    assert policy.act([see(0.1, episode=7)])[0].info["reused"] == 1.0
+    policy.forget([7])
+    assert policy.act([see(0.2, episode=7)])[0].info["reused"] == 0.0
+
+
+@pytest.mark.parametrize("backbone", ["patches", "tiny"])
+def test_what_one_episode_saw_is_not_reused_in_another(tmp_path, backbone):
+    policy = build(tmp_path, backbone=backbone, locate_by_sight=False, reuse=True)
+    policy.act([see(0.0, episode=1)])
+    assert policy.act([see(0.1, episode=2)])[0].info["reused"] == 0.0
+
+
 @pytest.mark.parametrize("backbone", ["patches", "tiny"])
 def test_what_stood_still_is_counted_and_forgotten_on_reset(tmp_path, backbone):
     policy = build(tmp_path, backbone=backbone, locate_by_sight=False, reuse=True)

@@ -12,7 +12,8 @@ from websockets.sync.client import connect
 from vla.contract import PolicyContract
 from vla.errors import ActionError, ContractError
 from vla.files import read_json
-from vla.serve.server import PolicyServer, ServeConfig, serving
+from vla.serve.config import ServeConfig
+from vla.serve.server import PolicyServer, serving
 from vla.serve.wire import pack, unpack
 from vla.types import ActionChunk
 

@@ -16,7 +16,8 @@ from tests.serve.served import CONTRACT, PANDA, ROOT, StubPolicy, flat, openpi, 
 from vla.contract import PolicyContract
 from vla.errors import ConfigError, RemoteError, UnknownNameError
 from vla.serve.client import RemoteConfig, RemotePolicy
-from vla.serve.server import MAX_FRAGMENTS, PolicyServer, ServeConfig
+from vla.serve.config import ServeConfig
+from vla.serve.server import MAX_FRAGMENTS, PolicyServer
 from vla.serve.wire import pack
 from vla.testing import sample_observation
 

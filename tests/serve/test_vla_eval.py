@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.serve.served import CONTRACT, PANDA, served, wait_until
-from vla.errors import WireError
+from vla.errors import UnknownNameError, WireError
 from vla.serve.keys import MAX_SIDE
 from vla.serve.pictures import decoded
 from vla.serve.wire import pack, unpack
@@ -112,12 +112,13 @@ def test_a_raw_and_a_jpeg_picture_are_read_too(client):
 
 
 def test_a_png_is_the_picture_it_was_made_of():
-    assert np.array_equal(decoded({"front": png()})["front"], IMAGE)
+    assert np.array_equal(decoded({"front": png()}, ["front"])["front"], IMAGE)
 
 
 UNFIT = {
     "no wrist camera": ({"images": {"front": png()}}, "without 'images/wrist'"),
-    "one camera": ({"images": png()}, "images/__image__|Unknown key"),
+    "one camera": ({"images": png()}, "Unknown picture"),
+    "a third camera": ({"images": {"front": png(), "wrist": png(), "top": png()}}, "Unknown picture 'top'"),
     "no sentence": ({"task_description": None}, "task_description"),
     "another state": ({"state": np.zeros(8)}, "8 numbers; 'panda' has 17"),
     "more": ({"depth": 1}, "Unknown key.*depth"),
@@ -145,6 +146,7 @@ def huge_png():
     "picture",
     [
         png(data=huge_png(), shape=[100_000, 100_000, 3]), png(format="gif"), png(format="raw"),
+        png(format=np.zeros(3)), png(shape=[64, 64, np.zeros(3)]), png(dtype=np.zeros(3)),
         png(data="x"), png(data=b""), png(format="jpeg"), png(shape=[64, 64]), png(shape="x"),
         {"__image__": True, "format": "raw", "data": b"", "dtype": "|u1", "shape": [0, 64, 3]},
         {"__image__": True, "format": "raw", "data": b"", "dtype": "|O", "shape": [64, 64, 3]},
@@ -154,11 +156,18 @@ def huge_png():
 )  # fmt: skip
 def test_pictures_that_lie_are_refused_before_they_are_decoded(picture):
     with pytest.raises(WireError):
-        decoded({"front": picture})
+        decoded({"front": picture}, ["front"])
+
+
+def test_pictures_that_nobody_asked_for_are_not_decoded(monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(UnknownNameError, match="picture 'spare 0'"):
+        decoded({f"spare {i}": png() for i in range(500)}, ["front"])
 
 
 def test_what_comes_in_the_wrong_order_is_refused(server, client):
     assert "before the 'hello'" in client.ask("observation", seen())[1]["error"]
+    assert "version array" in client.ask("hello", {"protocol_version": np.zeros(2)})[1]["error"]
     assert "version 2" in client.ask("hello", {"protocol_version": 2})[1]["error"]
     client.ask("hello", {"protocol_version": 1})
     assert "outside an episode" in client.ask("observation", seen())[1]["error"]

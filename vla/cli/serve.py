@@ -57,8 +57,9 @@ class Serve:
 def run(argv: Sequence[str]) -> int:
     flags = parse(Serve, "serve", argv)
     from vla.control.policies import PolicySpec
+    from vla.serve.config import ServeConfig, is_loopback
     from vla.serve.memory import keep_freed_memory
-    from vla.serve.server import PolicyServer, ServeConfig, is_loopback
+    from vla.serve.server import PolicyServer
 
     config = ServeConfig(
         host=flags.host,

@@ -95,8 +95,9 @@ class RemotePolicy:
         self._reach(self._deadline())
 
     def check(self, embodiment: Embodiment) -> Embodiment:
-        """The training embodiment that fits, or :class:`IncompatibleError` with every reason."""
-        return self.contract.check(embodiment, trained_as=self.trained_as.get(embodiment.name))
+        """The training embodiment that fits, in the server's word, or :class:`IncompatibleError`."""
+        answer = self._ask({"type": "open", "embodiment": embodiment.to_json()}, "opened")
+        return self.contract.embodiments[answer["trained_as"]]
 
     def check_continues(self) -> None:
         """Raise :class:`IncompatibleError` unless the served policy can continue a chunk."""
@@ -251,6 +252,6 @@ def _raise(url: str, answer: object) -> NoReturn:
         raise WireError(f"{url} answered something else than it was asked: {answer!s:.200}.")
     kind, text = answer.get("error"), str(answer.get("message"))
     if kind == IncompatibleError.__name__:
-        raise IncompatibleError(f"the policy at {url}", "what it was asked", answer.get("reasons", [text]))
+        raise IncompatibleError(f"the policy at {url}", "this client", answer.get("reasons") or [text])
     error: type[VlaError] = _SAME.get(str(kind), RemoteError)
     raise error(f"{url}: {text}")

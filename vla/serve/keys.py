@@ -20,7 +20,7 @@ from vla.serve.messages import image_of, instruction_of, numbers_of, seconds_of
 from vla.types import Observation
 
 #: Longest side of a picture that is resized, px.
-MAX_SIDE = 4096
+MAX_SIDE = 2048
 
 #: Key of the camera with that role in openpi's own LIBERO and DROID clients.
 _OPENPI_KEYS = {"front": "observation/image", "wrist": "observation/wrist_image"}

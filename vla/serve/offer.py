@@ -132,7 +132,7 @@ class Offer:
             )
         try:
             return self.policy.check(Embodiment.from_json(described))
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
+        except (TypeError, LookupError, AttributeError, ValueError, ArithmeticError) as error:
             if isinstance(error, VlaError):
                 raise
             raise ConfigError(f"A damaged description of an embodiment: {error!r:.200}.") from error

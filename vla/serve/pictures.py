@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from typing import Any
 
 import cv2
 import numpy as np
 
-from vla.errors import WireError
+from vla.errors import UnknownNameError, WireError
 from vla.serve.keys import MAX_SIDE
-from vla.serve.wire import DTYPES
 
 _MARKER = "__image__"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def decoded(images: Any) -> Any:
+def decoded(images: Any, known: Collection[str]) -> Any:
     """Pictures by name, those that vla-eval encoded (``{__image__, format, data, shape}``) as arrays.
 
+    Args:
+        images: a message's map of pictures; anything else is returned as it is, to be refused as such.
+        known: names that there may be: a small message could hold very many large pictures.
+
     Raises:
+        UnknownNameError: another name; nothing was decoded.
         WireError: no picture, of another format, larger than allowed, or not of the shape it says.
     """
     if not isinstance(images, dict):
         return images
+    for name in images:
+        if name not in known:
+            raise UnknownNameError("picture", name, known)
     return {
         name: _picture(value) if isinstance(value, dict) and _MARKER in value else value
         for name, value in images.items()
@@ -32,12 +40,15 @@ def decoded(images: Any) -> Any:
 
 def _picture(value: dict[str, Any]) -> np.ndarray:
     kind, data, shape = value.get("format"), value.get("data"), value.get("shape")
-    if not isinstance(data, bytes) or not isinstance(shape, list) or len(shape) != 3:
-        raise WireError(f"A picture with the keys {sorted(value)}; expected format, data, shape [h, w, 3].")
+    dtype = value.get("dtype", "|u1")
+    if not isinstance(data, bytes) or not isinstance(kind, str) or not isinstance(dtype, str):
+        raise WireError(f"A picture with the keys {sorted(value)}; expected format, data, shape.")
+    if not isinstance(shape, list) or len(shape) != 3 or not all(type(n) is int for n in shape):
+        raise WireError(f"A picture of shape {shape!r:.80}; expected [height, width, 3].")
     if kind == "raw":
-        if value.get("dtype") not in DTYPES & {"|u1"}:
-            raise WireError(f"A raw picture of dtype {value.get('dtype')!r:.40}; expected '|u1'.")
-        if shape[-1] != 3 or not all(type(n) is int and 0 < n <= MAX_SIDE for n in shape):
+        if dtype != "|u1":
+            raise WireError(f"A raw picture of dtype {dtype!r:.40}; expected '|u1'.")
+        if shape[-1] != 3 or not all(0 < n <= MAX_SIDE for n in shape):
             raise WireError(
                 f"A raw picture of shape {shape!r:.80}; expected [h, w, 3] of at most {MAX_SIDE} px."
             )

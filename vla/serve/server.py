@@ -10,21 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import ipaddress
 import json
 import logging
-import ssl
 import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from vla.errors import ConfigError, MissingExtraError, VlaError, WireError
 from vla.serve.batching import PolicyThread, Shared
+from vla.serve.config import ServeConfig
 from vla.serve.metrics import Metrics
 from vla.serve.offer import Offer
 from vla.serve.sessions import OpenpiSession, Session, VlaEvalSession
@@ -50,63 +47,6 @@ _PAGES = (*_PUBLIC, "/config", "/metrics")
 _SOCKETS = ("/", "/vla-eval")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """How a policy is served.
-
-    Args:
-        host: address to listen on; one that others can reach needs a token.
-        port: 0 takes any that is free.
-        embodiment: whose observations those of a client are that names none.
-        token: what clients must show (``Authorization: Bearer ...``, ``Api-Key ...``, or as the password in
-            ``ws://any:TOKEN@host``); empty: none.
-        open_to_all: listen where others can reach it without a token all the same.
-        tls_cert, tls_key: PEM files; with them the server speaks TLS only.
-        max_message_bytes: larger messages close their connection.
-        max_sessions: clients at once.
-        max_batch: most observations that the policy is asked about at once.
-        idle_s: a client that sends no whole message, or takes no answer, for so long is let go.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    embodiment: str | None = None
-    token: str = ""
-    open_to_all: bool = False
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    max_message_bytes: int = 16 << 20
-    max_sessions: int = 64
-    max_batch: int = 32
-    idle_s: float = 300.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port < 1 << 16:
-            raise ConfigError(f"port is {self.port}; expected 0 .. 65535.")
-        if min(self.max_message_bytes, self.max_sessions, self.max_batch) < 1 or not self.idle_s > 0:
-            raise ConfigError(
-                f"max_message_bytes {self.max_message_bytes}, max_sessions {self.max_sessions}, max_batch "
-                f"{self.max_batch} and idle_s {self.idle_s} must be above 0."
-            )
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ConfigError("TLS needs both files: the certificate and its key.")
-        if not is_loopback(self.host) and not self.token and not self.open_to_all:
-            raise ConfigError(
-                f"Others can reach {self.host}, and whoever does commands the policy: give a token, or say "
-                "explicitly that it is open to all."
-            )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class PolicyServer:
     """A policy behind a port.
 
@@ -123,7 +63,7 @@ class PolicyServer:
         self._thread = PolicyThread(build, max_batch=config.max_batch, metrics=self.metrics)
         try:
             self.offer = Offer(policy=self._thread.policy, embodiment=config.embodiment)
-            self._tls = _tls(config)
+            self._tls = config.tls_context()
         except BaseException:
             self._thread.close()
             raise
@@ -311,17 +251,6 @@ def address(server: Server, *, tls: bool) -> str:
     """``ws://host:port`` of a server that listens."""
     host, port = next(iter(server.sockets)).getsockname()[:2]
     return f"{'wss' if tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _tls(config: ServeConfig) -> ssl.SSLContext | None:
-    if config.tls_cert is None or config.tls_key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"Cannot use {config.tls_cert} with {config.tls_key} for TLS: {error}.") from error
-    return context
 
 
 def _failed_handshakes(metrics: Metrics) -> logging.Logger:

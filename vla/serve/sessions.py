@@ -92,6 +92,8 @@ class OpenpiSession:
             return {"type": "error", "error": type(error).__name__, "message": str(error), "reasons": reasons}
 
     async def _typed(self, message: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(message["type"], str):  # an array would be compared entry by entry
+            raise WireError(f"A message whose type is a {type(message['type']).__name__}; expected a text.")
         match message:
             case {"type": "act", "observations": list(given), **rest} if not rest:
                 if not 1 <= len(given) <= MAX_OBSERVATIONS:
@@ -173,7 +175,7 @@ class VlaEvalSession:
 
     def _hello(self, payload: dict[str, Any]) -> dict[str, Any]:
         version = payload.get("protocol_version")
-        if version != self._PROTOCOL:
+        if type(version) is not int or version != self._PROTOCOL:
             raise WireError(
                 f"vla-eval protocol version {version!r:.40}; this server speaks {self._PROTOCOL}."
             )
@@ -207,7 +209,8 @@ class VlaEvalSession:
             raise WireError(
                 "An observation outside an episode: send 'episode_start' first, again after a reconnect."
             )
-        given = {**payload, "images": decoded(payload.get("images"))}
+        cameras = tuple(self._keys.images.values())  # which are the names in vla-eval's messages, too
+        given = {**payload, "images": decoded(payload.get("images"), cameras)}
         if "time_s" not in given:  # one action an observation is executed: so much time has passed
             given["time_s"] = self._steps / self._arm.control_hz
         observation, resized = self._keys.observation(given)

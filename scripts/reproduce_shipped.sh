@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The shipped policy: makes the demonstrations of all 32 cells, trains, ships, judges on held-out seeds (from
+# The shipped policy: makes the demonstrations of all 65 cells and of four seasons, trains, ships, judges on held-out seeds (from
 # 50000, kept for reported numbers), on the base and the swapped instruction, with grey cameras beside policies
 # that neither look nor listen, and with phrasings that no demonstration used.
 set -euo pipefail

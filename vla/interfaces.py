@@ -20,6 +20,8 @@ Wording = Literal["train", "heldout"]
 Variant = Literal["base", "swapped"]
 #: How much of the grounding audit an evaluation runs besides (``vla.eval.audit``).
 AuditForm = Literal["off", "short", "full"]
+#: What runs the workers of an evaluation.
+Engine = Literal["processes", "ray"]
 
 #: Demonstrations use this seed and those above, evaluation those below (by convention below 100 000): a
 #: policy must not be judged on its lessons.
@@ -104,6 +106,17 @@ class Fingerprinted(Protocol):
     def fingerprint(self) -> str:
         """Hash of everything that decides what happens for a seed and actions."""
         ...
+
+
+@runtime_checkable
+class DrawsOnDemand(Protocol):
+    """An env that need not draw every picture (optional).
+
+    Where ``draws_on_demand`` is set, ``images`` is a mapping whose pictures are drawn when they are looked
+    at, before the next step (``vla.pictures``); they are the same, bit for bit.
+    """
+
+    draws_on_demand: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,7 +133,9 @@ class Suite(Protocol):
 
     One that cannot do everything says what it can: ``variants``, ``wordings`` (else all), ``perturbations``
     (else none). ``groups`` (name -> tasks) may be named in place of tasks; ``levels`` are groups that results
-    are given by and averaged over.
+    are given by and averaged over. ``heldout_embodiments`` are arms that it keeps out of training, so that a
+    policy can be judged on an arm that it has never seen: demonstrations are made of the others unless they
+    are named, training notes them, results mark them.
     """
 
     name: str
@@ -157,6 +159,11 @@ def variants_of(suite: object) -> tuple[Variant, ...]:
 def wordings_of(suite: object) -> tuple[Wording, ...]:
     """Those that a suite or env knows: what its ``wordings`` says, else all."""
     return getattr(suite, "wordings", get_args(Wording))
+
+
+def heldout_embodiments_of(suite: object) -> tuple[str, ...]:
+    """Arms that a suite keeps out of training; none where it does not say."""
+    return getattr(suite, "heldout_embodiments", ())
 
 
 def tasks_of(suite: Suite, named: Sequence[str] = ()) -> tuple[str, ...]:

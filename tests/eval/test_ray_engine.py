@@ -38,12 +38,11 @@ def test_ray_gives_the_records_of_processes_goes_on_after_a_kill_and_survives_a_
     assert run(tmp_path / "there", engine="ray", workers=1) == here
 
     # the actors' environment is that of the cluster's start, so the scene dies each time
-    config = replace(CONFIG, tasks=("dies",), embodiments=("point",), ablations=("none",), engine="ray")
-    summary = evaluate(replace(config, num_seeds=3, workers=1), tmp_path / "run", progress=False)
+    one = replace(CONFIG, engine="ray", workers=1, embodiments=("point",), ablations=("none",))
+    summary = evaluate(replace(one, tasks=("dies",), num_seeds=3), tmp_path / "run", progress=False)
     assert (summary.overall["base"].success, summary.overall["base"].errors) == (Rate(2, 3), 1)
 
-    films = replace(CONFIG, engine="ray", workers=1, num_seeds=1, videos_per_cell=1, embodiments=("point",))
-    evaluate(films, tmp_path / "films", progress=False)
+    evaluate(replace(one, num_seeds=1, videos_per_cell=1), tmp_path / "films", progress=False)
     assert (tmp_path / "films/videos/reach-point-base-0.mp4").stat().st_size > 0
 
 

@@ -31,7 +31,7 @@ from vla.eval.runners import GroupRunner, make_env
 from vla.eval.summary import Summary, summarise
 from vla.eval.workers import run_in_processes
 from vla.files import exclusive, write_text
-from vla.interfaces import Suite
+from vla.interfaces import Suite, heldout_embodiments_of
 from vla.report.tables import summary_text
 
 LOG = logging.getLogger(__name__)
@@ -125,6 +125,7 @@ def _summarise(
         policy=config.policy,
         num_planned=len(keys),
         code_versions=code_versions(recall_sessions(out / PROVENANCE)),
+        heldout_arms=heldout_embodiments_of(suite),
         levels={name: suite.groups[name] for name in getattr(suite, "levels", ())},
     )
 

@@ -23,6 +23,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".venv-lerobot"
 REQUIREMENT = "lerobot[dataset]==0.6.1"  # loads data sets and trains ACT
+#: Without what they depend on: lerobot has the rest.
+METAWORLD = ("metaworld==3.0.0", "mujoco==3.3.0", "gymnasium==1.4.0", "scipy==1.18.1", "imageio==2.38.1")
 _STAMP = FOLDER / "peer-stamp"
 
 
@@ -52,6 +54,23 @@ def add_extras(extras: Sequence[str]) -> None:
         subprocess.run([*pip, requirement], check=True)
         for extra in missing:
             (FOLDER / f"peer-extra-{extra}").touch()
+
+
+def metaworld_folder() -> Path:
+    """Meta-World as lerobot 0.6.1 pins it, with the MuJoCo that it works with, in a folder of its own.
+
+    lerobot's extra takes the newest MuJoCo (4.0.0), on which metaworld 3.0.0 fails; to be put before
+    lerobot's packages in PYTHONPATH. Made first where it is not there yet.
+    """
+    folder = FOLDER / "metaworld"
+    stamp = folder / "stamp"
+    if not stamp.is_file() or stamp.read_text() != str(METAWORLD):
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"installing {METAWORLD[0]} into {folder} (once)", file=sys.stderr)
+        pip = [str(lerobot_python()), "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder)]
+        subprocess.run([*pip, *METAWORLD], check=True)
+        stamp.write_text(str(METAWORLD))
+    return folder
 
 
 def peer_environment(threads: int = 1) -> dict[str, str]:

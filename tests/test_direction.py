@@ -18,7 +18,7 @@ FOLDERS = [*PACKAGES.values(), ROOT / "configs", ROOT / "scripts", ROOT / "tests
 LAYERS = (
     {"errors"},
     {"files", "provenance", "text"},
-    {"types", "spaces", "embodiment", "interfaces", "registry"},
+    {"types", "spaces", "embodiment", "interfaces", "pictures", "registry"},
     {
         "data",
         "models",

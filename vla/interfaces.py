@@ -20,6 +20,8 @@ Wording = Literal["train", "heldout"]
 Variant = Literal["base", "swapped"]
 #: How much of the grounding audit an evaluation runs besides (``vla.eval.audit``).
 AuditForm = Literal["off", "short", "full"]
+#: What runs the workers of an evaluation.
+Engine = Literal["processes", "ray"]
 
 #: Demonstrations use this seed and those above, evaluation those below (by convention below 100 000): a
 #: policy must not be judged on its lessons.
@@ -106,6 +108,17 @@ class Fingerprinted(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawsOnDemand(Protocol):
+    """An env that need not draw every picture (optional).
+
+    Where ``draws_on_demand`` is set, ``images`` is a mapping whose pictures are drawn when they are looked
+    at, before the next step (``vla.pictures``); they are the same, bit for bit.
+    """
+
+    draws_on_demand: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One entry of an evaluation grid: what is done with which arm."""
@@ -120,7 +133,9 @@ class Suite(Protocol):
 
     One that cannot do everything says what it can: ``variants``, ``wordings`` (else all), ``perturbations``
     (else none). ``groups`` (name -> tasks) may be named in place of tasks; ``levels`` are groups that results
-    are given by and averaged over.
+    are given by and averaged over. ``heldout_embodiments`` are arms that it keeps out of training, so that a
+    policy can be judged on an arm that it has never seen: demonstrations are made of the others unless they
+    are named, training notes them, results mark them.
     """
 
     name: str
@@ -144,6 +159,11 @@ def variants_of(suite: object) -> tuple[Variant, ...]:
 def wordings_of(suite: object) -> tuple[Wording, ...]:
     """Those that a suite or env knows: what its ``wordings`` says, else all."""
     return getattr(suite, "wordings", get_args(Wording))
+
+
+def heldout_embodiments_of(suite: object) -> tuple[str, ...]:
+    """Arms that a suite keeps out of training; none where it does not say."""
+    return getattr(suite, "heldout_embodiments", ())
 
 
 def tasks_of(suite: Suite, named: Sequence[str] = ()) -> tuple[str, ...]:

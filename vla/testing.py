@@ -19,9 +19,10 @@ import gymnasium
 import numpy as np
 
 from vla.embodiment import Embodiment
-from vla.errors import ActionError, UnknownNameError, VlaError
+from vla.errors import ActionError, EnvError, UnknownNameError, VlaError
 from vla.interfaces import (
     AUX_KEYS,
+    DrawsOnDemand,
     Env,
     Policy,
     Suite,
@@ -76,6 +77,8 @@ def check_env(env: Env, *, seeds: Sequence[int] = (0, 1), num_steps: int = 6) ->
     _check_reset(env, seeds)
     _check_variants(env, seeds[0])
     _check_rollout(env, seeds[0], num_steps)
+    if isinstance(env, DrawsOnDemand):
+        _check_drawing(env, seeds[0], num_steps)
     _check_restore(env, seeds[0], num_steps)
     _check_refusals(env, seeds[0])
 
@@ -180,6 +183,24 @@ def _check_rollout(env: Env, seed: int, num_steps: int) -> None:
 def _rollout(env: Env, seed: int, actions: np.ndarray) -> list[dict[str, Any]]:
     env.reset(seed=seed)
     return [_step(env, action) for action in actions]
+
+
+def _check_drawing(env: Env, seed: int, num_steps: int) -> None:
+    """Pictures drawn on demand are those that are drawn every step, and are never of another moment."""
+    bare: Any = env
+    actions = _actions(env, num_steps)
+    drawn = _rollout(env, seed, actions)
+    bare.draws_on_demand = True
+    try:
+        early, _ = env.reset(seed=seed)
+        for t, action in enumerate(actions):
+            obs = env.step(action)[0]
+            if t % 2:
+                assert_same(dict(drawn[t]["obs"]["images"]), dict(obs["images"]), f"step {t}, on demand")
+        for camera in early["images"]:
+            _raises(EnvError, lambda c=camera: early["images"][c], "looking back at what was not drawn")
+    finally:
+        bare.draws_on_demand = False
 
 
 def _check_restore(env: Env, seed: int, num_steps: int) -> None:

@@ -1,6 +1,7 @@
 """Each verb through the real parser and the real package, small."""
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from vla.cli.flags import policy_spec
 from vla.cli.main import main
 from vla.cli.train import read_flags
 from vla.contract import CONTRACT_FILE
+from vla.data.generate import GenerationReport
 from vla.errors import CheckpointError, ConfigError
+from vla.interfaces import Cell
 from vla.provenance import usable_cores
 from vla_policies.learned import SHIPPED
 
@@ -251,3 +254,23 @@ def test_doctor_keeps_the_developers_extra_from_users_and_calls_others_optional(
 
 def test_usable_cores_are_counted():
     assert 0 < usable_cores() <= 4096
+
+
+def test_arms_that_a_suite_keeps_out_of_training_are_demonstrated_only_by_name_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[set[str]] = []
+
+    def generate(suite: str, cells: Sequence[Cell], *_: object, **__: object) -> GenerationReport:
+        asked.append({cell.embodiment for cell in cells})
+        return GenerationReport(path=tmp_path, cells=(), wall_s=0.0)
+
+    monkeypatch.setattr("vla.data.generate.generate", generate)
+    assert main(["demo", "--tasks", "pick"]) == 0
+    assert asked[-1] == {"panda", "ur5e", "xarm7", "so101", "gen3"}
+    assert "keeps iiwa14 out of training: none unless it is named" in capsys.readouterr().out
+    assert main(["demo", "--tasks", "pick", "--arms", "iiwa14"]) == 0
+    assert asked[-1] == {"iiwa14"}
+    assert "with these demonstrations it is no new arm" in capsys.readouterr().out
+    assert main(["demo", "--tasks", "pick", "--arms", "panda"]) == 0
+    assert "note" not in capsys.readouterr().out

@@ -242,3 +242,29 @@ def test_a_note_of_ranges_says_how_the_numbers_are_normalised_in_fact(own, said)
     notes = mixture_notes([config], [source], roles=("front",), image_size=64, state_slots=())
     (note,) = [note for note in notes if "not declared" in note]
     assert note.endswith(f"states are normalised by mean and deviation and {said}")
+
+
+@pytest.mark.parametrize(
+    ("suite", "arm", "noted"),
+    [
+        ("tabletop", "iiwa14", True),
+        ("tabletop@7", "iiwa14", True),
+        ("tabletop", "panda", False),
+        ("elsewhere", "iiwa14", False),
+    ],
+)
+def test_demonstrations_of_an_arm_that_its_suite_keeps_out_of_training_are_noted(
+    tmp_path, rng, suite, arm, noted
+):
+    path = tmp_path / "demos.zarr"
+    described = make_arm(arm)
+    with EpisodeStore.create(path) as store:
+        store.add_embodiment(described)
+        provenance = {"task": "pick", "seed": 1_000_001, "suite": suite}
+        store.append(make_episode(rng, described, length=6, provenance=provenance))
+    config = SourceConfig(path=str(path))
+    (source,) = open_sources([config])
+    notes = mixture_notes([config], [source], roles=("front",), image_size=64, state_slots=())
+    assert (
+        any(f"1 episode with {arm}, which {suite} keeps out of training" in note for note in notes) == noted
+    )

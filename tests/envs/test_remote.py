@@ -149,7 +149,7 @@ def test_no_process_outlives_its_suite_or_its_client() -> None:
 def test_a_server_of_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "PROTOCOL", wire.PROTOCOL + 1)
     process = BenchmarkProcess("here", WORLDS)
-    with pytest.raises(EnvError, match="speaks protocol 1, this package 2"):
+    with pytest.raises(EnvError, match="speaks protocol 2, this package 3"):
         process.start()
     assert not process.is_running
 

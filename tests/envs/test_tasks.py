@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from vla.interfaces import observation_from_gym
+from vla.interfaces import heldout_embodiments_of, observation_from_gym
 from vla_envs.tabletop.arms import load_arm
 from vla_envs.tabletop.env import TabletopEnv
 from vla_envs.tabletop.instructions import TEMPLATES, parse_verb
@@ -50,8 +50,9 @@ def test_published_scenes_and_sentences_stay_as_the_demonstrations_saw_them() ->
     assert digest({verb: TEMPLATES[verb] for verb in VERBS}) == "ab3f5568d049"
 
 
-def test_the_held_out_arm_is_one_of_ours() -> None:
+def test_the_held_out_arm_is_one_of_ours_and_the_suite_says_which() -> None:
     assert HELD_OUT_ARM in ARMS
+    assert heldout_embodiments_of(SUITE) == (HELD_OUT_ARM,)
 
 
 @pytest.mark.parametrize("task", ["turn", "slide", "insert", "beside", "unstack"])

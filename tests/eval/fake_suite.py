@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,20 @@ class PointSuite:
 
 def make_seer(*, refuses: str = "", size: int = 0) -> Seer:
     return Seer(refuses, size)
+
+
+class Crowd(Seer):
+    """A seer swayed a little by whom else it is shown, and by the row."""
+
+    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        places = np.array([seen.state["tcp_position"][:2] for seen in observations])
+        sway = 1e-3 * len(places) + 0.1 * places.mean(0)
+        chunks = super().act(observations)
+        return [
+            replace(chunk, actions=chunk.actions + np.array([*sway * (1 + row), 0, 0], np.float32) * 0.01)
+            for row, chunk in enumerate(chunks)
+        ]
+
+
+def make_crowd() -> Crowd:
+    return Crowd()

@@ -10,6 +10,7 @@ ENTRY_POINTS = """[vla.suites]
 point_suite = tests.eval.fake_suite:PointSuite
 [vla.policies]
 seer = tests.eval.fake_suite:make_seer
+crowd = tests.eval.fake_suite:make_crowd
 """
 
 

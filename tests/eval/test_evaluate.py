@@ -19,7 +19,7 @@ from vla.eval.evaluate import evaluate, load_summary, write_summary
 from vla.eval.grid import EvalConfig, remember_config
 from vla.eval.intervals import Rate
 from vla.eval.records import read_records
-from vla.eval.workers import make_env
+from vla.eval.runners import make_env
 from vla.files import exclusive
 from vla.report.tables import summary_text
 

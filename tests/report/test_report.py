@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.eval.fake_suite import PointEnv, PointExpert
+from tests.eval.fake_suite import PointEnv, PointExpert, PointSuite
 from vla.control.loop import run_loop
 from vla.control.safety import SafetyEnvelope
 from vla.errors import EnvError
@@ -240,3 +240,17 @@ def test_more_than_four_conditions_reuse_colours_without_failing() -> None:
     rows = [("pick", [(str(i), Rate(i, 6)) for i in range(6)])]
     assert interval_chart(rows).count("<circle") == 6
     assert replace(Rate(1, 2), n=3).n == 3
+
+
+def test_an_arm_that_the_suite_keeps_out_of_training_is_marked(
+    point_suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PointSuite, "heldout_embodiments", ("dot",), raising=False)
+    config = EvalConfig(
+        suite=point_suite, policy="seer", tasks=("reach",), embodiments=("point",), num_seeds=1, workers=0
+    )
+    assert "out of training" not in summary_text(evaluate(config, tmp_path, progress=False))
+    summary = evaluate(replace(config, embodiments=("point", "dot")), tmp_path, progress=False)
+    assert "point_suite keeps dot out of training" in summary_text(summary)
+    assert "point_suite keeps dot out of training" in write_report(tmp_path).read_text()
+    assert json.loads((tmp_path / "summary.json").read_text())["heldout_arms"] == ["dot"]

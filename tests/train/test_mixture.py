@@ -12,8 +12,9 @@ from tests.train.runs import tiny_config
 from vla.data.mixture import SourceConfig
 from vla.data.store import EpisodeStore
 from vla.eval.grid import EvalConfig
+from vla.eval.groups import Group
 from vla.eval.records import EpisodeKey
-from vla.eval.workers import EpisodeRunner
+from vla.eval.runners import GroupRunner
 from vla.models.policy_net import PolicyNet, PolicyNetConfig
 from vla.train.loop import train
 from vla.train.processes import ProcessGroup
@@ -77,10 +78,11 @@ def test_what_an_evaluation_recorded_trains_again(tmp_path):
     config = EvalConfig(
         suite="reach", policy="expert", image_size=16, record=str(path), failure_videos_per_cell=0
     )
-    runner = EpisodeRunner(config, tmp_path, ReachSuite())
-    records = [
-        runner.run(EpisodeKey(task=task, embodiment="alpha", seed=7)) for task in ("reach", "fails", "reach")
+    runner = GroupRunner(config, tmp_path, ReachSuite())
+    groups = [
+        Group.alone(EpisodeKey(task=task, embodiment="alpha", seed=7)) for task in ("reach", "fails", "reach")
     ]
+    records = [record for group in groups for record in runner.run(group)]
     runner.close()
     assert [record.error for record in records] == [""] * 3
     with EpisodeStore.open(path) as opened:

@@ -17,7 +17,7 @@ class Demo:
         out: episode store to create or extend.
         suite: registered suite.
         tasks: or groups of them; empty for all of the suite's.
-        arms: empty for all of the suite's.
+        arms: empty for all of the suite's but those that it keeps out of training.
         episodes: successful demonstrations of each task with each arm.
         workers: processes.
         image_size: camera height and width, px.
@@ -38,17 +38,19 @@ def run(argv: Sequence[str]) -> int:
     flags = parse(Demo, "demo", argv)
     from vla import registry
     from vla.data.generate import generate
-    from vla.interfaces import Cell, tasks_of
+    from vla.interfaces import Cell, heldout_embodiments_of, tasks_of
     from vla.text import text_table
 
     suite = registry.suite(flags.suite)
+    heldout = heldout_embodiments_of(suite)
+    arms = flags.arms or tuple(arm for arm in suite.embodiments if arm not in heldout)
+    for arm in heldout:
+        so = "with these demonstrations it is no new arm" if arm in arms else "none unless it is named"
+        if arm in arms or not flags.arms:
+            print(f"note: {suite.name} keeps {arm} out of training: {so}.")
     report = generate(
         flags.suite,
-        [
-            Cell(task=task, embodiment=arm)
-            for task in tasks_of(suite, flags.tasks)
-            for arm in flags.arms or suite.embodiments
-        ],
+        [Cell(task=task, embodiment=arm) for task in tasks_of(suite, flags.tasks) for arm in arms],
         flags.episodes,
         flags.out,
         image_size=flags.image_size,

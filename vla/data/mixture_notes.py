@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from vla import registry
 from vla.data.damage import damage_lines, damaged_episodes
 from vla.data.mapped import MappedSource
 from vla.data.mixture import SourceConfig, innermost, source_names, stated_ranges, usual_mode
@@ -13,8 +15,8 @@ from vla.data.source_view import AdaptedSource
 from vla.data.statistics import Mode
 from vla.data.time_stamps import unsteady
 from vla.embodiment import Embodiment
-from vla.errors import DatasetError, StoreError
-from vla.interfaces import TRAIN_SEED
+from vla.errors import DatasetError, StoreError, VlaError
+from vla.interfaces import TRAIN_SEED, heldout_embodiments_of
 from vla.spaces import STATE_SLOTS
 from vla.text import counted
 
@@ -87,12 +89,32 @@ def mixture_notes(
                 "learns from them must not be judged on these scenes (vla eval --record with --first-seed "
                 f"{TRAIN_SEED} records others)"
             )
+        notes += [f"{name}: {text}" for text in _heldout_notes(source)]
     if len(rates) > 1:
         listing = "; ".join(
             f"{hz:g} Hz: {', '.join(sorted(set(arms)))}" for hz, arms in sorted(rates.items())
         )
         notes.append(f"control rates differ, a chunk is not equally long for all ({listing})")
     return list(dict.fromkeys(notes))
+
+
+def _heldout_notes(source: EpisodeSource) -> list[str]:
+    """Episodes of arms that their suite keeps out of training."""
+    counts = Counter((str(i.provenance.get("suite", "")), i.embodiment) for i in source.episodes)
+    return [
+        f"{counted(number, 'episode')} with {arm}, which {suite} keeps out of training: for a policy that "
+        "learns from them it is no new arm"
+        for (suite, arm), number in sorted(counts.items())
+        if arm in _heldout_by(suite)
+    ]
+
+
+def _heldout_by(suite: str) -> tuple[str, ...]:
+    """What the suite of that name keeps out of training; nothing where it is not known here."""
+    try:
+        return heldout_embodiments_of(registry.suite(suite))
+    except VlaError:
+        return ()
 
 
 def timing_notes(source: EpisodeSource) -> list[str]:

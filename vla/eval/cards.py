@@ -23,7 +23,7 @@ from vla.eval.grid import EvalConfig
 from vla.eval.nearest import Near, nearest_episodes
 from vla.eval.records import EpisodeKey, EpisodeRecord
 from vla.eval.rollout import run_episode
-from vla.eval.workers import make_env
+from vla.eval.runners import make_env
 from vla.files import read_json, write_json
 from vla.interfaces import Env, Policy, Suite
 from vla.report.video import StateTrace, write_video

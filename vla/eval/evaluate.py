@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,19 @@ from tqdm import tqdm
 from vla import registry
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of, policy_facts
 from vla.data.recorder import ensure_store
-from vla.errors import EnvError
+from vla.errors import ConfigError, EnvError
 from vla.eval.coverage import covered
-from vla.eval.grid import EvalConfig, Queue, plan, recall_config, remember_config
+from vla.eval.grid import EvalConfig, plan, recall_config, remember_config
+from vla.eval.groups import Group, grouped
 from vla.eval.intervals import Rate
 from vla.eval.provenance import code_versions, recall_sessions, remember_session
+from vla.eval.ray_engine import run_on_ray
 from vla.eval.records import EpisodeKey, EpisodeRecord, RecordFile, read_records
+from vla.eval.runners import GroupRunner, make_env
 from vla.eval.summary import Summary, summarise
-from vla.eval.workers import EpisodeRunner, Worker, make_env, start_worker
+from vla.eval.workers import run_in_processes
 from vla.files import exclusive, write_text
-from vla.interfaces import Suite
+from vla.interfaces import Suite, heldout_embodiments_of
 from vla.report.tables import summary_text
 
 LOG = logging.getLogger(__name__)
@@ -73,12 +75,14 @@ def _evaluate(
         todo = [key for key in keys if key not in file.finished]
         if len(todo) < len(keys):
             LOG.warning("%s: %d of %d episodes are there already.", out, len(keys) - len(todo), len(keys))
+        groups = grouped(keys, todo, batch=config.batch or 1, first_seed=config.first_seed)
         if todo and config.record:
             ensure_store(config.record, "vla.eval")
         if todo:
             remember_session(out / PROVENANCE, len(file.records), policy)
         try:
-            _run_all(_start(config, out, suite, todo), len(todo), file, config.max_errors, progress)
+            source = _start(config, out, suite, groups, policy.get("weights_sha256", ""))
+            _run_all(source, len(todo), file, config.max_errors, progress)
         finally:
             summary = write_summary(config, out, file.records, keys)
     return summary
@@ -121,6 +125,7 @@ def _summarise(
         policy=config.policy,
         num_planned=len(keys),
         code_versions=code_versions(recall_sessions(out / PROVENANCE)),
+        heldout_arms=heldout_embodiments_of(suite),
         levels={name: suite.groups[name] for name in getattr(suite, "levels", ())},
     )
 
@@ -136,7 +141,11 @@ def _meet(config: EvalConfig, suite: Suite) -> tuple[EvalConfig, list[EpisodeKey
     policy = None if spec.is_bound else spec.build()
     contract = None if policy is None else contract_of(policy)
     if policy is None or contract is None:
-        settled = replace(config, execution_horizon=config.execution_horizon or EXECUTION_HORIZON)
+        settled = replace(
+            config,
+            execution_horizon=config.execution_horizon or EXECUTION_HORIZON,
+            batch=_settled_batch(config, spec),
+        )
         if config.audit == "short":  # what is scripted or random has nothing to be grounded
             settled = replace(settled, audit="off")
         return settled, plan(settled, suite), {}
@@ -144,6 +153,7 @@ def _meet(config: EvalConfig, suite: Suite) -> tuple[EvalConfig, list[EpisodeKey
         covered(config, suite, contract),
         image_size=config.image_size or contract.image_size,
         execution_horizon=config.execution_horizon or contract.execution_horizon,
+        batch=_settled_batch(config, spec),
     )
     keys = plan(resolved, suite)
     for task, arm in {key.embodiment: (key.task, key.embodiment) for key in keys}.values():
@@ -155,12 +165,23 @@ def _meet(config: EvalConfig, suite: Suite) -> tuple[EvalConfig, list[EpisodeKey
     return resolved, keys, policy_facts(policy)
 
 
+def _settled_batch(config: EvalConfig, spec: PolicySpec) -> int:
+    if spec.is_bound and (config.batch or 1) > 1:
+        raise ConfigError(
+            f"Policy {config.policy!r} is made anew for each scene and answers for one: batch 1, not "
+            f"{config.batch}."
+        )
+    return config.batch or 1
+
+
 def _start(
-    config: EvalConfig, out: Path, suite: Suite, todo: list[EpisodeKey]
+    config: EvalConfig, out: Path, suite: Suite, groups: list[Group], weights_sha256: str
 ) -> Generator[EpisodeRecord, None, None]:
+    if config.engine == "ray":
+        return run_on_ray(config, out, groups, weights_sha256)
     if config.workers == 0:
-        return _in_process(config, out, suite, todo)
-    return _in_workers(config, out, todo)
+        return _in_process(config, out, suite, groups)
+    return run_in_processes(config, out, groups)
 
 
 def _run_all(
@@ -195,65 +216,11 @@ def _run_all(
 
 
 def _in_process(
-    config: EvalConfig, out: Path, suite: Suite, todo: list[EpisodeKey]
+    config: EvalConfig, out: Path, suite: Suite, groups: list[Group]
 ) -> Generator[EpisodeRecord, None, None]:
-    runner = EpisodeRunner(config, out, suite)
+    runner = GroupRunner(config, out, suite)
     try:
-        for key in todo:
-            yield runner.run(key)
+        for group in groups:
+            yield from runner.run(group)
     finally:
         runner.close()
-
-
-def _in_workers(
-    config: EvalConfig, out: Path, todo: list[EpisodeKey]
-) -> Generator[EpisodeRecord, None, None]:
-    """Hand out episodes until every one has a record; closing the generator ends the workers."""
-    queue, retried = Queue(todo), set[EpisodeKey]()
-    workers = {i: start_worker(i, config, out) for i in range(min(config.workers, len(todo)))}
-    try:
-        while workers:
-            pipes = {worker.pipe: worker for worker in workers.values()}
-            for pipe in wait(list(pipes)):
-                worker = pipes[pipe]  # type: ignore[index]
-                try:
-                    kind, content = worker.pipe.recv()
-                except (EOFError, ConnectionResetError):
-                    yield from _bury(worker, queue, retried, config)
-                    del workers[worker.index]
-                    if len(queue):
-                        workers[worker.index] = start_worker(worker.index, config, out)
-                    continue
-                if kind == "refused":
-                    raise EnvError(f"A worker stopped the run: {content}")
-                if kind == "record":
-                    worker.pending.remove(content.key)
-                    yield content
-                    continue
-                keys = queue.take(worker.index)
-                if keys:
-                    worker.give(keys)
-                else:
-                    workers.pop(worker.index).dismiss()
-    finally:
-        for worker in workers.values():
-            worker.end()
-
-
-def _bury(
-    worker: Worker, queue: Queue, retried: set[EpisodeKey], config: EvalConfig
-) -> Generator[EpisodeRecord, None, None]:
-    """A worker died: the episode it was at is run once more, then recorded as crashed; the rest goes back."""
-    worker.process.join(timeout=10)
-    code = worker.process.exitcode
-    worker.pipe.close()
-    if not worker.pending:
-        raise EnvError(f"Worker {worker.index} died (exit code {code}) before it ran anything.")
-    culprit, *rest = worker.pending
-    LOG.warning("Worker %d died (exit code %s) in %s; it is replaced.", worker.index, code, culprit.label)
-    queue.put_back(rest)
-    if culprit in retried:
-        yield EpisodeRecord.crashed(config.suite, culprit, f"the worker died twice (exit code {code})")
-    else:
-        retried.add(culprit)
-        queue.put_back([culprit])

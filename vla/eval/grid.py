@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import product
 from pathlib import Path
@@ -20,7 +19,7 @@ from vla.files import read_json, write_json
 from vla.interfaces import (
     TRAIN_SEED,
     AuditForm,
-    Cell,
+    Engine,
     Suite,
     Variant,
     Wording,
@@ -33,7 +32,15 @@ _WEIGHTS = "policy_weights_sha256"
 _REMEDY = "Remove it and run 'vla eval' again with the settings it held: finished episodes are kept."
 
 #: Fields of the configuration that do not change what an episode does.
-_INCIDENTAL = ("workers", "videos_per_cell", "failure_videos_per_cell", "max_errors", "record")
+_INCIDENTAL = (
+    "workers",
+    "engine",
+    "cluster",
+    "videos_per_cell",
+    "failure_videos_per_cell",
+    "max_errors",
+    "record",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +64,11 @@ class EvalConfig:
         image_size: camera pixels; None takes the policy's own, or the suite's default.
         detailed: the suite's detailed looks of the arms (the suite must have them).
         safety: limits of the envelope.
+        batch: episodes that a worker runs side by side and asks the policy about in one batch; None: 1
+            (a batch changes the last bit of what is computed, so it belongs to what an episode is).
         workers: processes; 0 runs in this one.
+        engine: ``processes`` of this machine, or ``ray``.
+        cluster: address of a running Ray cluster (``auto``, ``host:6379``); empty: one on this machine.
         videos_per_cell: how many first episodes of each cell and condition to film.
         failure_videos_per_cell: how many failures to film besides.
         max_errors: crashed episodes after which something is wrong with the set-up, and the run stops.
@@ -80,7 +91,10 @@ class EvalConfig:
     image_size: int | None = None
     detailed: bool = False
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    batch: int | None = None
     workers: int = 2
+    engine: Engine = "processes"
+    cluster: str = ""
     videos_per_cell: int = 0
     failure_videos_per_cell: int = 1
     max_errors: int = 10
@@ -102,6 +116,16 @@ class EvalConfig:
                 f"workers={self.workers} (>= 0), execution_horizon={self.execution_horizon} (>= 1), "
                 f"max_errors={self.max_errors} (>= 1): one is out of range."
             )
+        if self.batch is not None and self.batch < 1:
+            raise ConfigError(f"batch is {self.batch}; episodes side by side are counted from 1.")
+        if self.record and (self.batch or 1) > 1:
+            raise ConfigError("An episode store is written by one episode at a time: record with batch 1.")
+        if self.engine not in get_args(Engine):
+            raise UnknownNameError("engine of the workers", self.engine, get_args(Engine))
+        if self.engine == "ray" and (self.workers < 1 or self.record):
+            raise ConfigError("Ray's workers are processes, elsewhere: workers >= 1, and no store (record).")
+        if self.cluster and self.engine != "ray":
+            raise ConfigError(f"The cluster {self.cluster!r} is one of Ray's: engine must be 'ray'.")
         if not self.ablations:
             raise ConfigError("EvalConfig.ablations is empty; ('none',) takes nothing away.")
         for name in self.ablations:
@@ -163,56 +187,6 @@ def plan(config: EvalConfig, suite: Suite) -> list[EpisodeKey]:
     return list(keys)
 
 
-def by_cell(keys: Iterable[EpisodeKey]) -> dict[Cell, list[EpisodeKey]]:
-    """Episodes of each (task, arm), in order."""
-    cells: dict[Cell, list[EpisodeKey]] = {}
-    for key in keys:
-        cells.setdefault(Cell(task=key.task, embodiment=key.embodiment), []).append(key)
-    return cells
-
-
-class Queue:
-    """Hands episodes to workers so that a worker stays with its cell (building an env costs), and none idles.
-
-    Args:
-        keys: what is to be run.
-        batch: episodes handed out at once.
-    """
-
-    def __init__(self, keys: Sequence[EpisodeKey], batch: int = 4) -> None:
-        self._cells, self._batch = by_cell(keys), batch
-        self._current: dict[int, Cell] = {}
-
-    def __len__(self) -> int:
-        return sum(len(keys) for keys in self._cells.values())
-
-    def take(self, worker: int) -> list[EpisodeKey]:
-        """The next episodes of the worker's cell, else of a cell nobody is at, else of the fullest.
-
-        Empty when nothing is left.
-        """
-        if not self._cells:
-            return []
-        cell = self._current.get(worker)
-        if cell not in self._cells:
-            others = {c for w, c in self._current.items() if w != worker}
-            free = [c for c in self._cells if c not in others]
-            cell = free[0] if free else max(self._cells, key=lambda c: len(self._cells[c]))
-            self._current[worker] = cell
-        keys = self._cells[cell]
-        taken, rest = keys[: self._batch], keys[self._batch :]
-        if rest:
-            self._cells[cell] = rest
-        else:
-            del self._cells[cell]
-        return taken
-
-    def put_back(self, keys: Sequence[EpisodeKey]) -> None:
-        """Return episodes that were taken and not run."""
-        for cell, members in by_cell(keys).items():
-            self._cells[cell] = [*members, *self._cells.get(cell, [])]
-
-
 def remember_config(config: EvalConfig, path: Path, weights_sha256: str = "") -> None:
     """Write the (resolved) configuration beside the records; an earlier one of another kind raises.
 
@@ -221,7 +195,12 @@ def remember_config(config: EvalConfig, path: Path, weights_sha256: str = "") ->
     """
     content = {**config.to_json(), _WEIGHTS: weights_sha256}
     if path.exists():
-        added = {"detailed": False, "execution": "sync", "latency_s": []}  # earlier versions had no such
+        added = {  # earlier versions had no such
+            "detailed": False,
+            "execution": "sync",
+            "latency_s": [],
+            "batch": 1,
+        }
         earlier = {**added, **read_json(path, ConfigError, _REMEDY)}
         if "safety" in earlier:  # they may have had fewer settings
             earlier["safety"] = json.loads(json.dumps(asdict(SafetyConfig.from_json(earlier["safety"]))))

@@ -87,7 +87,8 @@ class Summary:
 
     ``code_versions`` names each program that a session ran with; more than one is worth a warning. ``audit``:
     whether the policy looks and listens, where arms of an audit were run (``vla.eval.audit``). ``by_level``:
-    by the groups of tasks that the suite gives results by, those that were run.
+    by the groups of tasks that the suite gives results by, those that were run. ``heldout_arms``: those that
+    were run and that the suite keeps out of training.
     """
 
     suite: str
@@ -100,6 +101,7 @@ class Summary:
     by_cell: Mapping[tuple[str, str], Row]
     audit: Audit | None = None
     by_level: Mapping[str, Row] = field(default_factory=dict)
+    heldout_arms: tuple[str, ...] = ()
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -137,6 +139,7 @@ class Summary:
                 {"task": task, "embodiment": arm, **_row_json(row)}
                 for (task, arm), row in self.by_cell.items()
             ],
+            "heldout_arms": list(self.heldout_arms),
             "audit": None if self.audit is None else self.audit.to_json(),
             "by_level": {name: _row_json(row) for name, row in self.by_level.items()},
             "mean_of_levels": {c: self.mean_of_levels(c) for c in self.conditions} if self.by_level else {},
@@ -151,8 +154,16 @@ def summarise(
     num_planned: int,
     code_versions: tuple[str, ...] = (),
     levels: Mapping[str, Sequence[str]] | None = None,
+    heldout_arms: Sequence[str] = (),
 ) -> Summary:
-    """Group the records of one evaluation; ``levels``: groups of tasks that results are given by."""
+    """Group the records of one evaluation.
+
+    Args:
+        records: of it.
+        suite, policy, num_planned, code_versions: see :class:`Summary`.
+        levels: groups of tasks that results are given by.
+        heldout_arms: that the suite keeps out of training.
+    """
     ordered = sorted(
         records, key=lambda r: (r.key.ablation != "none", r.key.wording != "train", r.key.variant)
     )
@@ -173,6 +184,7 @@ def summarise(
             for name, tasks in (levels or {}).items()
             if (members := [r for r in ordered if r.key.task in tasks])
         },
+        heldout_arms=tuple(arm for arm in heldout_arms if any(r.key.embodiment == arm for r in records)),
     )
 
 

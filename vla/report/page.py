@@ -27,6 +27,7 @@ from vla.report.tables import (
     audit_facts,
     cm_text,
     condition_facts,
+    heldout_note,
     level_facts,
     rate_text,
     safety_facts,
@@ -75,7 +76,8 @@ def write_report(run: str | Path) -> Path:
 
 def _head(config: EvalConfig, summary: Summary, stopped: str) -> str:
     last = config.first_seed + config.num_seeds - 1
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in (stopped, version_note(summary)) if note)
+    said = (stopped, heldout_note(summary), version_note(summary))
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in said if note)
     count = f"{summary.num_episodes} of {summary.num_planned} episodes"
     facts = (
         f"{count} · seeds {config.first_seed} to {last} · replanning every {config.execution_horizon} steps"

@@ -131,6 +131,17 @@ def version_note(summary: Summary) -> str:
     )
 
 
+def heldout_note(summary: Summary) -> str:
+    """Which arms the suite keeps out of training, where any of them was run, else empty."""
+    if not summary.heldout_arms:
+        return ""
+    arms = ", ".join(summary.heldout_arms)
+    return (
+        f"{summary.suite} keeps {arms} out of training: new to a policy that was not taught it on purpose. "
+        "The means count it like the others; the row of the arm is its own."
+    )
+
+
 def summary_text(summary: Summary) -> str:
     """Everything a console shows after an evaluation."""
     count = f"{summary.num_episodes} of {summary.num_planned} episodes"
@@ -151,6 +162,5 @@ def summary_text(summary: Summary) -> str:
         parts += [wrapped(summary.audit.text()), wrapped(AUDIT_NOTE)]
     parts.append(text_table(["steps changed by the safety envelope", *conditions], safety_facts(summary)))
     parts.append(wrapped(SAFETY_NOTE))
-    if note := version_note(summary):
-        parts.append(wrapped(note))
+    parts += [wrapped(note) for note in (heldout_note(summary), version_note(summary)) if note]
     return "\n\n".join(parts)

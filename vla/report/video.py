@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -133,8 +134,10 @@ class StateTrace:
     def frames(self) -> Iterator[np.ndarray]:
         frame = None
         for state, reading in self.states:
-            self._env.restore_state(state)
-            frame = picture(self._env, reading, self._size)
+            # those of the reading may never have been drawn
+            images = self._env.restore_state(state)["images"]
+            there = replace(reading, observation=replace(reading.observation, images=images))
+            frame = picture(self._env, there, self._size)
             yield frame
         if frame is not None:
             yield from [frame] * LINGER_FRAMES

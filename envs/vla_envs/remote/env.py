@@ -15,6 +15,7 @@ import numpy as np
 from vla.embodiment import Embodiment
 from vla.errors import EnvError, UnknownNameError
 from vla.interfaces import Variant, Wording
+from vla.pictures import UndrawnPictures
 from vla.types import ActionChunk, Observation
 from vla_envs.remote.process import BenchmarkProcess
 from vla_envs.tabletop.gym_spaces import observation_space
@@ -52,6 +53,8 @@ class RemoteEnv(gymnasium.Env):
         self.embodiment = embodiment
         self.render_mode = None
         self._process, self._settings, self._render = process, dict(settings), render
+        self.draws_on_demand = False
+        self._moments = 0  # counts observations: pictures of an earlier one cannot be drawn any more
         self._scale = np.array(action_scale or np.ones(embodiment.action_dim), np.float64)
         self._world = self._generation = -1
         self._facts: dict[str, Any] = {}
@@ -74,7 +77,7 @@ class RemoteEnv(gymnasium.Env):
         if seed is None:
             seed = int(self.np_random.integers(1 << 31))
         self._open()
-        seen = self._process.call("reset", world=self._world, seed=seed, options={})
+        seen = self._process.call("reset", world=self._world, seed=seed, options={}, look=self._looks)
         self._seed, self._actions = seed, []
         return self._take(seen, clipped=0), self._info
 
@@ -89,7 +92,7 @@ class RemoteEnv(gymnasium.Env):
         clipped = int((np.abs(clean - wanted) > 1e-6).sum())
         self._must_be_there()
         given = (clean / self._scale).astype(np.float32)
-        seen = self._process.call("step", world=self._world, action=given)
+        seen = self._process.call("step", world=self._world, action=given, look=self._looks)
         self._actions.append(given)
         obs = self._take(seen, clipped)
         success = self._info["success"]
@@ -143,7 +146,8 @@ class RemoteEnv(gymnasium.Env):
         self._open()
         seed, actions = int(state["seed"]), np.array(state["actions"], np.float32)
         self._seed = None
-        seen = self._process.call("replay", world=self._world, seed=seed, options={}, actions=actions)
+        where = {"world": self._world, "seed": seed, "options": {}}
+        seen = self._process.call("replay", **where, actions=actions, look=self._looks)
         self._seed, self._actions = seed, list(actions)
         return self._take(seen, clipped=0)
 
@@ -190,6 +194,7 @@ class RemoteEnv(gymnasium.Env):
                 raise UnknownNameError(f"{name} ({reason})", str(value), there)
 
     def _take(self, seen: Mapping[str, Any], clipped: int) -> dict[str, Any]:
+        self._moments += 1
         self._info = {
             "success": bool(seen["success"]),
             "wrong": False,
@@ -198,7 +203,25 @@ class RemoteEnv(gymnasium.Env):
             "aux": {},
         }
         state = {f.name: np.asarray(seen["state"][f.name], np.float32) for f in self.embodiment.state}
-        return {"images": seen["images"], "state": state, "instruction": seen["instruction"]}
+        images = self._undrawn() if self._render and self.draws_on_demand else seen["images"]
+        return {"images": images, "state": state, "instruction": seen["instruction"]}
+
+    @property
+    def _looks(self) -> bool:
+        """Whether pictures come with every observation."""
+        return not self.draws_on_demand
+
+    def _undrawn(self) -> UndrawnPictures:
+        """The pictures of the present moment; all of them come with the first that is looked at."""
+        now, drawn = self._moments, {}
+
+        def draw(camera: str) -> np.ndarray:
+            if not drawn:
+                drawn.update(self._process.call("look", world=self._world))
+            return drawn[camera]
+
+        names = [camera.name for camera in self.embodiment.cameras]
+        return UndrawnPictures(names, draw, lambda: self._moments == now and self._is_there())
 
 
 class RemoteExpert:

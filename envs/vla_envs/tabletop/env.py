@@ -14,6 +14,7 @@ import numpy as np
 from vla.embodiment import Embodiment
 from vla.errors import EnvError
 from vla.interfaces import Wording
+from vla.pictures import UndrawnPictures
 from vla_envs.tabletop import labels, snapshot
 from vla_envs.tabletop.arms import ArmModel, load_arm, open_gripper
 from vla_envs.tabletop.arms.ik import ToolIK
@@ -85,6 +86,9 @@ class TabletopEnv(gymnasium.Env):
         self._gripper_ctrl = self.model.actuator(ARM_PREFIX + self.arm.gripper_actuator).id
         self._visuals = Visuals(self.model)
         self._renderer = SceneRenderer(self.model) if render else None
+        self._render = render
+        self.draws_on_demand = False
+        self._moments = 0  # counts observations: pictures of an earlier one cannot be drawn any more
         self._low, self._high = (
             np.array(self.embodiment.workspace_low),
             np.array(self.embodiment.workspace_high),
@@ -431,17 +435,23 @@ class TabletopEnv(gymnasium.Env):
             "gripper_opening": [np.clip(world.gripper_opening, -0.2, 1.2)],
             "gripper_command": [self._gripper_command],
         }
-        images = {}
-        if self._renderer is not None:
-            images = {
-                c.name: self._renderer.render(self.data, camera_name(c.name), c.height)
-                for c in self.embodiment.cameras
-            }
         return {
-            "images": images,
+            "images": self._pictures(),
             "state": {name: np.array(value, np.float32) for name, value in state.items()},
             "instruction": self.instruction,
         }
+
+    def _pictures(self) -> Mapping[str, np.ndarray]:
+        self._moments += 1
+        if not self._render:
+            return {}
+        size, now = {c.name: c.height for c in self.embodiment.cameras}, self._moments
+        pictures = UndrawnPictures(
+            tuple(size),
+            lambda name: self.render_frame(size[name], name),
+            lambda: self._moments == now,
+        )
+        return pictures if self.draws_on_demand else dict(pictures)
 
 
 def _fingerprint(model: mujoco.MjModel, max_steps: int, season: Season | None) -> str:

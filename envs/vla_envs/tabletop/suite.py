@@ -10,7 +10,7 @@ from vla_envs.tabletop.arms import ARM_NAMES, arm_names
 from vla_envs.tabletop.env import TabletopEnv
 from vla_envs.tabletop.experts import Expert
 from vla_envs.tabletop.instructions import ParseError, parse_relation, parse_verb
-from vla_envs.tabletop.names import TASKS
+from vla_envs.tabletop.names import HELD_OUT_ARM, TASKS
 from vla_envs.tabletop.perturbations import PERTURBATIONS
 from vla_envs.tabletop.seasons import Season
 from vla_envs.tabletop.tasks.relation import COMPASS
@@ -39,6 +39,7 @@ class TabletopSuite:
     tasks = TASKS
     camera_roles = ("front", "wrist")
     perturbations = PERTURBATIONS
+    heldout_embodiments = (HELD_OUT_ARM,)
 
     def __init__(self, season: Season | int | str | None = None) -> None:
         known = season is None or isinstance(season, Season)

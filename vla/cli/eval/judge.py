@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla.cli.flags import Arms, parse, policy_spec
-from vla.interfaces import AuditForm, Variant, Wording
+from vla.interfaces import AuditForm, Engine, Variant, Wording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,11 @@ class Eval:
         execution_horizon: steps of each chunk to run before thinking again; the policy's own if not given.
         image_size: camera height and width, px; the policy's own if not given.
         detailed: wear the detailed menagerie model of the arm, where it is on this machine.
+        batch: episodes that a worker runs side by side, asking the policy about all of them at once; it
+            changes the last bit of what a network computes, so a run keeps to one number.
         workers: processes; 0 runs in this one.
+        engine: what runs the workers: processes of this machine, or ray (many machines).
+        cluster: address of a running Ray cluster; one on this machine if not given.
         videos: first episodes of each cell and condition to film.
         failure_videos: failures of each cell and condition to film besides.
         record: episode store that every episode, successful or not, is added to (made if missing).
@@ -55,7 +59,10 @@ class Eval:
     execution_horizon: int | None = None
     image_size: int | None = None
     detailed: bool = False
+    batch: int | None = None
     workers: int = 2
+    engine: Engine = "processes"
+    cluster: str = ""
     videos: int = 0
     failure_videos: int = 1
     record: Path | None = None
@@ -88,7 +95,10 @@ def run_judge(argv: Sequence[str]) -> int:
         execution_horizon=flags.execution_horizon,
         image_size=flags.image_size,
         detailed=flags.detailed,
+        batch=flags.batch,
         workers=flags.workers,
+        engine=flags.engine,
+        cluster=flags.cluster,
         videos_per_cell=flags.videos,
         failure_videos_per_cell=flags.failure_videos,
         record=str(flags.record or ""),

@@ -70,17 +70,23 @@ class Hosted:
         self._actions: list[np.ndarray] = []
         self._seen: dict[str, Any] = {}
 
-    def reset(self, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    def reset(self, seed: int, options: Mapping[str, Any], look: bool) -> dict[str, Any]:
         self._origin = None
         self._seen = self.world.reset(seed, options)
         self._origin, self._actions = (seed, dict(options)), []
-        return self._shown()
+        return self._shown(look)
 
-    def step(self, action: np.ndarray) -> dict[str, Any]:
+    def step(self, action: np.ndarray, look: bool) -> dict[str, Any]:
         self._step(action)
-        return self._shown()
+        return self._shown(look)
 
-    def replay(self, seed: int, options: Mapping[str, Any], actions: np.ndarray) -> dict[str, Any]:
+    def look(self) -> dict[str, np.ndarray]:
+        """The pictures of the present moment."""
+        return self.world.images()
+
+    def replay(
+        self, seed: int, options: Mapping[str, Any], actions: np.ndarray, look: bool
+    ) -> dict[str, Any]:
         """To where these actions lead from the reset; goes on from here if that lies on the way."""
         before = self._actions
         on_the_way = (
@@ -94,7 +100,7 @@ class Hosted:
             self._origin, self._actions = (seed, dict(options)), []
         for action in actions[len(self._actions) :]:
             self._step(action)
-        return self._shown()
+        return self._shown(look)
 
     def _step(self, action: np.ndarray) -> None:
         origin, self._origin = self._origin, None  # a step that fails leaves a state nobody knows
@@ -104,8 +110,8 @@ class Hosted:
         self._actions.append(np.array(action))
         self._origin = origin
 
-    def _shown(self) -> dict[str, Any]:
-        return {**self._seen, "images": self.world.images() if self._render else {}}
+    def _shown(self, look: bool) -> dict[str, Any]:
+        return {**self._seen, "images": self.world.images() if self._render and look else {}}
 
 
 class Server:
@@ -121,6 +127,7 @@ class Server:
             "reset": lambda world, **given: self._hosted[world].reset(**given),
             "step": lambda world, **given: self._hosted[world].step(**given),
             "replay": lambda world, **given: self._hosted[world].replay(**given),
+            "look": lambda world: self._hosted[world].look(),
             "expert": lambda world: self._hosted[world].world.expert(),
             "frame": lambda world, size: self._hosted[world].world.frame(size),
             "close": self.close,

@@ -18,7 +18,7 @@ import msgpack
 import numpy as np
 
 #: Raised by one whenever messages change their meaning; both sides must agree.
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_BYTES = 1 << 28
 _ARRAY = 1
 _DTYPES = frozenset(np.dtype(name).str for name in ("bool", "u1", "i4", "i8", "f4", "f8"))

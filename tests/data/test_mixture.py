@@ -189,6 +189,16 @@ def test_a_source_may_leave_cameras_out_whose_pictures_are_missing(tmp_path):
     source.close()
 
 
+def test_a_camera_that_no_source_has_is_refused_when_the_data_are_opened(filled):
+    config = SourceConfig(path=str(filled))
+    sources = open_sources([config])
+    size = sources[0].embodiments["alpha"].cameras[0].height
+    check_pictures([config], sources, ROLES, size)
+    with pytest.raises(ConfigError, match=r"role 'left'; there are front, wrist: .*data\.camera_roles"):
+        check_pictures([config], sources, ("front", "left"), size)
+    sources[0].close()
+
+
 def test_a_source_may_say_the_instruction_that_its_files_lack(filled, tmp_path):
     path = write_robomimic(tmp_path / "lift.hdf5")
     with pytest.raises(DatasetError, match="instruction=TEXT of a recipe's source"):

@@ -142,7 +142,14 @@ def normalisation_modes(
 def check_pictures(
     configs: Sequence[SourceConfig], sources: Sequence[EpisodeSource], roles: Sequence[str], image_size: int
 ) -> None:
-    """Raise :class:`ConfigError` where pictures have another size and the source does not say resize."""
+    """Raise :class:`ConfigError` where pictures have another size and the source does not say resize, or no
+    source has a camera that the recipe looks through."""
+    seen = {c.role for source in sources for arm in source.embodiments.values() for c in arm.cameras}
+    if blind := [role for role in roles if seen and role not in seen]:
+        raise ConfigError(
+            f"No source has a camera of role {', '.join(map(repr, blind))}; there are "
+            f"{', '.join(sorted(seen))}: name those in the recipe's data.camera_roles."
+        )
     for config, source in zip(configs, sources, strict=True):
         for arm, camera in _cameras(source, roles):
             if (camera.height, camera.width) != (image_size, image_size) and not _resizes(config, source):

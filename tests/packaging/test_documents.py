@@ -56,6 +56,7 @@ def _parse_only(*arguments):
 def test_vla_lines_parse(line: str, monkeypatch: pytest.MonkeyPatch):
     """With the real parsers, up to the point where work would begin."""
     from vla.cli import flags
+    from vla.cli.console import Console
     from vla.cli.data import ACTIONS
     from vla.cli.demo import Demo
     from vla.cli.doctor import Doctor
@@ -76,7 +77,15 @@ def test_vla_lines_parse(line: str, monkeypatch: pytest.MonkeyPatch):
         with pytest.raises(_ParsedError):
             getattr(module, f"run_{arguments[0]}")(arguments[1:])
         return
-    parsers = {"demo": Demo, "doctor": Doctor, "eval": Eval, "report": Report, "run": Run, "serve": Serve}
+    parsers = {
+        "demo": Demo,
+        "doctor": Doctor,
+        "eval": Eval,
+        "report": Report,
+        "run": Run,
+        "serve": Serve,
+        "console": Console,
+    }
     flags.parse(parsers[verb], verb, arguments)
 
 

@@ -21,13 +21,13 @@ import numpy as np
 from vla.control.chunks import ChunkExecutor, holding
 from vla.control.loop import run_loop
 from vla.control.safety import SafetyEnvelope
-from vla.embodiment import Embodiment
 from vla.errors import RobotError
 from vla.eval.intervals import Rate
 from vla.eval.paired import Pairs
 from vla.eval.records import EpisodeKey
 from vla.eval.rollout import run_episode
 from vla.robots import Reading, Robot
+from vla.robots.wrapper import RobotWrapper
 from vla_envs.tabletop.env import TabletopEnv
 from vla_policies.learned import LearnedPolicy
 
@@ -35,7 +35,7 @@ POLICY = "policies/vla_policies/pretrained/tabletop"
 TASKS = ("pick", "place", "push", "stack", "drawer", "press", "turn", "slide")
 
 
-class JudgedRobot:
+class PacedRobot(RobotWrapper):
     """A driver whose commands say where they led: a control period later, with the counterpart's verdict.
 
     Args:
@@ -51,10 +51,9 @@ class JudgedRobot:
         instruction: str,
         clock: Callable[[], float],
     ) -> None:
-        self._clock = clock
-        self._robot, self._verdict, self._instruction = robot, verdict, instruction
-        self.embodiment: Embodiment = robot.embodiment
-        self.deadman_s: float | None = None  # the time is kept in here
+        super().__init__(robot)
+        self.deadman_s = None  # the time is kept in here
+        self._clock, self._verdict, self._instruction = clock, verdict, instruction
         self.late = 0
         self._deadline = 0.0
 
@@ -63,9 +62,6 @@ class JudgedRobot:
         reading = self._robot.set_instruction(self._instruction)
         self._deadline = self._clock()
         return reading
-
-    def read(self) -> Reading:
-        return self._robot.read()
 
     def command(self, action: np.ndarray) -> Reading:
         self._robot.command(action)
@@ -79,15 +75,6 @@ class JudgedRobot:
             now = self._clock()
         reading = self._robot.read()
         return replace(reading, info={**reading.info, **self._verdict()})
-
-    def set_instruction(self, text: str) -> Reading:
-        return self._robot.set_instruction(text)
-
-    def stop(self) -> None:
-        self._robot.stop()
-
-    def close(self) -> None:
-        self._robot.close()
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -117,7 +104,7 @@ def simulated(policy: LearnedPolicy, key: EpisodeKey, envs: dict[str, TabletopEn
     return {"success": bool(record.success), "steps": record.steps}
 
 
-def driven(policy: LearnedPolicy, robot: JudgedRobot, max_steps: int) -> dict[str, Any]:
+def driven(policy: LearnedPolicy, robot: PacedRobot, max_steps: int) -> dict[str, Any]:
     """The episode through the driver."""
     envelope = SafetyEnvelope(robot.embodiment)
     executor = ChunkExecutor(policy, policy.contract.execution_horizon, hold=holding(envelope))

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from typing import Any
 
-from counterpart_study import JudgedRobot, driven, options_of, parser, study
+from counterpart_study import PacedRobot, driven, options_of, parser, study
 
 from vla.eval.records import EpisodeKey
 from vla.robots.ur import UrRobot
@@ -40,7 +40,7 @@ def main() -> None:
 
         def drive(key: EpisodeKey) -> dict[str, Any]:
             scene = counterpart.set_scene(key.task, key.seed, options_of(key))
-            judged = JudgedRobot(robot, counterpart.outcome, scene["instruction"], counterpart.clock)
+            judged = PacedRobot(robot, counterpart.outcome, scene["instruction"], counterpart.clock)
             return driven(policy, judged, scene["max_steps"])
 
         describe = {

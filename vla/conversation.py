@@ -10,15 +10,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
-
-import numpy as np
 
 from vla.control.loop import Command, Tick
 from vla.data.recorder import VERDICTS, Verdict
 from vla.errors import ConfigError, UnknownNameError, VlaError
 from vla.robots import Reading
 from vla.robots.sim import Describing, SimRobot
+from vla.robots.wrapper import RobotWrapper
 from vla.text import wrapped
 
 HELP = """Say what to do, e.g. "put the red cube in the blue bowl"; say something else at any time.
@@ -145,7 +145,7 @@ class Prompt:
         return Command(kind="instruct", text=line)
 
 
-class AdvisingRobot:
+class AdvisingRobot(RobotWrapper):
     """A simulated arm that answers a sentence it cannot follow with those that it can.
 
     Args:
@@ -154,21 +154,13 @@ class AdvisingRobot:
     """
 
     def __init__(self, robot: SimRobot, tasks: Sequence[str]) -> None:
-        self._robot, self._tasks = robot, tuple(tasks)
-        self.embodiment, self.deadman_s = robot.embodiment, robot.deadman_s
+        super().__init__(robot)
+        self._env, self._tasks = robot.env, tuple(tasks)
+        self._scene = partial(scene_text, robot)
 
     def sentences(self) -> list[str]:
         """What can be said in the scene as it is; empty where the env cannot tell."""
-        return self._robot.env.sentences() if isinstance(self._robot.env, Describing) else []
-
-    def connect(self) -> Reading:
-        return self._robot.connect()
-
-    def read(self) -> Reading:
-        return self._robot.read()
-
-    def command(self, action: np.ndarray) -> Reading:
-        return self._robot.command(action)
+        return self._env.sentences() if isinstance(self._env, Describing) else []
 
     def set_instruction(self, text: str) -> Reading:
         """As the robot does; what it refuses is raised as ConfigError with the way out."""
@@ -177,21 +169,15 @@ class AdvisingRobot:
         except VlaError as error:
             raise ConfigError(f"{error}\n{self._way_out(str(error))}") from error
 
-    def stop(self) -> None:
-        self._robot.stop()
-
-    def close(self) -> None:
-        self._robot.close()
-
     def _way_out(self, told: str) -> str:
         """What can be said here, unless that was ``told`` already, and how to get to another scene."""
-        env = self._robot.env
+        env = self._env
         listed = isinstance(env, Describing) and all(sentence in told for sentence in env.sentences())
         other = wrapped(
             "Say 'reset' for a scene in which it can be done, or 'reset TASK' for one of: "
             f"{', '.join(self._tasks)}."
         )
-        return other if listed else "\n".join(part for part in (scene_text(self._robot), other) if part)
+        return other if listed else "\n".join(part for part in (self._scene(), other) if part)
 
 
 @dataclass(kw_only=True)

@@ -25,12 +25,12 @@ from vla.train.vlm import VLMConfig
 SIZE = 16
 
 
-def fill_store(path: Path, *, num_episodes: int = 6, things: Sequence[str] = ()) -> Path:
+def fill_store(path: Path, *, num_episodes: int = 6, things: Sequence[str] = (), color: str = "red") -> Path:
     rng = np.random.default_rng(3)
     arms = [make_arm("alpha", image_size=SIZE), make_arm("beta", image_size=SIZE, joints=5)]
     with EpisodeStore.create(path, embodiments=arms) as store:
         for i in range(num_episodes):
-            text = f"reach the {('red', 'blue')[i % 3 == 0]} square"
+            text = f"reach the {(color, 'blue')[i % 3 == 0]} square"
             where = {"task": "reach", "seed": i, **({"things": list(things)} if things else {})}
             store.append(make_episode(rng, arms[i % 2], instruction=text, provenance=where))
     return path

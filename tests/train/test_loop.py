@@ -12,14 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.runs import make_trainer, tiny_config
+from tests.train.runs import fill_store, make_trainer, tiny_config
 from vla.contract import PolicyContract
+from vla.data.mixture import SourceConfig
 from vla.errors import CheckpointError, ConfigError
 from vla.models.saving import load_policy
 from vla.train.checkpoint import list_checkpoints
 from vla.train.config import BudgetConfig, OptimConfig
 from vla.train.loop import train
 from vla.train.record import load_run_config
+from vla.train.start import WORDS
 
 FILES = ("model.safetensors", "average.safetensors", "optimizer.safetensors")
 
@@ -157,6 +159,21 @@ def test_a_run_may_start_from_a_policy_that_lacks_one_of_its_heads(store, tmp_pa
     assert same(old, {key: made[key] for key in old})
     assert any(key.startswith("heads.flow.") for key in made)
     assert "begins untrained" in capsys.readouterr().out
+
+
+def test_words_that_a_policy_did_not_know_are_added_to_those_that_it_knew(tmp_path, capsys):
+    red, mauve = (fill_store(tmp_path / f"{color}.zarr", color=color) for color in ("red", "mauve"))
+    policy = train(tiny_config(red, steps=2), tmp_path / "first")
+    sources = (SourceConfig(path=str(red)), SourceConfig(path=str(mauve)))
+    still = tiny_config(red, steps=1, init_from=str(policy))
+    still = replace(still, data=replace(still.data, sources=sources), optim=OptimConfig(batch_size=4, lr=0.0))
+    again = train(still, tmp_path / "second")
+    assert "does not know begin untrained: mauve" in capsys.readouterr().out
+    (old, before), (new, after) = load_policy(policy), load_policy(again)
+    words, grown = before.instruction["vocabulary"], after.instruction["vocabulary"]
+    assert grown.index("red") != words.index("red")
+    kept = new.state_dict()[WORDS][[grown.index(word) for word in words]]
+    assert torch.equal(kept, old.state_dict()[WORDS])
 
 
 def test_a_time_budget_ends_the_run_and_anneals(store, tmp_path):

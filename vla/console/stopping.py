@@ -6,8 +6,11 @@ import threading
 
 import numpy as np
 
-from vla.embodiment import Embodiment
 from vla.robots import Reading, Robot
+from vla.robots.wrapper import RobotWrapper
+
+#: Control periods that a command being sent is waited for: a driver that hangs is stopped all the same.
+_PATIENCE_PERIODS = 2
 
 
 class StopButton:
@@ -22,7 +25,7 @@ class StopButton:
         self._pressed = threading.Event()
         self._sending = threading.Lock()
 
-    def around(self, robot: Robot) -> _Stoppable:
+    def around(self, robot: Robot) -> Robot:
         """The same arm, with this button."""
         self._robot = robot
         return _Stoppable(robot, self._pressed, self._sending)
@@ -30,35 +33,28 @@ class StopButton:
     def press(self) -> None:
         """Stop the arm that this was put around last; without one, nothing is there to move."""
         self._pressed.set()
-        if self._robot is not None:
-            with self._sending:  # a command that is being sent is sent; none follows
-                self._robot.stop()
+        if self._robot is None:
+            return
+        patience_s = _PATIENCE_PERIODS / self._robot.embodiment.control_hz
+        free = self._sending.acquire(timeout=patience_s)  # what is being sent is sent; none follows
+        try:
+            self._robot.stop()
+        finally:
+            if free:
+                self._sending.release()
 
 
-class _Stoppable:
+class _Stoppable(RobotWrapper):
     def __init__(self, robot: Robot, pressed: threading.Event, sending: threading.Lock) -> None:
-        self._robot, self._pressed, self._sending = robot, pressed, sending
-        self.embodiment: Embodiment = robot.embodiment
-        self.deadman_s: float | None = robot.deadman_s
+        super().__init__(robot)
+        self._pressed, self._sending = pressed, sending
 
     def connect(self) -> Reading:
         self._pressed.clear()
-        return self._robot.connect()
-
-    def read(self) -> Reading:
-        return self._robot.read()
+        return super().connect()
 
     def command(self, action: np.ndarray) -> Reading:
         with self._sending:
             if not self._pressed.is_set():
-                return self._robot.command(action)
-        return self._robot.read()
-
-    def set_instruction(self, text: str) -> Reading:
-        return self._robot.set_instruction(text)
-
-    def stop(self) -> None:
-        self._robot.stop()
-
-    def close(self) -> None:
-        self._robot.close()
+                return super().command(action)
+        return self.read()

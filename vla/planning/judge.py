@@ -11,12 +11,13 @@ import numpy as np
 from vla.errors import ConfigError, VlaError
 from vla.planning.language import Chat
 from vla.robots import Reading, Robot
+from vla.robots.wrapper import RobotWrapper
 
 _TASK = """You look at a picture of a table with a robot arm. Say whether what the arm was told is done.
 Answer "yes" or "no" first, then the reason in one short sentence."""
 
 
-class JudgedRobot:
+class JudgedRobot(RobotWrapper):
     """A robot whose readings say ``success`` when a model that sees the picture says so.
 
     The model is asked in a thread, again and again, so that no control step waits for it; its word counts for
@@ -37,9 +38,8 @@ class JudgedRobot:
         names = [item.name for item in robot.embodiment.cameras]
         if not names or (camera is not None and camera not in names):
             raise ConfigError(f"A judge needs a picture: {camera or 'a camera'!r}, here {names}.")
-        self._robot, self._chat, self._pause_s = robot, chat, pause_s
-        self._camera = camera or names[0]
-        self.embodiment, self.deadman_s = robot.embodiment, robot.deadman_s
+        super().__init__(robot)
+        self._chat, self._pause_s, self._camera = chat, pause_s, camera or names[0]
         self._lock, self._asking = threading.Lock(), threading.Event()
         self._shown: tuple[str, np.ndarray] | None = None
         self._done: str | None = None
@@ -64,9 +64,6 @@ class JudgedRobot:
         with self._lock:
             self._done = None
         return self._seen(self._robot.set_instruction(text))
-
-    def stop(self) -> None:
-        self._robot.stop()
 
     def close(self) -> None:
         self._asking.clear()

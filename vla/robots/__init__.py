@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vla.embodiment import Embodiment
-from vla.errors import ActionError
+from vla.errors import ActionError, ConfigError
 from vla.types import Observation
 
 
@@ -82,3 +82,19 @@ def one_action(embodiment: Embodiment, action: np.ndarray) -> np.ndarray:
             f"({embodiment.action_dim},)."
         )
     return value
+
+
+def check_deadman(what: str, deadman_s: float, embodiment: Embodiment) -> None:
+    """Raise :class:`ConfigError` where an arm would be stopped between two commands that are in time.
+
+    Args:
+        what: its name, e.g. ``UrConfig.deadman_s``.
+        deadman_s: without a command for this long the arm is stopped.
+        embodiment: its ``control_hz``.
+    """
+    least = 2.0 / embodiment.control_hz
+    if deadman_s < least:
+        raise ConfigError(
+            f"{what} is {deadman_s}; at {embodiment.control_hz:g} Hz it needs two control periods at least: "
+            f"{least:g} s."
+        )

@@ -18,9 +18,10 @@ import numpy as np
 
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, MissingExtraError, RobotError
-from vla.robots import Reading, one_action
+from vla.robots import Reading, check_deadman, one_action
 from vla.robots.actions import action_space
-from vla.robots.cameras import CameraDevice, fit
+from vla.robots.camera_set import CameraSet
+from vla.robots.cameras import CameraDevice
 from vla.robots.franka_hand import FrankaHand
 from vla.robots.kinematics import Kinematics
 from vla.types import Observation
@@ -91,7 +92,7 @@ class FrankaRobot:
 
     Raises:
         MissingExtraError: franka-rs is not installed.
-        ConfigError: a camera is missing, or too many are given.
+        UnknownNameError, ConfigError: cameras do not fit the embodiment; a deadman that is too short.
     """
 
     def __init__(
@@ -103,17 +104,8 @@ class FrankaRobot:
     ) -> None:
         if importlib.util.find_spec("franka") is None:
             raise MissingExtraError("franka-rs", "franka", "driving a Franka arm")
-        self._cameras = dict(cameras or {})
-        wanted = {camera.name for camera in embodiment.cameras}
-        if set(self._cameras) != wanted:
-            raise ConfigError(
-                f"Embodiment {embodiment.name!r} sees with {sorted(wanted)}; given: {sorted(self._cameras)}."
-            )
-        if config.deadman_s < 2.0 / embodiment.control_hz:
-            raise ConfigError(
-                f"FrankaConfig.deadman_s is {config.deadman_s}; at {embodiment.control_hz:g} Hz it needs two "
-                f"control periods at least: {2.0 / embodiment.control_hz:g} s."
-            )
+        self._cameras = CameraSet(embodiment, cameras)
+        check_deadman("FrankaConfig.deadman_s", config.deadman_s, embodiment)
         self.config, self.embodiment = config, embodiment
         self.deadman_s: float | None = config.deadman_s
         self.record: dict[str, Any] = {}
@@ -151,8 +143,7 @@ class FrankaRobot:
             self._robot.set_collision_behavior_simple([torque] * 7, [torque] * 7, [force] * 6, [force] * 6)
             if self.config.gripper:
                 self._hand = FrankaHand(self._robot.gripper(), self.config.hand_force)
-        for camera in self._cameras.values():
-            camera.open()
+        self._cameras.open()
         with self._errors("start"):
             self._motion = self._robot.joint_targets(fraction=self.config.speed, velocity_feedforward=True)
             q = np.array(self._motion.target())
@@ -171,12 +162,8 @@ class FrankaRobot:
         if self._robot is None:
             raise RobotError(f"{self._name} is not connected: call connect() first.")
         state = self._state()
-        images = {}
-        for camera in self.embodiment.cameras:
-            frame = self._cameras[camera.name].read()
-            images[camera.name] = fit(frame.image, camera.height, camera.width)
         observation = Observation(
-            images=images,
+            images=self._cameras.images(),
             state=self._space.state(np.array(state.q), self._opening()),
             instruction=self._instruction,
             embodiment=self.embodiment.name,
@@ -321,8 +308,7 @@ class FrankaRobot:
         self._end("it was told to stop: connect() starts again")
         if self._hand is not None:
             self._hand.close()
-        for camera in self._cameras.values():
-            camera.close()
+        self._cameras.close()
         self._robot = self._motion = self._hand = None
         self._fault = "it is not connected: call connect() first"
 

@@ -21,25 +21,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from vla.embodiment import Embodiment
-from vla.errors import ConfigError, RobotError, UnknownNameError
+from vla.errors import ConfigError, RobotError
 from vla.robots import Reading, one_action
 from vla.robots.actions import action_space
-from vla.robots.calibration import ArmCalibration, CalibrationError
-from vla.robots.cameras import CameraDevice, CameraError, fit
+from vla.robots.calibration import ArmCalibration
+from vla.robots.camera_set import CameraSet
+from vla.robots.cameras import CameraDevice
 from vla.robots.heartbeat import Heartbeat
 from vla.robots.kinematics import Kinematics
 from vla.robots.servo_bus import ServoBus, ServoError, ServoState
+from vla.robots.servo_checks import ServoChecks
 from vla.types import Observation
-
-#: What to do about an alert.
-REMEDIES = {
-    "voltage": "check the supply (too weak, or the wrong one for these servos)",
-    "sensor": "the encoder failed: switch the arm off and on; if it stays, replace the servo",
-    "overheat": "let it cool down, then recover()",
-    "current": "take away what blocks it, then recover()",
-    "shock": "switch the arm off and look at its wiring",
-    "overload": "take away what blocks it, then recover()",
-}
 
 
 class Clock(Protocol):
@@ -132,7 +124,7 @@ class ServoArm:
         self.deadman_s = self.config.deadman_s
         self._actions = action_space(embodiment, kinematics)
         self._joint_names = kinematics.joint_names
-        self._cameras = dict(cameras or {})
+        self._cameras = CameraSet(embodiment, cameras)
         self._clock = clock or WallClock()
         self._lock = threading.RLock()
         self._heartbeat = Heartbeat(self.deadman_s, self._hold_for_silence)
@@ -141,6 +133,7 @@ class ServoArm:
         self._instruction = ""
         self._started_s = self._returned_s = 0.0
         self._q, self._goals, self._limited = np.zeros(0), {}, 0
+        self._checks = ServoChecks(bus, calibration, self._title)
         self._check_fit()
 
     # --- Robot
@@ -158,10 +151,10 @@ class ServoArm:
             self._refusal = "could not be connected"
             ids = self.calibration.servos
             self.bus.open()
-            self._check_models()
-            self._check_memories()
+            self._checks.models()
+            self._checks.memories()
             states = self.bus.read(ids)
-            self._check_alerts(states)
+            self._checks.alerts(states)
             self.bus.guard(ids, None)
             self._hold(states, gripping=False)
             for servo in self.calibration:
@@ -170,8 +163,7 @@ class ServoArm:
             self.bus.set_torque(ids, on=True)
             self._released = False
             self._hold(self.bus.read(ids), gripping=False)
-            for camera in self._cameras.values():
-                camera.open()
+            self._cameras.open()
             self._started_s = self._returned_s = self._clock.now()
             self._limited = 0
             self._refusal = ""
@@ -215,8 +207,7 @@ class ServoArm:
             self._refusal = "is not connected"
             self._heartbeat.close()
             self.bus.close()
-            for camera in self._cameras.values():
-                camera.close()
+            self._cameras.close()
 
     # --- beyond
 
@@ -263,12 +254,6 @@ class ServoArm:
         return f"Arm {self.embodiment.name!r} on {self.bus.port}"
 
     def _check_fit(self) -> None:
-        names = [camera.name for camera in self.embodiment.cameras]
-        for name in self._cameras:
-            if name not in names:
-                raise UnknownNameError(f"camera of {self.embodiment.name!r}", name, names)
-        if missing := [name for name in names if name not in self._cameras]:
-            raise ConfigError(f"{self.embodiment.name!r} sees with {names}: nothing is given for {missing}.")
         calibrated = tuple(joint.name for joint in self.calibration.joints)
         if len(calibrated) != len(self._joint_names):
             raise ConfigError(
@@ -276,70 +261,9 @@ class ServoArm:
                 f"calibration of {self.calibration.arm!r} has {calibrated}."
             )
 
-    def _check_models(self) -> None:
-        silent = []
-        for servo in self.calibration:
-            try:
-                number = self.bus.ping(servo.servo)
-            except ServoError as error:
-                if error.cause != "silent":
-                    raise
-                silent.append(servo)
-                continue
-            found = self.bus.models.get(number, f"unknown model {number}")
-            if found != servo.model:
-                raise ServoError(
-                    f"Servo {servo.servo} ({servo.name}) is a {found}; the calibration was made with a "
-                    f"{servo.model}. Is this the right arm?",
-                    servos=(servo.servo,),
-                    cause="model",
-                )
-        if silent:
-            listing = ", ".join(f"{servo.servo} ({servo.name})" for servo in silent)
-            hint = (
-                "check the arm's supply"
-                if len(silent) == len(self.calibration.servos)
-                else "check their plugs"
-            )
-            raise ServoError(
-                f"{self._title}: no answer from servo {listing}: {hint}, then connect() again.",
-                servos=[servo.servo for servo in silent],
-                cause="silent",
-            )
-
-    def _check_memories(self) -> None:
-        memories = {servo: self.bus.read_memory(servo) for servo in self.calibration.servos}
-        if differences := self.calibration.contradictions(memories):
-            raise CalibrationError(
-                f"{self._title} is not the arm of this calibration, or it was calibrated again since:"
-                + "".join(f"\n  - {line}" for line in differences)
-                + "\nUse the file made last ('vla robot calibrate' makes a new one). Nothing was moved."
-            )
-
-    def _check_alerts(self, states: Mapping[int, ServoState]) -> None:
-        for servo in self.calibration:
-            alerts = states[servo.servo].alerts
-            if alerts:
-                raise ServoError(
-                    f"Servo {servo.servo} ({servo.name}) reports {' and '.join(alerts)} at "
-                    f"{states[servo.servo].voltage_v:.1f} V and {states[servo.servo].temperature_c:.0f} "
-                    f"degrees: {REMEDIES[alerts[0]]}, then connect() again.",
-                    servos=(servo.servo,),
-                    cause=alerts[0],
-                )
-
     def _check_health(self, states: Mapping[int, ServoState]) -> None:
-        """Of an arm that is meant to hold: no alerts, and no servo gone limp."""
-        self._check_alerts(states)
-        limp = [servo for servo in self.calibration if not states[servo.servo].holding]
-        if limp and not self._released:
-            listing = ", ".join(f"{servo.servo} ({servo.name})" for servo in limp)
-            raise ServoError(
-                f"Servo {listing} went limp though nobody switched it off: its supply was interrupted. "
-                f"Support the arm, check plugs and supply, then connect() again.",
-                servos=[servo.servo for servo in limp],
-                cause="limp",
-            )
+        """Of an arm that is meant to hold."""
+        self._checks.health(states, released=self._released)
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
         """Do it; whatever fails on the way stops the arm before the error leaves."""
@@ -392,15 +316,8 @@ class ServoArm:
         self._check_health(states)
         counts = {servo: state.position for servo, state in states.items()}
         q, opening = self.calibration.angles(counts), self.calibration.opening(counts)
-        images = {}
-        for camera in self.embodiment.cameras:
-            try:
-                image = self._cameras[camera.name].read().image
-            except CameraError as error:
-                raise CameraError(f"{error} The arm holds still.") from error
-            images[camera.name] = fit(image, camera.height, camera.width)
         observation = Observation(
-            images=images,
+            images=self._cameras.images(),
             state=self._actions.state(q, opening),
             instruction=self._instruction,
             embodiment=self.embodiment.name,

@@ -22,9 +22,10 @@ import numpy as np
 
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, MissingExtraError, RobotError
-from vla.robots import Reading, one_action
+from vla.robots import Reading, check_deadman, one_action
 from vla.robots.actions import action_space
-from vla.robots.cameras import CameraDevice, fit
+from vla.robots.camera_set import CameraSet
+from vla.robots.cameras import CameraDevice
 from vla.robots.kinematics import Kinematics, rotation_error, rotation_matrix
 from vla.robots.robotiq import RobotiqGripper
 from vla.robots.ur_client import CAUSES, receive, send
@@ -99,7 +100,7 @@ class UrRobot:
 
     Raises:
         MissingExtraError: ur-rtde is not installed.
-        ConfigError: a camera is missing, or too many are given.
+        UnknownNameError, ConfigError: cameras do not fit the embodiment; a deadman that is too short.
     """
 
     def __init__(
@@ -111,17 +112,8 @@ class UrRobot:
     ) -> None:
         if importlib.util.find_spec("rtde_control") is None:
             raise MissingExtraError("ur-rtde", "ur", "driving a Universal Robots arm")
-        self._cameras = dict(cameras or {})
-        wanted = {camera.name for camera in embodiment.cameras}
-        if set(self._cameras) != wanted:
-            raise ConfigError(
-                f"Embodiment {embodiment.name!r} sees with {sorted(wanted)}; given: {sorted(self._cameras)}."
-            )
-        if config.deadman_s < 2.0 / embodiment.control_hz:
-            raise ConfigError(
-                f"UrConfig.deadman_s is {config.deadman_s}; at {embodiment.control_hz:g} Hz it needs two "
-                f"control periods at least: {2.0 / embodiment.control_hz:g} s."
-            )
+        self._cameras = CameraSet(embodiment, cameras)
+        check_deadman("UrConfig.deadman_s", config.deadman_s, embodiment)
         self.config, self.embodiment = config, embodiment
         self.deadman_s: float | None = config.deadman_s
         self.record: dict[str, Any] = {}
@@ -154,8 +146,7 @@ class UrRobot:
             self._check_agreement(np.array(settings["q"]), np.array(settings["tcp_pose"]))
             if self._gripper is not None:
                 self._gripper.open()
-            for camera in self._cameras.values():
-                camera.open()
+            self._cameras.open()
             started = self._link.ask("start", max_speed=self.config.max_joint_speed)
         except RobotError:
             self._release()
@@ -252,8 +243,7 @@ class UrRobot:
             self._link = None
         if self._gripper is not None:
             self._gripper.close()
-        for camera in self._cameras.values():
-            camera.close()
+        self._cameras.close()
 
     def _check_ready(self, told: dict[str, Any]) -> None:
         self.record = dict(told)
@@ -290,12 +280,8 @@ class UrRobot:
     def _reading(self, told: dict[str, Any]) -> Reading:
         q = np.array(told["q"])
         opening = 1.0 if self._gripper is None else self._gripper.opening()
-        images = {}
-        for camera in self.embodiment.cameras:
-            frame = self._cameras[camera.name].read()
-            images[camera.name] = fit(frame.image, camera.height, camera.width)
         observation = Observation(
-            images=images,
+            images=self._cameras.images(),
             state=self._space.state(q, opening),
             instruction=self._instruction,
             embodiment=self.embodiment.name,

@@ -251,7 +251,8 @@ class TrainConfig:
         stages: one after the other (none: a single one that trains everything for ``budget``).
         cotrain: questions to train the backbone with, too, in stages where it learns.
         init_from: policy directory whose weights to start from (None: fresh weights). Its network must be the
-            same but for heads and compression: what is new there begins untrained, and that is said.
+            same but for heads and compression, and know no word that these data lack: what is new begins
+            untrained, and that is said.
         judge: evaluation with its grounding audit at checkpoints (None: none).
     """
 

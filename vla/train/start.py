@@ -18,6 +18,8 @@ _TRAINING_ONLY = ("num_noise", "localisation_weight", "keypoint_weight", "things
 #: ... and those that add parts or take parts away, whose weights are of no other: they may differ.
 _MAY_DIFFER = ("compression", "keep", "reuse", "heads")
 _PARTS = ("compress.", "heads.")
+#: One row a word, of the backbone that has a vocabulary of its own.
+WORDS = "backbone.instruction.words.weight"
 
 
 def load_start(path: str, contract: PolicyContract) -> dict[str, torch.Tensor]:
@@ -34,7 +36,7 @@ def load_start(path: str, contract: PolicyContract) -> dict[str, torch.Tensor]:
 
 
 def start_from(net: PolicyNet, path: str, contract: PolicyContract) -> None:
-    """Give ``net`` the weights of the policy at ``path``; parts that it has and that has not keep their own.
+    """Give ``net`` the weights of the policy at ``path``; parts and words that are new keep their own.
 
     Raises:
         IncompatibleError: as :func:`load_start`; or weights besides those of such parts are not there.
@@ -43,13 +45,21 @@ def start_from(net: PolicyNet, path: str, contract: PolicyContract) -> None:
     odd = sorted(key for key in there.keys() ^ here.keys() if not key.startswith(_PARTS))
     if odd:
         raise IncompatibleError(f"the policy {path} (init_from)", "this run", [f"weights differ: {odd[:5]}"])
+    if WORDS in there:
+        known, words = _vocabulary(PolicyContract.load(path)), _vocabulary(contract)
+        grown = here[WORDS].clone()
+        grown[[words.index(word) for word in known]] = there[WORDS].to(grown)
+        there[WORDS] = grown
     net.load_state_dict({key: there.get(key, weight) for key, weight in here.items()}, strict=True)
 
 
 def start_notes(path: str, contract: PolicyContract) -> list[str]:
     """How the network differs from that of the policy that the run starts from, in what may differ."""
-    there, here = _network(PolicyContract.load(path)), _network(contract)
-    return [
+    start = PolicyContract.load(path)
+    there, here = _network(start), _network(contract)
+    new = [word for word in _vocabulary(contract) if word not in _vocabulary(start)]
+    words = [f"words that {path} does not know begin untrained: {', '.join(new)}"] if new else []
+    return words + [
         f"{key} is {here[key]!r} and was {there[key]!r} in {path}: what is new there begins untrained"
         for key in _MAY_DIFFER
         if here[key] != there[key]
@@ -68,10 +78,8 @@ def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
         there, here = start.normalisation.get(key, {}), run.normalisation.get(key, {})
         if there != here:
             reasons.append(f"{key} {there!r} there, {here!r} here")
-    words, known = (list(c.instruction["vocabulary"]) for c in (start, run))
-    if words != known:
-        only_there, only_here = sorted(set(words) - set(known)), sorted(set(known) - set(words))
-        reasons.append(f"vocabulary: only there {only_there}, only here {only_here} (or another order)")
+    if lost := sorted(set(_vocabulary(start)) - set(_vocabulary(run))):
+        reasons.append(f"words that it knows and that this run's data never say: {', '.join(lost)}")
     if start.instruction["normalisation"] != run.instruction["normalisation"]:
         reasons.append("instructions become words in another way")
     left, right = _settings(start), _settings(run)
@@ -79,6 +87,10 @@ def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
         if left.get(key) != right.get(key):
             reasons.append(f"{key} {left.get(key)!r} there, {right.get(key)!r} here")
     return reasons
+
+
+def _vocabulary(contract: PolicyContract) -> list[str]:
+    return list(contract.instruction["vocabulary"])
 
 
 def _settings(contract: PolicyContract) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Protocol
 from vla.control.loop import Command, Tick
 from vla.data.recorder import VERDICTS, Verdict
 from vla.errors import ConfigError, UnknownNameError, VlaError
-from vla.robots import Reading
+from vla.robots import Reading, Robot
 from vla.robots.sim import Describing, SimRobot
 from vla.robots.wrapper import RobotWrapper
 from vla.text import wrapped
@@ -27,6 +27,12 @@ HELP = """Say what to do, e.g. "put the red cube in the blue bowl"; say somethin
   reset        a new scene in which the last sentence can be followed
   reset TASK   a new scene of this task
   help         this, and what can be said here
+  quit         leave"""
+HARDWARE_HELP = """Say what to do, e.g. "put the red cube in the blue bowl"; say something else at any time.
+  stop         hold still until the next sentence
+  halt         stop the arm; it stays stopped until reset
+  reset        connect again, stand still, and wait for a sentence
+  help         this
   quit         leave"""
 HELP_RECORDING = """  success, failure, discard
                what becomes of the episode recorded last; said while the arm moves, it holds still"""
@@ -82,7 +88,7 @@ class Prompt:
         sentence: the last that was said.
         task: of the scene that was asked for with the last ``reset``; empty where none was named.
         tasks: those that may be named.
-        scene: what ``help`` says besides.
+        help: what ``help`` says, and ``scene``, what it says besides.
         judge: takes a verdict on what was recorded, and says whether the arm shall hold still; None where
             nothing is recorded.
     """
@@ -91,6 +97,7 @@ class Prompt:
         self._stream, self._say = stream or sys.stdin, say
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.sentence = self.task = self.scene = ""
+        self.help = HELP
         self.tasks: tuple[str, ...] = ()
         self._left = False
         self.judge: Callable[[Verdict], bool] | None = None
@@ -139,7 +146,7 @@ class Prompt:
             return Command(kind="stop") if self.judge is not None and self.judge(line) else None
         if line in ("", "help", "?"):
             verdicts = HELP_RECORDING if self.judge is not None else ""
-            self.tell("\n".join(part for part in (HELP, verdicts, self.scene) if part))
+            self.tell("\n".join(part for part in (self.help, verdicts, self.scene) if part))
             return None
         self.sentence = line
         return Command(kind="instruct", text=line)
@@ -153,8 +160,8 @@ class AdvisingRobot(RobotWrapper):
         tasks: scenes that can be had instead.
     """
 
-    def __init__(self, robot: SimRobot, tasks: Sequence[str]) -> None:
-        super().__init__(robot)
+    def __init__(self, robot: SimRobot, tasks: Sequence[str], inner: Robot | None = None) -> None:
+        super().__init__(inner or robot)
         self._env, self._tasks = robot.env, tuple(tasks)
         self._scene = partial(scene_text, robot)
 

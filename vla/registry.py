@@ -1,4 +1,4 @@
-"""Finding suites, policies and backends by name through Python entry points.
+"""Finding suites, policies and robots by name through Python entry points.
 
 ``vla`` never imports ``vla_envs`` or ``vla_policies``: they, and third parties, register themselves.
 """
@@ -14,6 +14,7 @@ from vla.interfaces import Suite
 
 SUITES = "vla.suites"
 POLICIES = "vla.policies"
+ROBOTS = "vla.robots"
 
 
 def names(group: str) -> list[str]:
@@ -56,3 +57,8 @@ def suite(name: str, *, season: int | str | None = None) -> Suite:
 def policy_factory(name: str) -> Any:
     """The registered policy factory of that name: ``factory(**kwargs) -> Policy``."""
     return load(POLICIES, name, "policy")
+
+
+def robot_factory(name: str) -> Any:
+    """The registered robot factory of that name: ``factory(ArmSettings) -> Robot``."""
+    return load(ROBOTS, name, "robot")

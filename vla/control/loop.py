@@ -110,6 +110,7 @@ def run_loop(
     hooks: Sequence[Hook] = (),
     operator: Operator | None = None,
     realtime: bool = False,
+    speed: float = 1.0,
 ) -> LoopResult:
     """Connect, then turn the loop until success, the robot's own end, ``max_steps`` or the operator's word.
 
@@ -128,6 +129,8 @@ def run_loop(
         operator: commands while running; None: the instruction stays.
         realtime: keep ``embodiment.control_hz`` by the monotonic clock with absolute deadlines; a
             robot with a deadman needs it.
+        speed: share of real time that it is kept at: at 0.25 a control period lasts four times as long (see
+            ``vla.robots.slow``).
 
     Raises:
         ContractError, IncompatibleError: the policy must not drive this arm, or the envelope is another's;
@@ -137,6 +140,8 @@ def run_loop(
     check_contract(policy, robot.embodiment)
     if max_steps < 1:
         raise ConfigError(f"max_steps is {max_steps}; expected at least 1.")
+    if not 0 < speed <= 1:
+        raise ConfigError(f"speed is {speed}; expected 0 < speed <= 1.")
     if robot.deadman_s is not None and not realtime:
         raise ConfigError(
             f"{robot.embodiment.name!r} stops by itself after {robot.deadman_s:g} s without a command: it "
@@ -145,7 +150,8 @@ def run_loop(
     _check_envelope(robot, envelope)
     envelope.reset()
     policy.reset()
-    loop = _Loop(robot, policy, envelope, hooks, operator, realtime=realtime)
+    pace_hz = robot.embodiment.control_hz * speed
+    loop = _Loop(robot, policy, envelope, hooks, operator, pace_hz, realtime=realtime)
     try:
         result = loop.run(max_steps)
     except BaseException:
@@ -168,17 +174,17 @@ class _Loop:
         envelope: SafetyEnvelope,
         hooks: Sequence[Hook],
         operator: Operator | None,
+        pace_hz: float,
         *,
         realtime: bool,
     ) -> None:
         self._robot, self._policy, self._envelope = robot, policy, envelope
         self._hooks, self._operator = hooks, operator
         self._attended = operator is not None
-        control_hz = robot.embodiment.control_hz
         self._reading = robot.connect()
-        self._clock = Clock(control_hz if realtime else 0.0)
+        self._clock = Clock(pace_hz if realtime else 0.0)
         live = robot.deadman_s is not None  # what stands still between commands grows no older
-        self._watchdog = Watchdog(envelope.config, control_hz) if live else None
+        self._watchdog = Watchdog(envelope.config, pace_hz) if live else None
         self._holding = False
         self._fault = ""
 

@@ -86,6 +86,14 @@ class Contract(Protocol):
 
 
 @runtime_checkable
+class Embodied(Protocol):
+    """A contract that says which arms it is for (optional)."""
+
+    @property
+    def embodiments(self) -> Mapping[str, Embodiment]: ...
+
+
+@runtime_checkable
 class Headed(Protocol):
     """A policy with several action heads, one of which decides (optional)."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from vla.errors import ConfigError, VlaError
-from vla.planning.language import Chat
+from vla.planning.language import Chat, make_chat
 from vla.robots import Reading, Robot
 from vla.robots.wrapper import RobotWrapper
 
@@ -91,6 +91,17 @@ class JudgedRobot(RobotWrapper):
                     with self._lock:
                         self._done = sentence
             time.sleep(self._pause_s)
+
+
+def judged(robot: Robot, spec: str) -> JudgedRobot:
+    """The robot, judged by the model that ``openai:MODEL@URL`` names.
+
+    Raises:
+        ConfigError: no such model, one that sees nothing, or the robot has no camera.
+    """
+    if spec.startswith("local:"):
+        raise ConfigError("A local language model sees no pictures: judge with openai:MODEL@URL.")
+    return JudgedRobot(robot, make_chat(spec))
 
 
 def said_yes(reply: str) -> bool:

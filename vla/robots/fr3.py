@@ -12,6 +12,7 @@ from vla.embodiment import Embodiment
 from vla.robots.cameras import CameraDevice
 from vla.robots.franka import FrankaConfig, FrankaRobot
 from vla.robots.kinematics import Kinematics
+from vla.robots.named import ArmSettings
 
 FOLDER = Path(__file__).parent / "descriptions"
 JOINTS = tuple(f"joint{number}" for number in range(1, 8))
@@ -46,3 +47,18 @@ def fr3(
     """
     config = replace(config or FrankaConfig(host=host, base_position=BASE_POSITION), host=host)
     return FrankaRobot(config, embodiment or fr3_embodiment(), fr3_kinematics(), cameras)
+
+
+def named(settings: ArmSettings) -> FrankaRobot:
+    """``--robot fr3 --host ADDRESS``."""
+    settings.need("host")
+    arm, config = (
+        settings.arm(fr3_embodiment()),
+        FrankaConfig(host=settings.host, base_position=BASE_POSITION),
+    )
+    config = replace(
+        config,
+        speed=config.speed * settings.speed,
+        deadman_s=settings.deadman_s(config.deadman_s, arm.control_hz),
+    )
+    return fr3(settings.host, embodiment=arm, cameras=settings.devices(), config=config)

@@ -13,6 +13,7 @@ from vla.robots.calibration import ArmCalibration
 from vla.robots.cameras import CameraDevice, OpenCVCamera
 from vla.robots.feetech import FeetechBus
 from vla.robots.kinematics import Kinematics
+from vla.robots.named import ArmSettings
 from vla.robots.servo_arm import Clock, ServoArm, ServoArmConfig
 
 FOLDER = Path(__file__).parent / "descriptions"
@@ -88,3 +89,16 @@ def so101_from_files(
         embodiment=replace(so101_embodiment(), cameras=seen),
         cameras={name: OpenCVCamera(name, source) for name, source in sources.items()},
     )
+
+
+def named(settings: ArmSettings) -> ServoArm:
+    """``--robot so101 --port PORT --calibration FILE``."""
+    settings.need("port", "calibration")
+    arm = settings.arm(so101_embodiment())
+    config = ServoArmConfig(
+        deadman_s=settings.deadman_s(ServoArmConfig.deadman_s or 0.0, arm.control_hz),
+        max_speed_rad_s=ServoArmConfig.max_speed_rad_s * settings.speed,
+        paces=False,  # its loop keeps the rate
+    )
+    calibration = ArmCalibration.load(settings.calibration)
+    return so101(settings.port, calibration, embodiment=arm, cameras=settings.devices(), config=config)

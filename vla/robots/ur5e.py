@@ -11,6 +11,7 @@ import numpy as np
 from vla.embodiment import Embodiment
 from vla.robots.cameras import CameraDevice
 from vla.robots.kinematics import Kinematics
+from vla.robots.named import ArmSettings
 from vla.robots.ur import UrConfig, UrRobot
 
 FOLDER = Path(__file__).parent / "descriptions"
@@ -67,3 +68,15 @@ def ur5e(
     """
     config = replace(config or ur5e_config(host), host=host)
     return UrRobot(config, embodiment or ur5e_embodiment(), ur5e_kinematics(), cameras)
+
+
+def named(settings: ArmSettings) -> UrRobot:
+    """``--robot ur5e --host ADDRESS``."""
+    settings.need("host")
+    arm, config = settings.arm(ur5e_embodiment()), ur5e_config(settings.host)
+    config = replace(
+        config,
+        max_joint_speed=config.max_joint_speed * settings.speed,
+        deadman_s=settings.deadman_s(config.deadman_s, arm.control_hz),
+    )
+    return ur5e(settings.host, embodiment=arm, cameras=settings.devices(), config=config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vla.control.geometry import Predicting, Shaped
 from vla.embodiment import Embodiment
 from vla.robots import Reading, Robot
 
@@ -19,6 +20,10 @@ class RobotWrapper:
         self._robot = robot
         self.embodiment: Embodiment = robot.embodiment
         self.deadman_s: float | None = robot.deadman_s
+        if isinstance(robot, Shaped):
+            self.geometry = robot.geometry
+        if isinstance(robot, Predicting):
+            self.predict_joints = robot.predict_joints
 
     def connect(self) -> Reading:
         return self._robot.connect()

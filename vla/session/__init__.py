@@ -4,112 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from vla import registry
-from vla.control.chunks import ChunkExecutor, Execution, holding
+from vla.control.chunks import ChunkExecutor, holding
 from vla.control.latency import Background
 from vla.control.loop import Hook, LoopResult, run_loop
 from vla.control.policies import EXECUTION_HORIZON, PolicySpec, check_contract, contract_of
-from vla.control.safety import SafetyConfig, SafetyEnvelope
+from vla.control.safety import SafetyEnvelope
 from vla.conversation import AdvisingRobot, Narrator, Prompt, ready_text, scene_text
 from vla.errors import ConfigError, UnknownNameError, VlaError
 from vla.interfaces import Policy, Suite
 from vla.planning import make_planner
 from vla.planning.follow import Follower
+from vla.planning.judge import judged
 from vla.report.video import LiveVideo, VideoWriter
+from vla.robots import Robot
 from vla.robots.sim import SimRobot
+from vla.session.config import HardwareConfig, SessionConfig, SessionResult
+from vla.session.hardware import at_the_terminal, run_arm
 from vla.session.scenes import lay, parts_of, scene_of
 from vla.session.watching import Attachments, LastInstruction, UnknownWords, recording, window
 
-ROBOT_KINDS = ("sim",)
+__all__ = ["HardwareConfig", "SessionConfig", "SessionResult", "run_session"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class SessionConfig:
-    """A session.
-
-    Args:
-        robot: ``sim:ARM``.
-        policy: ``expert``, ``learned:PATH`` ... (see ``PolicySpec``).
-        suite: registered suite that the simulated arm lives in.
-        seed: where the search for a scene starts.
-        task: scene that a conversation opens with; empty for the suite's first.
-        execution_horizon: steps of each chunk to run before replanning; None takes the policy's own.
-        execution: what the arm does while the policy thinks (``vla.control.chunks.EXECUTIONS``); all but
-            ``sync`` think in a thread and need real time.
-        max_steps: of one attempt without an operator; 0 leaves it to the env's own limit.
-        detailed: the suite's detailed looks of the arm (the suite must have them).
-        video: mp4 to write (a conversation: one file for all of it, at most ``MAX_FILM_S`` long); None for
-            none.
-        viewer: open MuJoCo's viewer, where there is a display.
-        realtime: keep the control rate; None does so for a viewer or a conversation.
-        safety: limits of the envelope.
-        planner: takes apart what is said (``vla.planning.make_planner``); empty: one sentence, as it is.
-        record: episode store that every sentence followed, with success or not, is added to (made if
-            missing); None for none. In a conversation ``success``, ``failure`` or
-            ``discard`` judges the last.
-    """
-
-    robot: str = "sim:panda"
-    policy: str = "expert"
-    suite: str = "tabletop"
-    seed: int = 0
-    task: str = ""
-    execution_horizon: int | None = None
-    execution: Execution = "sync"
-    max_steps: int = 0
-    detailed: bool = False
-    video: Path | None = None
-    viewer: bool = False
-    realtime: bool | None = None
-    safety: SafetyConfig = field(default_factory=SafetyConfig)
-    planner: str = "rules"
-    record: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionResult:
-    """How a session ended.
-
-    Args:
-        instruction: the last one, empty where nothing was said.
-        seed: of the last scene.
-        loop: of the last scene.
-        safety: changes of each check of the envelope, in the last scene.
-        safety_off: which checks were turned off; empty where none was.
-        video: where there is one.
-        spoken: of a conversation: what was said and what came of it, one line a sentence.
-    """
-
-    instruction: str
-    seed: int
-    loop: LoopResult
-    safety: Mapping[str, int]
-    video: Path | None
-    spoken: str = ""
-    safety_off: str = ""
-
-    def __str__(self) -> str:
-        if not self.instruction:
-            return "Nothing was said, nothing moved."
-        outcome = "success" if self.loop.success else "no success"
-        clamps = ", ".join(f"{name} {count}" for name, count in self.safety.items() if count) or "none"
-        off = f"; {self.safety_off}" if self.safety_off else ""
-        lines = [
-            f"what was said:\n{self.spoken}"
-            if self.spoken
-            else f'"{self.instruction}": {outcome} after {self.loop.steps} steps',
-            f"safety envelope: {clamps}{off}",
-        ]
-        if self.loop.fault:
-            lines.append(f"STOPPED: {self.loop.fault}")
-        if self.loop.cadence is not None:
-            lines.append(f"cadence: {self.loop.cadence.text()}")
-        return "\n".join([*lines, *([f"video: {self.video}"] if self.video else [])])
+SIMULATED = "sim:"
 
 
 def run_session(  # noqa: PLR0915
@@ -119,6 +40,7 @@ def run_session(  # noqa: PLR0915
     prompt: Prompt | None = None,
     say: Callable[[str], None] = print,
     attached: Attachments = Attachments(),  # noqa: B008  # frozen
+    confirm: Callable[[str], bool] = at_the_terminal,
 ) -> SessionResult:
     """Follow one sentence, or, with a prompt, whatever is said until ``quit``.
 
@@ -128,6 +50,7 @@ def run_session(  # noqa: PLR0915
         prompt: the operator; None follows the one instruction and returns.
         say: prints progress.
         attached: what else watches, or stands around the arm.
+        confirm: asks whoever stands beside a real arm whether it may move, where there is no prompt to ask.
 
     Raises:
         VlaError: an unknown robot, arm, policy or suite; a policy not made for the arm; a sentence that
@@ -135,7 +58,13 @@ def run_session(  # noqa: PLR0915
     """
     if prompt is None and not instruction:
         raise ConfigError('Say what to do, e.g. "put the red cube in the blue bowl", or ask for a prompt.')
-    arm = _arm(config.robot)
+    if not config.robot.startswith(SIMULATED):
+        return run_arm(config, instruction, prompt=prompt, say=say, attached=attached, confirm=confirm)
+    if config.hardware is not None:
+        raise ConfigError(
+            f"{config.robot!r} is a simulation: host, port, cameras, speed ... are a real arm's."
+        )
+    arm = config.robot.removeprefix(SIMULATED)
     suite, spec = registry.suite(config.suite), PolicySpec.parse(config.policy)
     _check_execution(config, spec, live=config.viewer or prompt is not None)
     if prompt is not None:
@@ -189,13 +118,6 @@ def run_session(  # noqa: PLR0915
     return result if narrator is None else replace(result, spoken=narrator.summary())
 
 
-def _arm(robot: str) -> str:
-    kind, _, arm = robot.partition(":")
-    if kind not in ROBOT_KINDS:
-        raise UnknownNameError("kind of robot", kind, ROBOT_KINDS)
-    return arm
-
-
 def _check_execution(config: SessionConfig, spec: PolicySpec, *, live: bool) -> None:
     """Refuse to think beside a simulation that waits for nobody, or with a policy that reads it."""
     if config.execution == "sync":
@@ -231,7 +153,7 @@ def _attempt(
     narrated = any(isinstance(hook, Narrator) for hook in watchers)
     live = config.viewer or prompt is not None
     with (
-        recording(config, robot, prompt) as recorder,
+        recording(config, robot.embodiment, prompt, suite=config.suite, seed=robot.seed) as recorder,
         window(robot, wanted=config.viewer) as windows,
         contextlib.ExitStack() as stack,
     ):
@@ -253,7 +175,7 @@ def _attempt(
             None if config.execution == "sync" else stack.enter_context(contextlib.closing(Background()))
         )
         loop = run_loop(
-            attached.robot(robot if prompt is None else AdvisingRobot(robot, suite.tasks)),
+            attached.robot(_around(robot, config, suite, advised=prompt is not None)),
             ChunkExecutor(
                 policy,
                 config.execution_horizon or EXECUTION_HORIZON,
@@ -277,6 +199,11 @@ def _attempt(
         video=config.video,
         safety_off=config.safety.warning(),
     )
+
+
+def _around(robot: SimRobot, config: SessionConfig, suite: Suite, *, advised: bool) -> Robot:
+    inner: Robot = judged(robot, config.judge) if config.judge else robot
+    return AdvisingRobot(robot, suite.tasks, inner) if advised else inner
 
 
 def _follower(

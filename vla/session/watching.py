@@ -12,12 +12,13 @@ from vla.control.loop import Hook, Tick
 from vla.conversation import Prompt
 from vla.data.recorder import StoreRecorder, ensure_store
 from vla.data.store import EpisodeStore
+from vla.embodiment import Embodiment
 from vla.errors import ConfigError
 from vla.robots import Reading, Robot
 from vla.robots.sim import SimRobot
 
 if TYPE_CHECKING:
-    from vla.session import SessionConfig
+    from vla.session.config import SessionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +75,23 @@ class _Mujoco(Protocol):
 
 
 @contextlib.contextmanager
-def recording(config: SessionConfig, robot: SimRobot, prompt: Prompt | None) -> Iterator[list[Hook]]:
-    """The hook that records into the store the configuration names; none where it names none."""
+def recording(
+    config: SessionConfig, arm: Embodiment, prompt: Prompt | None, **facts: Any
+) -> Iterator[list[Hook]]:
+    """The hook that records into the store the configuration names; none where it names none.
+
+    ``facts`` are stored with every episode.
+    """
     if config.record is None:
         yield []
         return
     ensure_store(config.record, "vla.run")
-    facts = {"robot": config.robot, "suite": config.suite, "seed": robot.seed, "source": config.policy}
+    facts = {"robot": config.robot, "source": config.policy, **facts}
     with (
         EpisodeStore.open(config.record) as store,
         StoreRecorder(
             store,
-            robot.embodiment,
+            arm,
             {**facts, "recorded_by": "vla.run"},
             tell=None if prompt is None else prompt.tell,
         ) as recorder,

@@ -94,6 +94,11 @@ class LerobotContract:
             lines = "".join(f"\n  - {reason}" for reason in reasons)
             raise ContractError(f"{CONTRACT_FILE} does not fit its checkpoint:{lines}")
 
+    @property
+    def embodiments(self) -> dict[str, Embodiment]:
+        """The one arm, by its name."""
+        return {self.embodiment.name: self.embodiment}
+
     def check(self, embodiment: Embodiment) -> Embodiment:
         """The contract's embodiment, or :class:`IncompatibleError` with every reason."""
         reasons = list(compatible(self.embodiment, embodiment).reasons)

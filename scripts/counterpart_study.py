@@ -106,7 +106,7 @@ def simulated(policy: LearnedPolicy, key: EpisodeKey, envs: dict[str, TabletopEn
 
 def driven(policy: LearnedPolicy, robot: PacedRobot, max_steps: int) -> dict[str, Any]:
     """The episode through the driver."""
-    envelope = SafetyEnvelope(robot.embodiment)
+    envelope = SafetyEnvelope.of(robot)
     executor = ChunkExecutor(policy, policy.contract.execution_horizon, hold=holding(envelope))
     try:
         result = run_loop(robot, executor, envelope, max_steps=max_steps)

@@ -108,7 +108,7 @@ def run_task(policy: Policy, task: str, clock: Clock, episodes: int) -> list[dic
             told = scene.reset(seed)
             judged, limit = Judged(robot, scene, told["instruction"]), told["max_steps"]
             began = time.monotonic()
-            through = run_loop(judged, executor, SafetyEnvelope(env.embodiment), max_steps=limit)
+            through = run_loop(judged, executor, SafetyEnvelope.of(judged), max_steps=limit)
             turn_s = (time.monotonic() - began) / through.steps
             direct = SimRobot(env, seed=seed)
             direct_end = run_loop(direct, executor, SafetyEnvelope(env.embodiment), max_steps=limit)

@@ -2,7 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.eval.plugin import point_suite
 from vla_envs.counterparts.process import ServoCounterpart
+
+__all__ = ["point_suite"]
 
 
 @pytest.fixture(scope="module", params=["feetech", "dynamixel"])

@@ -52,8 +52,8 @@ def run(argv: Sequence[str]) -> int:
     result = run_session(config, flags.sentence, prompt=prompt)
     say = print if prompt is None else prompt.tell
     say(str(result))
-    knows = simulated or bool(flags.judge)  # a real arm does not know whether it is done
-    return 0 if prompt is not None or result.loop.success or not (knows or result.loop.fault) else 1
+    unknown = not (result.judged or result.loop.fault)
+    return 0 if prompt is not None or result.loop.success or unknown else 1
 
 
 def has_display() -> bool:

@@ -33,6 +33,10 @@ class ActionSpace(Protocol):
         """Joint targets [n] rad and gripper command, -1 open .. +1 closed, of a checked action."""
         ...
 
+    def predict(self, action: np.ndarray) -> np.ndarray:
+        """The joint targets [n] rad that :meth:`target` would give now; nothing changes."""
+        ...
+
     def state(self, q: np.ndarray, opening: float) -> dict[str, np.ndarray]:
         """The state fields for measured joint angles [n] rad and gripper opening (0 closed .. 1 open)."""
         ...
@@ -75,11 +79,19 @@ class ToolDeltas:
         self._yaw = _yaw(rotation)
 
     def target(self, action: np.ndarray) -> tuple[np.ndarray, float]:
-        self._position = _towards(self._position, action[:3], self._low, self._high)
-        self._yaw = float(np.clip(self._yaw + action[3], -_MAX_YAW_RAD, _MAX_YAW_RAD))
+        self._position, self._yaw = self._aim(action)
         self._gripper = float(action[4])
         self._q = self._kinematics.solve(self._q, self._position, tool_down(self._yaw))
         return self._q, self._gripper
+
+    def predict(self, action: np.ndarray) -> np.ndarray:
+        position, yaw = self._aim(action)
+        return self._kinematics.solve(self._q, position, tool_down(yaw))
+
+    def _aim(self, action: np.ndarray) -> tuple[np.ndarray, float]:
+        """Position [3] and yaw of the tool after a step."""
+        yaw = float(np.clip(self._yaw + action[3], -_MAX_YAW_RAD, _MAX_YAW_RAD))
+        return _towards(self._position, action[:3], self._low, self._high), yaw
 
     def state(self, q: np.ndarray, opening: float) -> dict[str, np.ndarray]:
         position, rotation = self._kinematics.pose(q)
@@ -111,8 +123,11 @@ class JointTargets:
 
     def target(self, action: np.ndarray) -> tuple[np.ndarray, float]:
         self._gripper = float(action[self._n])
+        return self.predict(action), self._gripper
+
+    def predict(self, action: np.ndarray) -> np.ndarray:
         q = np.asarray(action[: self._n], float)
-        return np.clip(q, self._kinematics.low, self._kinematics.high), self._gripper
+        return np.clip(q, self._kinematics.low, self._kinematics.high)
 
     def state(self, q: np.ndarray, opening: float) -> dict[str, np.ndarray]:
         position, _ = self._kinematics.pose(q)

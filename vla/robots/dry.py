@@ -16,9 +16,9 @@ class DryRobot(RobotWrapper):
     """
 
     def connect(self) -> Reading:
-        self._robot.connect()
+        reading = self._robot.connect()
         self._robot.stop()
-        return self._robot.read()
+        return reading
 
     def command(self, action: np.ndarray) -> Reading:
         one_action(self.embodiment, action)

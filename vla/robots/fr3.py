@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vla.control.geometry import ArmGeometry
 from vla.embodiment import Embodiment
 from vla.robots.cameras import CameraDevice
 from vla.robots.franka import FrankaConfig, FrankaRobot
 from vla.robots.kinematics import Kinematics
 from vla.robots.named import ArmSettings
+from vla.robots.shapes import arm_geometry
 
 FOLDER = Path(__file__).parent / "descriptions"
 JOINTS = tuple(f"joint{number}" for number in range(1, 8))
@@ -28,6 +30,11 @@ def fr3_embodiment() -> Embodiment:
 def fr3_kinematics() -> Kinematics:
     """In the frame of the table, tool between the fingertips."""
     return Kinematics.load(FOLDER / "fr3.xml", JOINTS, "tcp", home_q=np.array(fr3_embodiment().home_q))
+
+
+def fr3_geometry() -> ArmGeometry:
+    """Arm, gripper and table."""
+    return arm_geometry(FOLDER / "fr3.xml", JOINTS, "tcp")
 
 
 def fr3(
@@ -46,7 +53,7 @@ def fr3(
         config: all but the host; place and tool as in the model by default.
     """
     config = replace(config or FrankaConfig(host=host, base_position=BASE_POSITION), host=host)
-    return FrankaRobot(config, embodiment or fr3_embodiment(), fr3_kinematics(), cameras)
+    return FrankaRobot(config, embodiment or fr3_embodiment(), fr3_kinematics(), cameras, fr3_geometry())
 
 
 def named(settings: ArmSettings) -> FrankaRobot:

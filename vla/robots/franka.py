@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vla.control.geometry import ArmGeometry
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, MissingExtraError, RobotError
 from vla.robots import Reading, check_deadman, one_action
@@ -89,6 +90,7 @@ class FrankaRobot:
         embodiment: tool deltas or joint targets (``vla.robots.actions``).
         kinematics: of the arm with its tool, in the embodiment's world.
         cameras: one for each of the embodiment's, by name.
+        geometry: shapes of arm and table for the safety envelope; None: collisions are not looked at.
 
     Raises:
         MissingExtraError: franka-rs is not installed.
@@ -101,6 +103,7 @@ class FrankaRobot:
         embodiment: Embodiment,
         kinematics: Kinematics,
         cameras: Mapping[str, CameraDevice] | None = None,
+        geometry: ArmGeometry | None = None,
     ) -> None:
         if importlib.util.find_spec("franka") is None:
             raise MissingExtraError("franka-rs", "franka", "driving a Franka arm")
@@ -108,6 +111,7 @@ class FrankaRobot:
         check_deadman("FrankaConfig.deadman_s", config.deadman_s, embodiment)
         self.config, self.embodiment = config, embodiment
         self.deadman_s: float | None = config.deadman_s
+        self.geometry = geometry
         self.record: dict[str, Any] = {}
         self._kinematics = kinematics
         self._space = action_space(embodiment, kinematics)
@@ -192,6 +196,10 @@ class FrankaRobot:
         if self._hand is not None:
             self._hand.go((1.0 - gripper) / 2.0)
         return self.read()
+
+    def predict_joints(self, action: np.ndarray) -> np.ndarray:
+        """float64 [n] rad: the joint targets that an action leads to; nothing moves."""
+        return self._space.predict(one_action(self.embodiment, action).astype(float))
 
     def set_instruction(self, text: str) -> Reading:
         """Any sentence: what it means is the policy's to know."""

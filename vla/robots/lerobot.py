@@ -246,7 +246,7 @@ class LerobotView:
             )
         if len(joints) != embodiment.action[0].size:
             raise ConfigError(f"{len(joints)} names {tuple(joints)} for {embodiment.action[0].size} joints.")
-        self._robot, self._envelope = robot, SafetyEnvelope(embodiment, safety)
+        self._robot, self._envelope = robot, SafetyEnvelope.of(robot, safety)
         self._keys = (*(f"{name}.pos" for name in joints), f"{gripper}.pos")
         self._reading: Reading | None = None
 

@@ -97,7 +97,6 @@ def open_arm(kind: str, settings: ArmSettings) -> Robot:
         UnknownNameError: no such kind of arm.
         ConfigError, RobotError: what was said does not make an arm, and why.
     """
-    registry.robot_factory(kind)  # a typo is said here, by name
     wanted = {"kind": kind, "settings": settings.to_json()}
     robot = ProcessRobot("vla.robots.named:build", wanted)
     if settings.speed == 1:

@@ -170,7 +170,9 @@ def main() -> None:
         }
     except Exception as error:  # process edge: told to who started it
         kind = type(error).__name__
-        send(connection, {"error": kind if kind in KINDS else "RobotError", "message": f"{kind}: {error}"})
+        known = kind in KINDS
+        message = str(error) if known else f"{kind}: {error}"
+        send(connection, {"error": kind if known else "RobotError", "message": message})
         raise SystemExit(1) from error
     send(connection, hello)
     Child(robot, connection, deadman_s).serve()

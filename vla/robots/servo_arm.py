@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vla.control.geometry import ArmGeometry
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, RobotError
 from vla.robots import Reading, one_action
@@ -100,6 +101,7 @@ class ServoArm:
         kinematics: of the arm, its joints in the calibration's order.
         embodiment: joint targets or tool steps (``vla.robots.actions``).
         cameras: by name, one for each of the embodiment's; owned from here on.
+        geometry: shapes of arm and table for the safety envelope; None: collisions are not looked at.
         config: see :class:`ServoArmConfig`.
         clock: how time passes.
 
@@ -116,12 +118,13 @@ class ServoArm:
         embodiment: Embodiment,
         *,
         cameras: Mapping[str, CameraDevice] | None = None,
+        geometry: ArmGeometry | None = None,
         config: ServoArmConfig | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.bus, self.calibration, self.embodiment = bus, calibration, embodiment
         self.config = config or ServoArmConfig()
-        self.deadman_s = self.config.deadman_s
+        self.deadman_s, self.geometry = self.config.deadman_s, geometry
         self._actions = action_space(embodiment, kinematics)
         self._joint_names = kinematics.joint_names
         self._cameras = CameraSet(embodiment, cameras)
@@ -186,6 +189,11 @@ class ServoArm:
             reading = self._guarded(lambda: self._follow(wanted))
             self._heartbeat.beat()
             return reading
+
+    def predict_joints(self, action: np.ndarray) -> np.ndarray:
+        """float64 [n] rad: the joint targets that an action leads to; nothing moves."""
+        with self._lock:
+            return self._actions.predict(one_action(self.embodiment, action).astype(float))
 
     def set_instruction(self, text: str) -> Reading:
         self._instruction = text

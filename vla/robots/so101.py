@@ -15,6 +15,7 @@ from vla.robots.feetech import FeetechBus
 from vla.robots.kinematics import Kinematics
 from vla.robots.named import ArmSettings
 from vla.robots.servo_arm import Clock, ServoArm, ServoArmConfig
+from vla.robots.shapes import arm_geometry
 
 FOLDER = Path(__file__).parent / "descriptions"
 #: Arm on a block of 90 mm behind the table's middle: the base is at x -0.235, y 0.03, z 0.09 m of the
@@ -60,6 +61,7 @@ def so101(
         so101_kinematics(),
         embodiment or so101_embodiment(),
         cameras=cameras,
+        geometry=arm_geometry(MODEL, JOINTS, "tcp"),
         config=config,
         clock=clock,
     )

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.control.geometry import ArmGeometry
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, MissingExtraError, RobotError
 from vla.robots import Reading, check_deadman, one_action
@@ -97,6 +98,7 @@ class UrRobot:
         embodiment: tool deltas or joint targets (``vla.robots.actions``).
         kinematics: of the arm with its tool, in the embodiment's world.
         cameras: one for each of the embodiment's, by name.
+        geometry: shapes of arm and table for the safety envelope; None: collisions are not looked at.
 
     Raises:
         MissingExtraError: ur-rtde is not installed.
@@ -109,6 +111,7 @@ class UrRobot:
         embodiment: Embodiment,
         kinematics: Kinematics,
         cameras: Mapping[str, CameraDevice] | None = None,
+        geometry: ArmGeometry | None = None,
     ) -> None:
         if importlib.util.find_spec("rtde_control") is None:
             raise MissingExtraError("ur-rtde", "ur", "driving a Universal Robots arm")
@@ -116,6 +119,7 @@ class UrRobot:
         check_deadman("UrConfig.deadman_s", config.deadman_s, embodiment)
         self.config, self.embodiment = config, embodiment
         self.deadman_s: float | None = config.deadman_s
+        self.geometry = geometry
         self.record: dict[str, Any] = {}
         self._kinematics = kinematics
         self._space = action_space(embodiment, kinematics)
@@ -182,6 +186,10 @@ class UrRobot:
         if self._gripper is not None:
             self._gripper.move((gripper + 1.0) / 2.0)
         return self._reading(told)
+
+    def predict_joints(self, action: np.ndarray) -> np.ndarray:
+        """float64 [n] rad: the joint targets that an action leads to; nothing moves."""
+        return self._space.predict(one_action(self.embodiment, action).astype(float))
 
     def set_instruction(self, text: str) -> Reading:
         """Any sentence: what it means is the policy's to know."""

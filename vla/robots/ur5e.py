@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vla.control.geometry import ArmGeometry
 from vla.embodiment import Embodiment
 from vla.robots.cameras import CameraDevice
 from vla.robots.kinematics import Kinematics
 from vla.robots.named import ArmSettings
+from vla.robots.shapes import arm_geometry
 from vla.robots.ur import UrConfig, UrRobot
 
 FOLDER = Path(__file__).parent / "descriptions"
@@ -51,6 +53,11 @@ def ur5e_config(host: str) -> UrConfig:
     )
 
 
+def ur5e_geometry() -> ArmGeometry:
+    """Arm, gripper and table."""
+    return arm_geometry(FOLDER / "ur5e.xml", JOINTS, "tcp")
+
+
 def ur5e(
     host: str,
     *,
@@ -67,7 +74,7 @@ def ur5e(
         config: all but the host; :func:`ur5e_config` by default.
     """
     config = replace(config or ur5e_config(host), host=host)
-    return UrRobot(config, embodiment or ur5e_embodiment(), ur5e_kinematics(), cameras)
+    return UrRobot(config, embodiment or ur5e_embodiment(), ur5e_kinematics(), cameras, ur5e_geometry())
 
 
 def named(settings: ArmSettings) -> UrRobot:

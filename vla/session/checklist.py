@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,13 +100,13 @@ def _state(arm: Embodiment, reading: Reading) -> Item:
         return Item("state", f"not finite: {', '.join(broken)}", False)
     places = [field.name for field in arm.state if field.slot.endswith(".tcp_position")]
     if not places or not arm.workspace_low:
-        values = ", ".join(f"{name} {np.round(value, 2).tolist()}" for name, value in state.items())
+        values = ", ".join(f"{name} {_numbers(value)}" for name, value in state.items())
         return Item("state", values, True)
     tool = state[places[0]]
     inside = bool((tool >= arm.workspace_low).all() and (tool <= arm.workspace_high).all())
-    place = f"tool at {np.round(tool, 3).tolist()} m, {'inside' if inside else 'OUTSIDE'} the box"
-    box = f"{np.round(arm.workspace_low, 2).tolist()} .. {np.round(arm.workspace_high, 2).tolist()}"
-    return Item("state", f"{place} {box}", inside)
+    box = f"{_numbers(arm.workspace_low)} to {_numbers(arm.workspace_high)}"
+    place = "inside" if inside else "OUTSIDE"
+    return Item("state", f"tool at {_numbers(tool)} m, {place} the box from {box}", inside)
 
 
 def _answer(policy: Policy, reading: Reading, envelope: SafetyEnvelope, speed: float) -> list[Item]:
@@ -131,3 +132,7 @@ def _answer(policy: Policy, reading: Reading, envelope: SafetyEnvelope, speed: f
     if entries := chunk.info.get("unfamiliar"):
         items.append(Item("familiar", f"far outside what it was trained on: {', '.join(entries)}", None))
     return items
+
+
+def _numbers(values: Sequence[float] | np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:.2f}" for value in values) + ")"

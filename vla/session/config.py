@@ -102,6 +102,7 @@ class SessionResult:
         safety_off: which checks were turned off; empty where none was.
         video: where there is one.
         spoken: of a conversation: what was said and what came of it, one line a sentence.
+        judged: somebody knows whether it was done: a simulator, or a model that looks.
     """
 
     instruction: str
@@ -111,11 +112,12 @@ class SessionResult:
     video: Path | None
     spoken: str = ""
     safety_off: str = ""
+    judged: bool = True
 
     def __str__(self) -> str:
         if not self.instruction:
             return "Nothing was said, nothing moved."
-        outcome = "success" if self.loop.success else "no success"
+        outcome = ("success" if self.loop.success else "no success") if self.judged else "ended"
         clamps = ", ".join(f"{name} {count}" for name, count in self.safety.items() if count) or "none"
         off = f"; {self.safety_off}" if self.safety_off else ""
         lines = [

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
+from vla import registry
 from vla.control.chunks import ChunkExecutor, holding
 from vla.control.latency import Background
 from vla.control.loop import Hook, LoopResult, Operator, Tick, run_loop
@@ -55,6 +56,7 @@ def run_arm(
         VlaError: the arm, its cameras or the policy, with what to do.
     """
     hardware = config.hardware or HardwareConfig()
+    registry.robot_factory(config.robot)  # a typo is said before a policy is loaded
     policy = _policy(config, hardware)
     if prompt is not None:
         say, prompt.help = prompt.tell, HARDWARE_HELP
@@ -136,9 +138,9 @@ class _ArmSession:
 
     def look(self, instruction: str) -> None:
         """Go through the checklist; nothing moves. A point that is wrong raises :class:`ConfigError`."""
-        self._robot.connect()
+        reading = self._robot.connect()
         self._robot.stop()
-        reading = self._robot.set_instruction(instruction)
+        reading = replace(reading, observation=replace(reading.observation, instruction=instruction))
         deadman_s = self._robot.deadman_s
         items = checklist(reading, self._policy, self._envelope, speed=self._speed, deadman_s=deadman_s)
         self._say("\n".join(["before the first motion:", *map(str, items)]))
@@ -171,6 +173,7 @@ class _ArmSession:
             video=None,
             spoken=narrator.summary(),
             safety_off=self._config.safety.warning(),
+            judged=bool(self._config.judge),
         )
 
     def _first(self) -> str:

@@ -33,6 +33,7 @@ from vla.robots import Reading
 from vla.robots.servo_arm import ServoArm, ServoArmConfig
 from vla.robots.sim import SimRobot
 from vla.robots.so101 import so101
+from vla.robots.wrapper import RobotWrapper
 from vla_envs.counterparts.instruments import PlantCamera, PlantClock, true_calibration
 from vla_envs.counterparts.process import ServoCounterpart
 
@@ -56,12 +57,12 @@ class Study:
     out: Path | None = None
 
 
-class Judged:
+class Judged(RobotWrapper):
     """A driver whose readings say whether the scene behind its bus is as asked."""
 
     def __init__(self, robot: ServoArm, scene: ServoCounterpart, instruction: str) -> None:
-        self._robot, self._scene, self._instruction = robot, scene, instruction
-        self.embodiment, self.deadman_s = robot.embodiment, robot.deadman_s
+        super().__init__(robot)
+        self._scene, self._instruction = scene, instruction
         self.asked_again = 0
 
     def connect(self) -> Reading:
@@ -76,12 +77,6 @@ class Judged:
 
     def set_instruction(self, text: str) -> Reading:
         return self._judge(self._robot.set_instruction(text))
-
-    def stop(self) -> None:
-        self._robot.stop()
-
-    def close(self) -> None:
-        self._robot.close()
 
     def _judge(self, reading: Reading) -> Reading:
         self.asked_again = reading.info["repeated"]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from inspect import signature
 from typing import Any, cast
 
@@ -60,5 +61,16 @@ def policy_factory(name: str) -> Any:
 
 
 def robot_factory(name: str) -> Any:
-    """The registered robot factory of that name: ``factory(ArmSettings) -> Robot``."""
-    return load(ROBOTS, name, "robot")
+    """What makes robots of that name, or at ``module:function``: ``factory(ArmSettings) -> Robot``.
+
+    Raises:
+        UnknownNameError: nothing of that name.
+        ConfigError: the module is there and cannot be imported, or has no such function.
+    """
+    module = name.partition(":")[0]
+    if ":" in name and find_spec(module.partition(".")[0]) is None:
+        raise UnknownNameError("kind of robot", module, ["sim", *names(ROBOTS)])
+    try:
+        return load(ROBOTS, name, "kind of robot")
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"Robot {name!r}: {error}.") from error

@@ -173,7 +173,7 @@ def test_run_follows_a_sentence_and_films_it(tmp_path: Path, capsys: pytest.Capt
     ("arguments", "message"),
     [
         (["--robot", "sim:pnda", "pick up the red cube"], "Did you mean 'panda'"),
-        (["--robot", "ur:1", "pick up the red cube"], "Known: sim"),
+        (["--robot", "ur:1", "pick up the red cube"], "Did you mean 'ur5e'"),
         (["bake a cake"], "verb"),
     ],
 )

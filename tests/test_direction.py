@@ -31,6 +31,7 @@ LAYERS = (
         "transforms",
         "contract",
         "testing",
+        "teleop",
     },
     {"train", "eval", "report", "session", "conversation", "console"},
     {"cli"},

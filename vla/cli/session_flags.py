@@ -22,7 +22,8 @@ class SessionFlags:
 
     Args:
         robot: a simulated arm (sim:panda), or a kind of real one: ur5e, fr3, so101, or module:function.
-        policy: default (shipped), a directory that vla train wrote, expert, random, zero, or NAME:PATH.
+        policy: default (shipped), a directory that vla train wrote, expert, random, zero, NAME:PATH, or off:
+            you alone move the arm (--teleop).
         head: which of the policy's action heads decides; its default if not given.
         suite: registered suite that a simulated arm lives in.
         seed: where the search for a scene that fits the sentence starts, in simulation.
@@ -33,6 +34,8 @@ class SessionFlags:
             local:FOLDER, or off. Rules in simulation and off for a real arm if not given.
         judge: openai:MODEL@URL, a model that sees the picture and says when a sentence is done.
         record: episode store that what is done is added to (made if missing).
+        teleop: take over from the policy and hand back: keyboard, gamepad, or leader:PORT (an SO-101).
+        leader_calibration: file that vla robot calibrate wrote for the leader.
         host: address of a real arm's controller.
         port: serial port of a real arm.
         calibration: file that vla robot calibrate wrote for it.
@@ -55,6 +58,8 @@ class SessionFlags:
     planner: str | None = None
     judge: str = ""
     record: Path | None = None
+    teleop: str = ""
+    leader_calibration: Path | None = None
     host: str = ""
     port: str = ""
     calibration: Path | None = None
@@ -81,6 +86,8 @@ class SessionFlags:
             planner="" if planner == "off" else planner,
             judge=self.judge,
             record=self.record,
+            teleop=self.teleop,
+            leader_calibration="" if self.leader_calibration is None else str(self.leader_calibration),
             hardware=self._hardware(simulated),
             **more,
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from vla.data.time_stamps import check_rising
 from vla.embodiment import Camera
 from vla.errors import ConfigError, DatasetError, StoreError, UnknownNameError
 from vla.text import counted
+
+#: Who moved the arm in an episode that a session recorded.
+Actor = Literal["policy", "human"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ class SourceConfig:
         state_mode, action_mode: normalisation of its arms (see ``vla.data.statistics.Normalizer``); None:
             the recipe's. ``quantile`` suits actions whose declared range is a guess.
         failures: learn from unsuccessful episodes too; those of unknown success are always learned from.
+        actor: of what a session recorded (``vla.teleop``), only the episodes in which a ``human``, or the
+            ``policy``, moved the arm; None: all.
         skip_damaged: leave damaged episodes out and say which, instead of refusing the source. Everything is
             read once for that when it is opened, in foreign formats every picture decoded: import a large
             data set once (``vla data import --skip-damaged``) rather than do so in every run.
@@ -63,6 +69,7 @@ class SourceConfig:
     state_mode: Mode | None = None
     action_mode: Mode | None = None
     failures: bool = False
+    actor: Actor | None = None
     skip_damaged: bool = False
 
     def __post_init__(self) -> None:
@@ -70,6 +77,8 @@ class SourceConfig:
             raise ConfigError(f"Source {self.path}: weight is {self.weight}, expected more than 0.")
         if self.hz is not None and not self.hz > 0:
             raise ConfigError(f"Source {self.path}: hz is {self.hz}, expected more than 0.")
+        if self.actor not in (None, *get_args(Actor)):
+            raise UnknownNameError("actor", self.actor, get_args(Actor))
         for mode in (self.state_mode, self.action_mode):
             if mode is not None and mode not in MODES:
                 raise UnknownNameError(f"normalisation mode of {self.path}", mode, MODES)
@@ -201,10 +210,16 @@ def _adapt(source: EpisodeSource, config: SourceConfig, hz: float | None) -> Epi
     for name in config.rename:
         if name not in source.embodiments:
             raise UnknownNameError(f"arm to rename in {config.path}", name, source.embodiments)
-    kept = [info.index for info in source.episodes if info.success is not False or config.failures]
+    acted = [info for info in source.episodes if config.actor in (None, info.provenance.get("actor"))]
+    if not acted:
+        raise DatasetError(
+            f"{config.path} has {counted(len(source.episodes), 'episode')}, none of actor={config.actor!r}: "
+            "only what a session with teleoperation records says who acted."
+        )
+    kept = [info.index for info in acted if info.success is not False or config.failures]
     if not kept:
         raise DatasetError(
-            f"{config.path} has {counted(len(source.episodes), 'episode')}, none successful: nothing to "
+            f"{config.path} has {counted(len(acted), 'episode')} to choose from, none successful: nothing to "
             "learn from. Set failures=True of this source to learn from them all the same."
         )
     damaged: list[Fault] = []

@@ -66,6 +66,9 @@ def mixture_notes(
             notes.append(
                 f"{name}: {counted(count, 'unsuccessful episode')} left out (failures=True takes them)"
             )
+        if config.actor is not None:
+            said = counted(len(source.episodes), "episode")
+            notes.append(f"{name}: {said} in which the {config.actor} moved the arm, and no others")
         notes += [f"{name}: {text}" for text in timing_notes(source)]
         if unknown := sum(info.success is None for info in source.episodes):
             notes.append(f"{name}: {counted(unknown, 'episode')} of unknown success: learned from")

@@ -22,6 +22,7 @@ from vla.data.store_header import is_store
 from vla.embodiment import Embodiment
 from vla.errors import ConfigError, StoreError, VlaError
 from vla.robots import Reading
+from vla.teleop import POLICY
 from vla.types import Episode
 
 Verdict = Literal["success", "failure", "discard"]
@@ -59,6 +60,7 @@ class StoreRecorder:
         self._store, self._embodiment, self._provenance = store, embodiment, dict(provenance)
         self._tell = tell
         self._recorder: EpisodeRecorder | None = None
+        self._actor = ""
         self._last: Episode | None = None  # ended, not yet committed
         self._segment = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
@@ -80,11 +82,17 @@ class StoreRecorder:
             if self._end() and self._tell is not None and self._last is not None:
                 self._tell(f"recorded {_outcome(self._last)}; {' or '.join(VERDICTS)} judges it.")
             return
+        if tick.chunk.info.get("idle"):  # a person who has not begun
+            return
+        actor = str(tick.chunk.info.get("actor", ""))
+        if self._recorder is not None and self._actor != actor:
+            self._change_hands()
         if self._recorder is not None and self._recorder.instruction != tick.observation.instruction:
             self._end()
         if self._recorder is None:
             self._commit()
             facts = {**self._provenance, "segment": self._segment, "first_step": tick.index}
+            self._actor, facts = actor, facts | ({"actor": actor} if actor else {})
             self._recorder = EpisodeRecorder(self._embodiment, facts)
             self._segment += 1
         self._recorder.add(
@@ -143,11 +151,23 @@ class StoreRecorder:
                 "or record to another path."
             ) from lost[0][1]
 
-    def _end(self) -> bool:
+    def _change_hands(self) -> None:
+        """Whoever acts, the episode is theirs alone: the policy's failed where a person had to take over, and
+        what becomes of the person's is not known where they hand back.
+        """
+        assert self._recorder is not None
+        taken = self._actor == POLICY
+        facts = {"ended_by": "takeover" if taken else "handing back"}
+        self._end(success=False if taken else None, facts=facts)
+
+    def _end(self, success: bool | None = None, facts: Mapping[str, Any] | None = None) -> bool:
         """Whether an episode was under way; it is over now, and committed unless a person may judge it."""
         if self._recorder is None:
             return False
         self._last, self._recorder = self._recorder.episode(), None
+        if facts is not None and not self._last.success:
+            known = {**self._last.provenance, **facts}
+            self._last = replace(self._last, success=success, provenance=known)
         if self._tell is None:
             self._commit()
         return True

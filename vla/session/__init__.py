@@ -24,9 +24,11 @@ from vla.report.video import LiveVideo, VideoWriter
 from vla.robots import Robot
 from vla.robots.sim import SimRobot
 from vla.session.config import HardwareConfig, SessionConfig, SessionResult
+from vla.session.driving import OFF, device_of, driven, operator_of
 from vla.session.hardware import at_the_terminal, run_arm
 from vla.session.scenes import lay, parts_of, scene_of
 from vla.session.watching import Attachments, LastInstruction, UnknownWords, recording, window
+from vla.teleop import Teleoperator
 
 __all__ = ["HardwareConfig", "SessionConfig", "SessionResult", "run_session"]
 
@@ -65,8 +67,14 @@ def run_session(  # noqa: PLR0915
             f"{config.robot!r} is a simulation: host, port, cameras, speed ... are a real arm's."
         )
     arm = config.robot.removeprefix(SIMULATED)
-    suite, spec = registry.suite(config.suite), PolicySpec.parse(config.policy)
-    _check_execution(config, spec, live=config.viewer or prompt is not None)
+    suite, spec = (
+        registry.suite(config.suite),
+        PolicySpec.parse("zero" if config.policy == OFF else config.policy),
+    )
+    device = device_of(config, attached, prompt=prompt is not None)
+    if config.realtime is None:
+        config = replace(config, realtime=config.viewer or prompt is not None or device is not None)
+    _check_execution(config, spec)
     if prompt is not None:
         say, prompt.tasks = prompt.tell, suite.tasks
         say(f"getting ready: {config.robot}, policy {config.policy} ...")
@@ -107,7 +115,9 @@ def run_session(  # noqa: PLR0915
                 driver = policy or spec.build(suite=suite, env=robot.env)
                 film = None if writer is None else LiveVideo(robot.env, writer, say=say)
                 watchers = [hook for hook in (film, narrator) if hook is not None]
-                attempt = _attempt(config, suite, robot, said, driver, prompt, watchers, attached, say)
+                attempt = _attempt(
+                    config, suite, robot, said, driver, prompt, watchers, attached, device, say
+                )
             if result is not None and not attempt.instruction:  # left or reset without a word
                 loop = replace(result.loop, ending=attempt.loop.ending)
                 attempt = replace(result, seed=attempt.seed, loop=loop)
@@ -118,11 +128,11 @@ def run_session(  # noqa: PLR0915
     return result if narrator is None else replace(result, spoken=narrator.summary())
 
 
-def _check_execution(config: SessionConfig, spec: PolicySpec, *, live: bool) -> None:
+def _check_execution(config: SessionConfig, spec: PolicySpec) -> None:
     """Refuse to think beside a simulation that waits for nobody, or with a policy that reads it."""
     if config.execution == "sync":
         return
-    if not (live if config.realtime is None else config.realtime):
+    if not config.realtime:
         raise ConfigError(
             f"execution {config.execution!r} lets the arm move while the policy thinks: run in real time "
             "(with a viewer, or in a conversation). On a simulator's own clock that is 'vla eval latency'."
@@ -142,6 +152,7 @@ def _attempt(
     prompt: Prompt | None,
     watchers: Sequence[Hook],
     attached: Attachments,
+    device: Teleoperator | None,
     say: Callable[[str], None],
 ) -> SessionResult:
     """One scene, until it ends or the person wants another; asked first where nothing is ``said`` yet."""
@@ -151,7 +162,6 @@ def _attempt(
     last = LastInstruction()
     hooks: list[Hook] = [last, UnknownWords(say), *attached.hooks, *watchers]
     narrated = any(isinstance(hook, Narrator) for hook in watchers)
-    live = config.viewer or prompt is not None
     with (
         recording(config, robot.embodiment, prompt, suite=config.suite, seed=robot.seed) as recorder,
         window(robot, wanted=config.viewer) as windows,
@@ -174,20 +184,25 @@ def _attempt(
         thinking = (
             None if config.execution == "sync" else stack.enter_context(contextlib.closing(Background()))
         )
-        loop = run_loop(
-            attached.robot(_around(robot, config, suite, advised=prompt is not None)),
-            ChunkExecutor(
+        executor = (
+            None
+            if config.policy == OFF
+            else ChunkExecutor(
                 policy,
                 config.execution_horizon or EXECUTION_HORIZON,
                 execution=config.execution,
                 thinking=thinking,
                 hold=holding(envelope),
-            ),
+            )
+        )
+        loop = run_loop(
+            attached.robot(_around(robot, config, suite, advised=prompt is not None)),
+            stack.enter_context(driven(device, executor, envelope, say)),
             envelope,
             max_steps=config.max_steps or sys.maxsize,
             hooks=[*hooks, *map(attached.recorder, recorder), *windows],
-            operator=follower or prompt,
-            realtime=live if config.realtime is None else config.realtime,
+            operator=operator_of(device, follower or prompt),
+            realtime=bool(config.realtime),
         )
     if follower is not None and follower.left:
         loop = replace(loop, success=False)

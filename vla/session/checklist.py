@@ -39,13 +39,18 @@ class Item:
 
 
 def checklist(
-    reading: Reading, policy: Policy, envelope: SafetyEnvelope, *, speed: float, deadman_s: float | None
+    reading: Reading,
+    policy: Policy | None,
+    envelope: SafetyEnvelope,
+    *,
+    speed: float,
+    deadman_s: float | None,
 ) -> list[Item]:
     """Look at everything that can be looked at while nothing moves.
 
     Args:
         reading: of the arm, its instruction in force.
-        policy: is asked once; what it answers is not carried out.
+        policy: is asked once, and what it answers is not carried out; None: a person moves the arm.
         envelope: of the arm.
         speed: share of the policy's own.
         deadman_s: the robot's.
@@ -54,7 +59,8 @@ def checklist(
     fault = str(reading.info.get("fault") or "")
     items = [Item("arm", fault or f"{arm.name}, connected, stands still", not fault)]
     items += _cameras(arm, reading) or [Item("cameras", "none: the policy sees nothing", None)]
-    items += [_state(arm, reading), *_answer(policy, reading, envelope, speed)]
+    items.append(_state(arm, reading))
+    items += [] if policy is None else _answer(policy, reading, envelope, speed)
     off = envelope.config.warning()
     missing = [name for name in ("joint", "workspace", "collision") if name not in envelope.checks]
     blind = f"; not looked at: {', '.join(missing)}" if missing else ""

@@ -68,7 +68,10 @@ class SessionConfig:
             ``discard`` judges the last.
         judge: ``openai:MODEL@URL``, a model that sees the picture and says when a sentence is done; empty:
             the robot itself says so, or nobody does.
-        hardware: of a real arm; must be given for one.
+        teleop: what a person moves the arm with, in turn with the policy, or alone where the policy is
+            ``off`` (``vla.teleop.named``); empty: nothing.
+        leader_calibration: of a leader arm.
+        hardware: of a real arm; its defaults where it is not given.
     """
 
     robot: str = "sim:panda"
@@ -87,6 +90,8 @@ class SessionConfig:
     planner: str = "rules"
     record: Path | None = None
     judge: str = ""
+    teleop: str = ""
+    leader_calibration: str = ""
     hardware: HardwareConfig | None = None
 
 

@@ -26,6 +26,7 @@ from vla.robots.named import embodiment_of, open_arm
 from vla.robots.wrapper import RobotWrapper
 from vla.session.checklist import checklist, refusals
 from vla.session.config import HardwareConfig, SessionConfig, SessionResult
+from vla.session.driving import OFF, device_of, driven, operator_of
 from vla.session.watching import Attachments, LastInstruction, UnknownWords, recording
 
 #: What the person says before the first motion.
@@ -63,7 +64,8 @@ def run_arm(
     say(f"connecting to {config.robot} ...")
     arm = replace(hardware.arm, embodiment=_known(config, hardware, policy))
     with contextlib.closing(_around(open_arm(config.robot, arm), config, hardware)) as robot:
-        check_contract(policy, robot.embodiment)
+        if policy is not None:
+            check_contract(policy, robot.embodiment)
         session = _ArmSession(config, hardware, robot, policy, prompt, say, attached)
         session.look(instruction or "")
         if not (hardware.dry_run or hardware.confirmed or session.allowed(confirm)):
@@ -126,7 +128,7 @@ class _ArmSession:
         config: SessionConfig,
         hardware: HardwareConfig,
         robot: Robot,
-        policy: Policy,
+        policy: Policy | None,
         prompt: Prompt | None,
         say: Callable[[str], None],
         attached: Attachments,
@@ -211,26 +213,32 @@ class _ArmSession:
             if config.execution != "sync":
                 thinking = stack.enter_context(contextlib.closing(Background()))
             recorder = stack.enter_context(recording(config, arm, self._prompt, speed=self._speed))
-            return run_loop(
-                self._attached.robot(_Told(self._robot, said)),
-                ChunkExecutor(
+            executor = (
+                None
+                if self._policy is None
+                else ChunkExecutor(
                     self._policy,
                     config.execution_horizon or _horizon(self._policy),
                     execution=config.execution,
                     thinking=thinking,
                     hold=holding(self._envelope),
-                ),
+                )
+            )
+            device = device_of(config, self._attached, prompt=self._prompt is not None)
+            return run_loop(
+                self._attached.robot(_Told(self._robot, said)),
+                stack.enter_context(driven(device, executor, self._envelope, self._say)),
                 self._envelope,
                 max_steps=max(1, limit) if self._prompt is None else sys.maxsize,
                 hooks=[*hooks, *map(self._attached.recorder, recorder)],
-                operator=operator,
+                operator=operator_of(device, operator),
                 realtime=True,
                 speed=self._speed,
             )
 
 
-def _policy(config: SessionConfig, hardware: HardwareConfig) -> Policy:
-    """The policy, where the session is one for a real arm."""
+def _policy(config: SessionConfig, hardware: HardwareConfig) -> Policy | None:
+    """The policy, where the session is one for a real arm; None: a person alone."""
     for given, what in (
         (config.video, "a film of the simulation: record its cameras into a store instead"),
         (config.viewer, "a window on the simulation"),
@@ -246,15 +254,17 @@ def _policy(config: SessionConfig, hardware: HardwareConfig) -> Policy:
         )
     if hardware.dry_run and config.record is not None:
         raise ConfigError("A dry run moves nothing: there is nothing to record.")
+    if config.policy == OFF:
+        return None
     spec = PolicySpec.parse(config.policy)
     if spec.is_bound:
         raise ConfigError(f"Policy {config.policy!r} reads a simulation: a real arm has none.")
     return spec.build()
 
 
-def _known(config: SessionConfig, hardware: HardwareConfig, policy: Policy) -> Embodiment | None:
+def _known(config: SessionConfig, hardware: HardwareConfig, policy: Policy | None) -> Embodiment | None:
     """What the policy knows the arm as; None where it does not say what it was made for."""
-    contract = contract_of(policy)
+    contract = None if policy is None else contract_of(policy)
     if not isinstance(contract, Embodied):
         return None
     return embodiment_of(config.robot, contract.embodiments, hardware.embodiment)

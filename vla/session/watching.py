@@ -16,6 +16,7 @@ from vla.embodiment import Embodiment
 from vla.errors import ConfigError
 from vla.robots import Reading, Robot
 from vla.robots.sim import SimRobot
+from vla.teleop import Teleoperator
 
 if TYPE_CHECKING:
     from vla.session.config import SessionConfig
@@ -29,11 +30,13 @@ class Attachments:
         hooks: that watch; ``started`` is also called when a scene is shown before anything was said.
         robot: puts something around the arm, e.g. a button that stops it from another thread.
         recorder: puts something around the hook that records, e.g. a switch.
+        device: that a person moves the arm with, in turn with the policy.
     """
 
     hooks: tuple[Hook, ...] = ()
     robot: Callable[[Robot], Robot] = field(default=lambda robot: robot)
     recorder: Callable[[Hook], Hook] = field(default=lambda hook: hook)
+    device: Teleoperator | None = None
 
 
 class LastInstruction:

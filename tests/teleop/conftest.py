@@ -1,0 +1,3 @@
+from tests.eval.plugin import point_suite
+
+__all__ = ["point_suite"]

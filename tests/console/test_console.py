@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -266,8 +266,28 @@ def test_a_person_at_the_keyboard_can_do_everything(tabletop: Served, tmp_path: 
         page.until("[...document.querySelectorAll('#log li')].at(-1).textContent.includes('moving')")
         page.press("p", alt=True)
         page.until("document.getElementById('status').textContent === 'holding'")
+        assert page.evaluate("document.getElementById('move').disabled"), "no --teleop, no keys"
         page.evaluate("document.getElementById('line').value = ''")
         page.evaluate("document.getElementById('line').focus()")
         page.type("quit")
         page.press("Enter")
         tabletop.end()
+
+
+def test_keys_of_the_page_move_the_arm_and_hand_it_back(config: SessionConfig) -> None:
+    console = served(replace(config, policy="zero", teleop="keyboard", realtime=True))
+    with console.socket() as socket:
+        page = Page(socket)
+        page.until(lambda: any("READY" in text for text in page.messages))
+        assert page.now["can_move"]
+        page.say("reach the red dot")
+        page.until(lambda: page.now["steps"] > 2)
+        began = page.now["samples"][-1][1]
+        for _ in range(10):
+            socket.send(json.dumps({"key": "s"}))
+        page.until(lambda: any("you have the arm" in text for text in page.messages))
+        page.until(lambda: page.now["samples"] and page.now["samples"][-1][1] != began)
+        socket.send(json.dumps({"key": "p"}))
+        page.until(lambda: any("the policy has the arm" in text for text in page.messages))
+        page.say("quit")
+        console.end()

@@ -55,6 +55,7 @@ class ConsoleServer:
         said: takes each line that the person types, in the server's thread.
         stop: stops the robot, at once and whatever the loop is doing; called in a thread of its own.
         record: switches the recording, and says whether it is on now; None: nothing can be recorded.
+        pressed: takes each key that moves the arm, again and again while it is held; None: keys move nothing.
         host: address to listen on. The page commands an arm: anything but loopback is refused.
         port: 0 takes one that is free.
 
@@ -69,6 +70,7 @@ class ConsoleServer:
         said: Callable[[str], None],
         stop: Callable[[], None],
         record: Callable[[bool], bool] | None = None,
+        pressed: Callable[[str], None] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -78,7 +80,7 @@ class ConsoleServer:
                 "From another machine: ssh -L PORT:127.0.0.1:PORT."
             )
         self._board, self._said, self._stop, self._record = board, said, stop, record
-        self._recording = False
+        self._recording, self._pressed = False, pressed
         self.token = secrets.token_urlsafe(16)
         routes = [Route(f"/{path}", self._page) for path in _PAGES]
         routes += [Route("/stop", self._stopped, methods=["POST"]), WebSocketRoute("/ws", self._socket)]
@@ -145,7 +147,9 @@ class ConsoleServer:
                 await showing
 
     async def _heard(self, text: str) -> None:
-        """One message of the page: ``{"say": ...}``, ``{"stop": true}`` or ``{"record": true or false}``."""
+        """One message of the page: ``{"say": ...}``, ``{"stop": true}``, ``{"record": true or false}`` or
+        ``{"key": ...}``.
+        """
         try:
             message = json.loads(text)
         except ValueError:
@@ -156,6 +160,8 @@ class ConsoleServer:
                 self._said(line)
             case {"stop": True}:
                 await self._stop_now()
+            case {"key": str(key)} if self._pressed is not None and len(key) == 1:
+                self._pressed(key)
             case {"record": bool(wanted)} if self._record is not None:
                 self._recording = self._record(wanted)
             case _:
@@ -167,6 +173,7 @@ class ConsoleServer:
         while True:
             snapshot: dict[str, Any] = self._board.snapshot(seen)
             snapshot |= {"recording": self._recording, "can_record": self._record is not None}
+            snapshot["can_move"] = self._pressed is not None
             seen |= {kind: snapshot[kind][-1][0] for kind in seen if snapshot[kind]}
             await socket.send_text(json.dumps(snapshot))
             if snapshot["picture"] != shown:
@@ -187,5 +194,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
-        raise ConfigError(f"The console cannot listen on {host}:{port}: {error}. Another --port?") from error
+        raise ConfigError(
+            f"The console cannot listen on {host}:{port}: {error}. Another --listen-port?"
+        ) from error
     return listener

@@ -13,6 +13,7 @@ from vla.conversation import AdvisingRobot, Prompt
 from vla.robots import Robot
 from vla.session import SessionConfig, SessionResult, run_session
 from vla.session.watching import Attachments
+from vla.teleop.keyboard import Keys
 
 
 def serve_console(
@@ -21,7 +22,8 @@ def serve_console(
     """Serve the page until somebody quits there.
 
     Args:
-        config: of the session; ``record`` names the store that the switch records into.
+        config: of the session; ``record`` names the store that the switch records into, and where ``teleop``
+            is ``keyboard`` the page's keys move the arm.
         host, port: where the page is, see :class:`~vla.console.server.ConsoleServer`.
         ready: told the page's address, token included.
 
@@ -42,9 +44,13 @@ def serve_console(
         return button.around(robot)
 
     record = None if switch is None else switch.switch
-    server = ConsoleServer(board, said=lines.put, stop=stop, record=record, host=host, port=port)
+    keys = Keys() if config.teleop == "keyboard" else None
+    pressed = None if keys is None else keys.press
+    server = ConsoleServer(
+        board, said=lines.put, stop=stop, record=record, pressed=pressed, host=host, port=port
+    )
     recorder = switch.around if switch is not None else lambda hook: hook
-    attached = Attachments(hooks=(board,), robot=around, recorder=recorder)
+    attached = Attachments(hooks=(board,), robot=around, recorder=recorder, device=keys)
     prompt = Prompt(stream=lines, say=board.say)
     server.start()
     ready(server.url)

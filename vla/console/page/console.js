@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.search).get("token") || "";
 const KEPT = 600, COLORS = ["#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7ea4", "#57606a"];
 const history = [], samples = [], pictures = [];
+const MOVES = "wsadrfqe", ONCE = "gp", held = new Set(), REPEAT_MS = 80;
 let place = 0, socket = null, names = { state: [], action: [] }, cameras = "", suggested = "";
 
 function connect() {
@@ -49,6 +50,7 @@ function show(now) {
   $("sentence").classList.toggle("done", now.success);
   $("record").disabled = !now.can_record;
   $("record").checked = now.recording;
+  $("move").disabled = !now.can_move;
   for (const [, text] of now.messages) log(text);
   if (now.cameras.join() !== cameras) frames(now.cameras);
   names = { state: now.state_names, action: now.action_names };
@@ -141,6 +143,23 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") { event.preventDefault(); stop(); }
   else if (event.altKey && event.key.toLowerCase() === "p") { event.preventDefault(); send({ say: "stop" }); }
   else if (event.key === "/" && document.activeElement !== $("line")) { event.preventDefault(); $("line").focus(); }
+});
+// A held key is sent again and again: a page that hangs, or is left, moves nothing.
+const moving = (event) => $("move").checked && document.activeElement !== $("line") && !event.ctrlKey && !event.altKey && !event.metaKey;
+document.addEventListener("keydown", (event) => {
+  const key = event.key.toLowerCase();
+  if (!moving(event) || event.repeat || key.length !== 1) return;
+  if (MOVES.includes(key)) held.add(key);
+  if ((MOVES + ONCE).includes(key)) { event.preventDefault(); send({ key }); }
+});
+document.addEventListener("keyup", (event) => held.delete(event.key.toLowerCase()));
+window.addEventListener("blur", () => held.clear());
+setInterval(() => { for (const key of held) send({ key }); }, REPEAT_MS);
+$("move").addEventListener("change", (event) => {
+  held.clear();
+  $("keys").hidden = !event.target.checked;
+  if (event.target.checked) event.target.blur();
+  else send({ key: "p" });
 });
 $("stop").addEventListener("click", stop);
 $("pause").addEventListener("click", () => send({ say: "stop" }));

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vla.control.safety import SafetyConfig, SafetyEnvelope
+from vla.control.safety import SafetyEnvelope
 from vla.data.store import EpisodeStore
 from vla.embodiment import Embodiment, compatible
 from vla.errors import ConfigError, IncompatibleError
@@ -22,7 +22,7 @@ class ReplayPolicy:
         self._actions, self._embodiment = embodiment.check_action(actions), embodiment
         if not len(self._actions):
             raise ConfigError("There is nothing to replay: the episode has no actions.")
-        self._envelope = SafetyEnvelope(embodiment, SafetyConfig(disabled=("workspace",)))  # only its hold()
+        self._envelope = SafetyEnvelope.holding(embodiment)
         self._next = 0
 
     def reset(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vla.control.safety import SafetyConfig, SafetyEnvelope
+from vla.control.safety import SafetyEnvelope
 from vla.embodiment import Embodiment
 from vla.types import ActionChunk, Observation
 
@@ -19,7 +19,7 @@ class ZeroPolicy:
 
     def __init__(self, embodiment: Embodiment, horizon: int = 1) -> None:
         self._embodiment, self._horizon = embodiment, horizon
-        self._envelope = SafetyEnvelope(embodiment, SafetyConfig(disabled=("workspace",)))  # only its hold()
+        self._envelope = SafetyEnvelope.holding(embodiment)
 
     def reset(self) -> None:
         self._envelope.reset()

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,6 +110,11 @@ class SafetyEnvelope:
         if self.config.disabled:
             LOG.warning("%s: %s", embodiment.name, self.config.warning())
         self.reset()
+
+    @classmethod
+    def holding(cls, embodiment: Embodiment) -> SafetyEnvelope:
+        """Only to be asked :meth:`hold`, by a policy that rests: what it answers passes the loop's own."""
+        return cls(replace(embodiment, workspace_low=(), workspace_high=()))
 
     @classmethod
     def of(cls, robot: Robot, config: SafetyConfig | None = None) -> SafetyEnvelope:

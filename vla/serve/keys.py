@@ -89,6 +89,24 @@ class KeyMap:
             image_size=image_size,
         )
 
+    @classmethod
+    def act(cls, embodiment: Embodiment, roles: Sequence[str], image_size: int) -> KeyMap:
+        """``full_image`` (front), ``wrist_image``, ``state``, ``instruction``, as OpenVLA-OFT has them.
+
+        The only camera is ``image``, as OpenVLA has it; those of other roles are ``ROLE_image``.
+        """
+        cameras = [camera for camera in embodiment.cameras if camera.role in roles]
+        front = "image" if len(cameras) == 1 else "full_image"
+        return cls(
+            embodiment=embodiment,
+            images={
+                front if camera.role == "front" else f"{camera.role}_image": camera.name for camera in cameras
+            },
+            state={"state": tuple(member.name for member in embodiment.state)},
+            instruction="instruction",
+            image_size=image_size,
+        )
+
     def observation(self, message: object) -> tuple[Observation, dict[str, list[list[int]]]]:
         """A client's message as an observation, and the pictures that were resized: key -> [from, to], px.
 

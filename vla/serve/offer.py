@@ -66,6 +66,7 @@ class Offer:
             "continues": self._continues,
             "embodiment": self.embodiment,
             "keys": {name: self.openpi_keys(arm).to_json() for name, arm in contract.embodiments.items()},
+            "act_keys": {name: self.act_keys(arm).to_json() for name, arm in contract.embodiments.items()},
             "pictures": (
                 f"squares of up to {MAX_SIDE} px that are not {contract.image_size} px are resized (area), "
                 "and the answer names them under 'resized'; anything else is refused"
@@ -94,16 +95,22 @@ class Offer:
     def vla_eval_keys(self, embodiment: Embodiment) -> KeyMap:
         return KeyMap.vla_eval(embodiment, self.contract.camera_roles, self.contract.image_size)
 
+    def act_keys(self, embodiment: Embodiment) -> KeyMap:
+        return KeyMap.act(embodiment, self.contract.camera_roles, self.contract.image_size)
+
     def declared(self, query: str) -> Embodiment:
         """The embodiment of a client that says in its URL what it is.
 
         Raises:
             VlaError: it says nothing and there are several, or what it says does not fit; with what does.
         """
-        said = dict(parse_qsl(query, keep_blank_values=True))
+        return self.stated(dict(parse_qsl(query, keep_blank_values=True)))
+
+    def stated(self, said: Mapping[str, str]) -> Embodiment:
+        """The same, from ``DECLARATIONS`` that came some other way than in a URL."""
         for key in said:
             if key not in DECLARATIONS:
-                raise UnknownNameError("query parameter", key, DECLARATIONS)
+                raise UnknownNameError("query parameter", str(key), DECLARATIONS)
         names = sorted(self.contract.embodiments)
         name = said.get("embodiment", self.embodiment or (names[0] if len(names) == 1 else None))
         if name is None:

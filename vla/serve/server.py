@@ -1,8 +1,9 @@
-"""The policy server: one port, two protocols, health, configuration and metrics.
+"""The policy server: one port, three protocols, health, configuration and metrics.
 
-``/`` speaks openpi's websocket protocol and our own, ``/vla-eval`` that of vla-eval; ``GET /healthz`` and
-``/health`` say that it is there, ``/config`` what it serves, ``/metrics`` what it counted. It listens on
-loopback unless told otherwise, lets no web page in, and never waits for anybody without a limit.
+``/`` speaks openpi's websocket protocol and our own, ``/vla-eval`` that of vla-eval, ``POST /act`` that of
+OpenVLA; ``GET /healthz`` and ``/health`` say that it is there, ``/config`` what it serves, ``/metrics`` what
+it counted. It listens on loopback unless told otherwise, lets no web page in, and never waits for anybody
+without a limit.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import json
 import logging
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from vla.errors import ConfigError, MissingExtraError, VlaError, WireError
+from vla.serve.act import ActRequests
 from vla.serve.batching import PolicyThread, Shared
 from vla.serve.config import ServeConfig
+from vla.serve.door import HANDSHAKE_S, Door, typed
 from vla.serve.metrics import Metrics
 from vla.serve.offer import Offer
 from vla.serve.sessions import OpenpiSession, Session, VlaEvalSession
@@ -37,14 +41,15 @@ LOG = logging.getLogger(__name__)
 
 #: Frames that one message may come in; a client of this protocol needs one.
 MAX_FRAGMENTS = 1024
-#: Seconds for a handshake, and for a good-bye.
-HANDSHAKE_S, GOODBYE_S = 10.0, 2.0
+#: Seconds for a good-bye.
+GOODBYE_S = 2.0
 #: Frames that are read ahead of the answer.
 _READ_AHEAD = 2
 
 _PUBLIC = ("/healthz", "/health")
 _PAGES = (*_PUBLIC, "/config", "/metrics")
 _SOCKETS = ("/", "/vla-eval")
+_ACT = "/act"
 
 
 class PolicyServer:
@@ -67,6 +72,7 @@ class PolicyServer:
         except BaseException:
             self._thread.close()
             raise
+        self._act = ActRequests(config, self.offer, self._thread, self.metrics)
         self._config_page = json.dumps(self.offer.metadata, indent=1) + "\n"
         self._waiting = ThreadPoolExecutor(config.max_sessions, "session")
 
@@ -89,10 +95,12 @@ class PolicyServer:
                 compression=None,
                 max_size=config.max_message_bytes,
                 max_queue=_READ_AHEAD,
-                open_timeout=HANDSHAKE_S,
+                create_connection=partial(Door, max_body=config.max_message_bytes),  # type: ignore[arg-type]
+                open_timeout=None,  # the door's, which knows a request that is late from an answer that is
                 close_timeout=GOODBYE_S,
                 ping_interval=None,  # a simulator's process may be deaf for long; idle_s is what counts
                 ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
                 logger=_failed_handshakes(self.metrics),
             )
         except OSError as error:
@@ -109,29 +117,43 @@ class PolicyServer:
         self._waiting.shutdown(wait=False, cancel_futures=True)
         self._thread.close()
 
-    def _http(self, connection: ServerConnection, request: Request) -> Response | None:
-        """A page, or a refusal; None lets the websocket handshake go on."""
-        path = urlsplit(request.path).path
-        if path not in _PAGES and path not in _SOCKETS:
+    def _http(self, connection: ServerConnection, request: Request) -> Response | Awaitable[Response] | None:
+        """A page, an answer, or a refusal; None lets the websocket handshake go on."""
+        assert isinstance(connection, Door)
+        url = urlsplit(request.path)
+        refused = self._refused(connection, request, url.path)
+        if refused is None and connection.body is not None:
+            return self._act.respond(connection, request, url.query)
+        if connection.body is not None:
+            connection.body.drop()
+        return refused or self._page(connection, url.path)
+
+    def _refused(self, connection: Door, request: Request, path: str) -> Response | None:
+        """What a request that may not be is answered with."""
+        known = (*_PAGES, *_SOCKETS, _ACT)
+        if path not in known:
             self.metrics.refused("path")
-            text = f"Nothing at {path[:80]}; websockets: {', '.join(_SOCKETS)}; pages: {', '.join(_PAGES)}\n"
-            return connection.respond(HTTPStatus.NOT_FOUND, text)
+            text = f"Nothing at {path[:80]}; websockets: {', '.join(_SOCKETS)}; pages: {', '.join(_PAGES)}; "
+            return connection.respond(HTTPStatus.NOT_FOUND, text + f"POST: {_ACT}\n")
         if path not in _PUBLIC and not self._may(request):
             self.metrics.refused("token")
             text = "This server needs its token: 'Authorization: Bearer TOKEN'\n"
             response = connection.respond(HTTPStatus.UNAUTHORIZED, text)
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
+        if (path == _ACT) != (connection.body is not None):
+            self.metrics.refused("method")
+            return connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"{_ACT} takes POST, the others GET\n")
+        return None
+
+    def _page(self, connection: Door, path: str) -> Response | None:
         if path in _SOCKETS:
             return None
         page, kind = {
             "/config": (self._config_page, "application/json"),
             "/metrics": (self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"),
         }.get(path, ('{"status": "ok"}\n', "application/json"))
-        response = connection.respond(HTTPStatus.OK, page)
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = kind
-        return response
+        return typed(connection.respond(HTTPStatus.OK, page), kind)
 
     def _may(self, request: Request) -> bool:
         """Whether the request shows the token; takes the same time for every wrong one."""

@@ -97,13 +97,7 @@ def test_a_start_that_means_something_else_is_refused_with_every_reason(store, t
         contract = draft_contract(config, [opened], {})
     with pytest.raises(IncompatibleError) as caught:
         load_start(start, contract)
-    for reason in (
-        "['alpha', 'beta'] there, ['alpha'] here",
-        "20 Hz",
-        "never say: blue, reach",
-        "state_slots",
-        "width 32",
-    ):
+    for reason in ("['alpha', 'beta'] there, ['alpha'] here", "20 Hz", "never say: blue, reach", "state_slots", "width 32"):
         assert reason in str(caught.value)
 
 

@@ -21,6 +21,8 @@ except ImportError as _error:
 
 #: Seconds for a request's head.
 HANDSHAKE_S = 10.0
+#: Frames that one message may come in; a client of openpi's protocol needs one.
+MAX_FRAGMENTS = 1024
 #: Bytes of a POST's head.
 MAX_HEAD = 1 << 14
 #: The name under which the size of a POST's body stands in the request.
@@ -126,3 +128,26 @@ def typed(response: Response, kind: str) -> Response:
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = kind
     return response
+
+
+class PatientSocket:
+    """A connection that is waited for, but only so long."""
+
+    def __init__(self, connection: ServerConnection, idle_s: float) -> None:
+        self._connection, self._idle_s = connection, idle_s
+
+    async def receive(self) -> bytes:
+        """The next message; :class:`WireError` for a text or one in too many pieces, TimeoutError."""
+        parts: list[bytes] = []
+        async with asyncio.timeout(self._idle_s):
+            async for part in self._connection.recv_streaming():
+                if isinstance(part, str):
+                    raise WireError("A text message; expected msgpack in a binary one.")
+                parts.append(part)
+                if len(parts) > MAX_FRAGMENTS:
+                    raise WireError(f"A message in more than {MAX_FRAGMENTS} pieces.")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def send(self, data: bytes | str) -> None:
+        async with asyncio.timeout(self._idle_s):
+            await self._connection.send(data)

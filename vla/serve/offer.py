@@ -54,7 +54,7 @@ class Offer:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """What every client is told first; all of it JSON."""
-        contract = self.contract
+        contract, arms = self.contract, self.contract.embodiments.items()
         return {
             "server": "vla",
             "version": __version__,
@@ -65,8 +65,9 @@ class Offer:
             "remembers": self.policy.remembers,
             "continues": self._continues,
             "embodiment": self.embodiment,
-            "keys": {name: self.openpi_keys(arm).to_json() for name, arm in contract.embodiments.items()},
-            "act_keys": {name: self.act_keys(arm).to_json() for name, arm in contract.embodiments.items()},
+            "keys": {name: self.openpi_keys(arm).to_json() for name, arm in arms},
+            "act_keys": {name: self.act_keys(arm).to_json() for name, arm in arms},
+            "gr00t_keys": {name: self.gr00t_keys(arm).to_json() for name, arm in arms},
             "pictures": (
                 f"squares of up to {MAX_SIDE} px that are not {contract.image_size} px are resized (area), "
                 "and the answer names them under 'resized'; anything else is refused"
@@ -97,6 +98,9 @@ class Offer:
 
     def act_keys(self, embodiment: Embodiment) -> KeyMap:
         return KeyMap.act(embodiment, self.contract.camera_roles, self.contract.image_size)
+
+    def gr00t_keys(self, embodiment: Embodiment) -> KeyMap:
+        return KeyMap.gr00t(embodiment, self.contract.camera_roles, self.contract.image_size)
 
     def declared(self, query: str) -> Embodiment:
         """The embodiment of a client that says in its URL what it is.

@@ -19,13 +19,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from vla.errors import ConfigError, MissingExtraError, VlaError, WireError
+from vla.errors import ConfigError, MissingExtraError, VlaError
 from vla.serve.act import ActRequests
 from vla.serve.batching import PolicyThread, Shared
 from vla.serve.config import ServeConfig
-from vla.serve.door import HANDSHAKE_S, Door, typed
+from vla.serve.door import HANDSHAKE_S, Door, PatientSocket, typed
 from vla.serve.metrics import Metrics
 from vla.serve.offer import Offer
 from vla.serve.sessions import OpenpiSession, Session, VlaEvalSession
@@ -39,8 +40,6 @@ except ImportError as _error:
 
 LOG = logging.getLogger(__name__)
 
-#: Frames that one message may come in; a client of this protocol needs one.
-MAX_FRAGMENTS = 1024
 #: Seconds for a good-bye.
 GOODBYE_S = 2.0
 #: Frames that are read ahead of the answer.
@@ -50,6 +49,14 @@ _PUBLIC = ("/healthz", "/health")
 _PAGES = (*_PUBLIC, "/config", "/metrics")
 _SOCKETS = ("/", "/vla-eval")
 _ACT = "/act"
+
+
+class Service(Protocol):
+    """A protocol at a port of its own."""
+
+    def serving(self) -> contextlib.AbstractAsyncContextManager[str]:
+        """It listens for as long as the block lasts; its address."""
+        ...
 
 
 class PolicyServer:
@@ -69,10 +76,13 @@ class PolicyServer:
         try:
             self.offer = Offer(policy=self._thread.policy, embodiment=config.embodiment)
             self._tls = config.tls_context()
+            self._others = self._build_others()
         except BaseException:
             self._thread.close()
             raise
         self._act = ActRequests(config, self.offer, self._thread, self.metrics)
+        #: Where it listens, by protocol; filled once it does.
+        self.addresses: dict[str, str] = {}
         self._config_page = json.dumps(self.offer.metadata, indent=1) + "\n"
         self._waiting = ThreadPoolExecutor(config.max_sessions, "session")
 
@@ -106,11 +116,26 @@ class PolicyServer:
         except OSError as error:
             raise ConfigError(f"Cannot listen on {config.host}:{config.port}: {error.strerror}.") from error
         try:
-            started(address(server, tls=self._tls is not None))
-            await stop.wait()
+            async with contextlib.AsyncExitStack() as stack:
+                for name, service in self._others.items():
+                    self.addresses[name] = await stack.enter_async_context(service.serving())
+                url = address(server, tls=self._tls is not None)
+                self.addresses["websocket"] = url
+                started(url)
+                await stop.wait()
         finally:
             server.close()
             await server.wait_closed()
+
+    def _build_others(self) -> dict[str, Service]:
+        """The protocols that have a port of their own."""
+        parts = (self.config, self.offer, self._thread, self.metrics)
+        others: dict[str, Service] = {}
+        if self.config.gr00t_port is not None:
+            from vla.serve.gr00t import Gr00tService
+
+            others["gr00t"] = Gr00tService(*parts)
+        return others
 
     def close(self) -> None:
         """Let go of the policy."""
@@ -189,7 +214,7 @@ class PolicyServer:
                 if name == "openpi"
                 else VlaEvalSession(self.offer, seat, url.query, self.metrics, self._waiting)
             )
-            await session.run(_Socket(connection, self.config.idle_s))
+            await session.run(PatientSocket(connection, self.config.idle_s))
         except ConnectionClosed as end:
             LOG.info("%s left: %s", peer, end)
         except TimeoutError:
@@ -213,29 +238,6 @@ class PolicyServer:
             async with asyncio.timeout(GOODBYE_S):
                 await connection.send(text)
                 await connection.close(code, text.encode()[:120].decode(errors="ignore"))
-
-
-class _Socket:
-    """A connection that is waited for only so long."""
-
-    def __init__(self, connection: ServerConnection, idle_s: float) -> None:
-        self._connection, self._idle_s = connection, idle_s
-
-    async def receive(self) -> bytes:
-        """The next message; :class:`WireError` for a text or one in too many pieces, TimeoutError."""
-        parts: list[bytes] = []
-        async with asyncio.timeout(self._idle_s):
-            async for part in self._connection.recv_streaming():
-                if isinstance(part, str):
-                    raise WireError("A text message; expected msgpack in a binary one.")
-                parts.append(part)
-                if len(parts) > MAX_FRAGMENTS:
-                    raise WireError(f"A message in more than {MAX_FRAGMENTS} pieces.")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def send(self, data: bytes | str) -> None:
-        async with asyncio.timeout(self._idle_s):
-            await self._connection.send(data)
 
 
 @contextlib.contextmanager

@@ -135,6 +135,10 @@ class PolicyServer:
             from vla.serve.gr00t import Gr00tService
 
             others["gr00t"] = Gr00tService(*parts)
+        if self.config.lerobot_port is not None:
+            from vla.serve.lerobot import LerobotService
+
+            others["lerobot"] = LerobotService(*parts)
         return others
 
     def close(self) -> None:

@@ -146,6 +146,13 @@ def test_a_step_that_was_answered_is_answered_again_only_when_it_must(server, cl
     assert server[0].batches == [1, 1]
 
 
+def test_a_chunk_goes_on_after_the_action_that_came_before_its_observation(client):
+    client.begin(config())
+    for step, steps in ((0, range(0, 8)), (3, range(4, 12))):
+        client.see(seen(step))
+        assert [action.timestep for action in client.actions()] == list(steps)
+
+
 def test_ready_begins_a_new_episode_and_the_end_of_the_server_forgets_it(client, server):
     policy = server[0]
     for _ in range(2):

@@ -10,8 +10,9 @@ import pytest
 
 from tests.serve.served import PANDA, ROOT
 from vla.cli.main import main
-from vla.cli.serve import LEROBOT_WARNING, read_token
+from vla.cli.serve import read_token
 from vla.errors import ConfigError
+from vla.serve import server
 from vla.serve.client import RemoteConfig, RemotePolicy
 from vla.testing import sample_observation
 
@@ -63,5 +64,12 @@ def test_a_token_is_one_plain_word(text, tmp_path):
         read_token(tmp_path / "token")
 
 
-def test_a_server_of_pickles_says_so_loudly():
-    assert all(word in LEROBOT_WARNING for word in ("PICKLES", "NO TOKEN", "nothing in them is run"))
+def test_a_server_of_pickles_says_so_loudly(monkeypatch, capsys):
+    def refuse(*_):
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr(server, "PolicyServer", refuse)
+    assert main(["serve", "--lerobot-port", "0"]) == 2
+    assert "lerobot's clients send PICKLES and show NO TOKEN" in capsys.readouterr().out
+    assert main(["serve"]) == 2
+    assert "PICKLES" not in capsys.readouterr().out

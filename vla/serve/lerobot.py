@@ -182,11 +182,17 @@ class LerobotService:
         seen, visit.seen = visit.seen, None
         if seen is None:
             return b""  # a second call took it
-        chunk, _ = await ask_one(self._offer, seat, self._metrics, "lerobot", visit.keys, seen["message"])
-        visit.answered = max(visit.answered, seen["step"])
+        before, visit.answered = visit.answered, max(visit.answered, seen["step"])
+        try:
+            chunk, _ = await ask_one(self._offer, seat, self._metrics, "lerobot", visit.keys, seen["message"])
+        except BaseException:
+            visit.answered = before
+            raise
+        # the step of an observation is that of the last action before it, but for the first, which has none
+        first = seen["step"] + (before >= 0)
         rows = visit.entries.actions(chunk.actions[: visit.per_chunk])
         stamps = [seen["stamp"] + i / chunk.control_hz for i in range(len(rows))]
-        return bytes_field(1, timed_actions(rows, stamps, seen["step"]))
+        return bytes_field(1, timed_actions(rows, stamps, first))
 
     async def _whole(self, pieces: Any) -> bytes:
         """An observation from its pieces; :class:`WireError` for more than a message may hold."""

@@ -239,7 +239,7 @@ def _array(dtype: _Dtype, shape: tuple[Any, ...], data: bytes, *, fortran: bool)
 
 
 def timed_actions(rows: np.ndarray, timestamps: Iterable[float], first: int) -> bytes:
-    """A pickle of one ``TimedAction`` of lerobot's a row of float32 [n, action_dim], from step ``first`` on."""
+    """A pickle of lerobot\'s ``TimedAction`` a row of float32 [n, action_dim], from step ``first`` on."""
     parts = [b"\x80\x02]("]
     for step, (row, timestamp) in enumerate(zip(rows, timestamps, strict=True), start=first):
         parts.append(f"c{_HELPERS}\nTimedAction\n(".encode() + b"G" + struct.pack(">d", timestamp))

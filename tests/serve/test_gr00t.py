@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zmq
 
-from tests.serve.served import CONTRACT, PANDA, ROOT, served, wait_until
+from tests.serve.served import CONTRACT, PANDA, ROOT, StubPolicy, served, wait_until
 from vla.errors import ConfigError, WireError
 from vla.serve.config import ServeConfig
 from vla.serve.gr00t_wire import npy, npy_file, read, write
@@ -212,12 +212,21 @@ def test_frames_that_no_req_socket_sends_are_counted_and_forgotten(server, clien
     assert client.call("ping")["status"] == "ok"
 
 
-def test_a_silent_client_is_forgotten_when_another_speaks(connect):
-    with served(gr00t_port=0, idle_s=0.05, max_sessions=1) as (policy, server, _):
-        connect(server.addresses["gr00t"]).call("get_action", nested())
-        other = connect(server.addresses["gr00t"])
-        wait_until(lambda: isinstance(other.call("get_action", nested()), list))
-        wait_until(lambda: policy.forgotten == [min(policy.episodes)])
+def test_a_silent_client_is_forgotten(connect):
+    with served(gr00t_port=0, idle_s=0.05) as (policy, server, _):
+        assert isinstance(connect(server.addresses["gr00t"]).call("get_action", nested()), list)
+        wait_until(lambda: server.metrics.sessions == 0)
+        wait_until(lambda: policy.forgotten == list(policy.episodes))
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+def test_where_seats_are_short_the_longest_silent_goes_unless_it_has_a_memory_to_lose(remembers, connect):
+    with served(StubPolicy(remembers=remembers), gr00t_port=0, max_sessions=1) as (_, server, _):
+        one, other = (connect(server.addresses["gr00t"]) for _ in range(2))
+        assert isinstance(one.call("get_action", nested()), list)
+        answer = other.call("get_action", nested())
+        assert ("try again later" in answer["error"]) if remembers else isinstance(answer, list)
+        assert server.metrics.sessions == 1
 
 
 def test_it_is_off_and_on_this_machine_unless_said_otherwise(server):

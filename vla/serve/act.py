@@ -132,7 +132,7 @@ async def act(offer: Offer, seat: Seat, metrics: Metrics, query: str, body: byte
     arm = _arm(offer, query, message.pop(ARM_KEY, None))
     steps = message.pop(STEPS_KEY, None)
     _check_steps(offer, steps)
-    chunk, _ = await ask_one(offer, seat, metrics, "act", offer.act_keys(arm), message)
+    chunk, _ = await ask_one(offer, lambda: seat, metrics, "act", offer.act_keys(arm), message)
     return json.dumps(_answer(chunk, bare=steps is None))
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -150,7 +150,7 @@ class Gr00tService:
             return {}
         if not isinstance(data, dict):
             raise WireError(f"A request to get_action whose data is a {type(data).__name__}; expected a map.")
-        return await self._act(self._guests.seat(client), data)
+        return await self._act(lambda: self._guests.seat(client), data)
 
     def _check_token(self, shown: object) -> None:
         """Raise unless it is the token; takes the same time for every wrong one."""
@@ -160,7 +160,7 @@ class Gr00tService:
             self._metrics.refused("token")
             raise WireError("This server needs its token as 'api_token'.")
 
-    async def _act(self, seat: Seat, data: dict[str, Any]) -> Any:
+    async def _act(self, seat: Callable[[], Seat], data: dict[str, Any]) -> Any:
         nested = "observation" in data
         options = data.get("options") if nested else None
         if nested and not set(data) <= {"observation", "options"}:

@@ -184,7 +184,9 @@ class LerobotService:
             return b""  # a second call took it
         before, visit.answered = visit.answered, max(visit.answered, seen["step"])
         try:
-            chunk, _ = await ask_one(self._offer, seat, self._metrics, "lerobot", visit.keys, seen["message"])
+            chunk, _ = await ask_one(
+                self._offer, lambda: seat, self._metrics, "lerobot", visit.keys, seen["message"]
+            )
         except BaseException:
             visit.answered = before
             raise

@@ -15,14 +15,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vla.errors import WireError
+from vla.errors import UnknownNameError, WireError
 from vla.serve.wire import MAX_CONTAINERS, MAX_ENTRIES, array_of
 
 #: Before and since numpy 2.
 _CORES = ("core", "_core")
 _HELPERS = "lerobot.async_inference.helpers"
-#: Classes whose fields a message may hold.
-CLASSES = ("RemotePolicyConfig", "TimedObservation")
+#: Classes that a message may hold, and their fields.
+CLASSES = {
+    "RemotePolicyConfig": (
+        "policy_type", "pretrained_name_or_path", "lerobot_features", "actions_per_chunk", "device",
+        "rename_map",
+    ),
+    "TimedObservation": ("timestamp", "timestep", "observation", "must_go"),
+}  # fmt: skip
 #: Opcodes of one message: an observation of thirty numbers and four pictures has four hundred.
 MAX_OPCODES = 1 << 13
 
@@ -76,7 +82,7 @@ def read(data: bytes, wanted: str) -> dict[str, Any]:
 
     Raises:
         ForeignClassError: it names anything else; nothing was imported or called.
-        WireError: it is damaged, or uses what lerobot's messages do not.
+        WireError, UnknownNameError: it is damaged, or has what lerobot's messages have not.
     """
     try:
         found = _Reader().read(data)
@@ -87,6 +93,9 @@ def read(data: bytes, wanted: str) -> dict[str, Any]:
     if not isinstance(found, Record) or found.name != wanted:
         given = found.name if isinstance(found, Record) else type(found).__name__
         raise WireError(f"A message with a {given}; expected a {wanted}.")
+    for key in found.fields:
+        if key not in CLASSES[wanted]:
+            raise UnknownNameError(f"field of a {wanted}", key, CLASSES[wanted])
     return found.fields
 
 

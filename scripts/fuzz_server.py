@@ -152,12 +152,12 @@ def attack(port: int, others: Others, rng: Rng, num_messages: int, counts: Count
 
 #: Chance, summed up, and what then happens; a turn of ``act`` is one message, of the next three up to twenty.
 KINDS: list[tuple[float, Callable[[int, Others, Rng, Counter[str]], None]]] = [
-    (0.74, lambda port, others, rng, counts: others.act(rng, counts)),
-    (0.78, lambda port, others, rng, counts: others.gr00t(rng, counts)),
-    (0.82, lambda port, others, rng, counts: others.lerobot(rng, counts)),
-    (0.95, lambda port, others, rng, counts: talk(port, rng, counts)),
-    (0.96, lambda port, others, rng, counts: others.frames(rng, counts)),
-    (0.98, lambda port, others, rng, counts: misbehave(port, rng, counts)),
+    (0.255, lambda port, others, rng, counts: others.act(rng, counts)),
+    (0.268, lambda port, others, rng, counts: others.gr00t(rng, counts)),
+    (0.281, lambda port, others, rng, counts: others.lerobot(rng, counts)),
+    (0.888, lambda port, others, rng, counts: talk(port, rng, counts)),
+    (0.896, lambda port, others, rng, counts: others.frames(rng, counts)),
+    (0.938, lambda port, others, rng, counts: misbehave(port, rng, counts)),
     (1.00, lambda port, others, rng, counts: bad_handshake(port, rng, counts)),
 ]
 
@@ -188,8 +188,8 @@ def main() -> int:
     crashes = int(not alive) + failures
     measured = (
         f"{counts.total()} messages of {len(counts)} sorts in {took_s:.0f} s: {crashes} crashes, "
-        f"{asked - honest_asked} reached the policy, {sessions} sessions left; {honest_asked} honest "
-        f"questions in between, all answered; memory {before_mb:.0f} MB after a tenth, {after_mb:.0f} MB at the end"
+        f"{asked - honest_asked} reached the policy, {sessions} sessions left; {honest_asked} honest ones in "
+        f"between, all answered; memory {before_mb:.0f} MB after a tenth, {after_mb:.0f} MB at the end"
     )
     print(measured)
     result = {

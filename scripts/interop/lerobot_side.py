@@ -1,19 +1,15 @@
-"""lerobot's own RobotClient on the tabletop suite or on its own arm; runs in lerobot's Python, by interop.py.
+"""lerobot's own RobotClient on the tabletop suite; runs in lerobot's Python, started by scripts/interop.py.
 
-usage: lerobot's python lerobot_side.py tabletop|direct ADDRESS TASK ARM PER_CHUNK SEED [SEED ...]
-       lerobot's python lerobot_side.py follower ADDRESS PORT FOLDER SECONDS
+usage: lerobot's python lerobot_side.py ADDRESS TASK ARM PER_CHUNK SEED [SEED ...]
 
-``tabletop``: the scene moves on with each action alone, so that the client's clock does not matter. The last
-line printed is JSON: per seed success, steps and the digest of the executed actions. ``direct``: the same
-through our own client. ``follower``: lerobot's
-SO101Follower on a servo bus, for so long; how many actions it was sent, and how far it went.
+The scene moves on with each action alone, so that the client's clock does not matter. The last line printed
+is JSON: per seed success, steps and the digest of the executed actions.
 """
 
 import hashlib
 import json
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +17,12 @@ import numpy as np
 from lerobot.async_inference.configs import RobotClientConfig
 from lerobot.async_inference.robot_client import RobotClient
 from lerobot.robots import Robot, RobotConfig
-from lerobot.robots.so_follower import SO101FollowerConfig
 
 ROOT = Path(__file__).parents[2]
 sys.path[1:1] = [str(ROOT), str(ROOT / "envs")]
 
 from vla.control.safety import SafetyEnvelope
 from vla.robots.sim import SimRobot
-from vla.serve.client import RemoteConfig, RemotePolicy
 from vla_envs.tabletop.suite import TabletopSuite
 
 FPS = 30
@@ -88,10 +82,6 @@ class TabletopArm(Robot):
     def configure(self) -> None: ...
 
     @property
-    def instruction(self) -> str:
-        return self._reading.observation.instruction
-
-    @property
     def seen(self):
         return self._reading.observation
 
@@ -120,22 +110,20 @@ class TabletopArm(Robot):
     def disconnect(self) -> None: ...
 
 
-def run_client(config: RobotClientConfig, over: threading.Event | None, limit_s: float, task: str | None):
-    """What lerobot's ``async_client`` does, until it is over; the client."""
+def run_client(config: RobotClientConfig, limit_s: float) -> RobotClient:
+    """What lerobot's ``async_client`` does, until the episode is over; the client."""
     client = RobotClient(config)
     if not client.start():
         raise SystemExit("the server refused lerobot's client")
-    task = client.robot.instruction if task is None else task
-    over = client.robot.over if over is None else over
     receiving = threading.Thread(target=client.receive_actions, daemon=True)
     receiving.start()
 
     def end() -> None:
-        over.wait(limit_s)
+        client.robot.over.wait(limit_s)
         client.shutdown_event.set()
 
     threading.Thread(target=end, daemon=True).start()
-    client.control_loop(task)  # in the thread that drew the first picture
+    client.control_loop(client.robot.seen.instruction)  # in the thread that drew the first picture
     receiving.join(5)
     return client
 
@@ -153,55 +141,15 @@ def run_tabletop(address: str, task: str, arm: str, seeds: list[int], per_chunk:
             fps=FPS,
             aggregate_fn_name="latest_only",
         )
-        client = run_client(config, None, 120.0, None)
+        client = run_client(config, 120.0)
         results.append(client.robot.result())
         client.stop()
     return {"results": results}
 
 
-def run_direct(url: str, task: str, arm: str, seeds: list[int], per_chunk: int):
-    """The same episodes in this Python through our own client: what the actions must be, bit for bit."""
-    policy, results = RemotePolicy(RemoteConfig(url=url)), []
-    for seed in seeds:
-        robot = TabletopArm(TabletopArmConfig(task=task, arm=arm, seed=seed))
-        robot.connect()
-        policy.reset()
-        while not robot.over.is_set():
-            for action in policy.act([robot.seen])[0].actions[:per_chunk]:
-                robot.send_action(dict(zip(robot.action_features, map(float, action), strict=True)))
-        results.append(robot.result())
-    policy.close()
-    return {"results": results}
-
-
-def run_follower(address: str, port: str, folder: Path, seconds: float):
-    (folder / "arm.json").write_text((folder / "theirs.json").read_text())
-    config = RobotClientConfig(
-        policy_type="act",
-        pretrained_name_or_path="vla?units=degrees",
-        robot=SO101FollowerConfig(port=port, id="arm", calibration_dir=folder),
-        actions_per_chunk=8,
-        server_address=address,
-        fps=FPS,
-        aggregate_fn_name="latest_only",
-    )
-    client = run_client(config, threading.Event(), seconds, "wave")
-    time.sleep(0.3)
-    seen = client.robot.get_observation()
-    report = {"actions": client.latest_action + 1, "degrees": {k: float(v) for k, v in seen.items()}}
-    client.stop()
-    return report
-
-
 def main() -> None:
-    kind, address, *rest = sys.argv[1:]
-    if kind in ("tabletop", "direct"):
-        task, arm, per_chunk, *seeds = rest
-        run = run_tabletop if kind == "tabletop" else run_direct
-        print(json.dumps(run(address, task, arm, [int(s) for s in seeds], int(per_chunk))))
-    else:
-        port, folder, seconds = rest
-        print(json.dumps(run_follower(address, port, Path(folder), float(seconds))))
+    address, task, arm, per_chunk, *seeds = sys.argv[1:]
+    print(json.dumps(run_tabletop(address, task, arm, [int(seed) for seed in seeds], int(per_chunk))))
 
 
 if __name__ == "__main__":

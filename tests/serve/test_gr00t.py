@@ -170,7 +170,7 @@ UNFIT = {
         "without 'video/wrist'",
     ),
     "another group": (nested(audio={}), "Unknown group.*'audio'"),
-    "a group that is none": (nested(video=3), "Unknown group"),
+    "a group that is none": (nested(video=3), "'video' is no map"),
     "another sentence": (nested(language={"task": [["go"]]}), "Unknown key.*language/task"),
     "a ragged sentence": (nested(language={SENTENCE: [["go"], "no", [1]]}), "one has 3"),
     "a state not finite": (nested(state={**STATE, "tcp_yaw": np.full((1, 1, 1), np.nan)}), "not finite"),

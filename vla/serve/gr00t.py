@@ -220,8 +220,12 @@ def _squeezed(observation: object) -> dict[str, Any]:
     if not isinstance(observation, dict):
         raise ObservationError(f"'observation' is a {type(observation).__name__}; expected a map.")
     for key, group in observation.items():
-        if key not in GROUPS or not isinstance(group, dict):
+        if key not in GROUPS:
             raise UnknownNameError("group of an observation", key, GROUPS)
+        if not isinstance(group, dict):
+            raise ObservationError(
+                f"{key!r} is no map of names; expected one, as all of {', '.join(GROUPS)}."
+            )
     return {key: _only(key, value, 2) for key, value in flattened(observation).items()}
 
 

@@ -144,15 +144,17 @@ def run_plugins(
     """What the plugins' clients did, and what they were told of an observation that does not fit."""
     http = addresses["openpi"].replace("ws", "http", 1) + "/act"
     results, told = {}, []
-    for kind, name, where in (
-        ("act", "inspect-robots-yam 0.37.0 (/act)", [http]),
-        ("gr00t", "inspect-robots-unitree-g1 0.1.1 (GR00T)", addresses["gr00t"][6:].split(":")),
+    words = {"annotation.human.task_description": [["go"]]}
+    tcp = addresses["gr00t"].removeprefix("tcp://").split(":")
+    for kind, name, where, unfit in (
+        ("act", "inspect-robots-yam 0.37.0 (/act)", [http], {"instruction": "go"}),
+        ("gr00t", "inspect-robots-unitree-g1 0.1.1 (GR00T)", tcp, {"language": words}),
     ):
         command = [str(python), str(SIDES / "inspect_robots_side.py"), kind, *where]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             client = PluginClient(process, kind, contract, contract.embodiments[flags.arm])
             results[name] = run(client, flags, contract.execution_horizon, image_size)
-            told.append(client.ask({"state": {}})["error"])
+            told.append(client.ask(unfit)["error"])
             assert process.stdin is not None
             process.stdin.close()
         print(f"{name}: {results[name]}\n  told: {told[-1]}", flush=True)
@@ -196,7 +198,7 @@ def main() -> int:
         print(f"vla-eval, live: {live}", flush=True)
     same = {name: found == here for name, found in results.items()}
     live_ran = len(live["results"]) == 1 and not live["errors"]
-    expected = ("without 'observation/image'", "without 'full_image'", "without 'language/")
+    expected = ("without 'observation/image'", "without 'full_image'", "without 'video/front'")
     all_told = [told, *told_plugins]
     refused = all(words in text for words, text in zip(expected, all_told, strict=True))
     good = all(same.values()) and live_ran and refused

@@ -171,6 +171,16 @@ def test_a_client_that_vanishes_in_the_middle_of_its_body_leaves_nothing(server)
     wait_until(lambda: server[1].metrics.sessions == 0)
 
 
+def test_the_end_of_the_server_waits_for_no_body():
+    with served(idle_s=1e6) as (_, server, url):
+        host, port = url.removeprefix("ws://").split(":")
+        connection = socket.create_connection((host, int(port)), timeout=10)
+        connection.sendall(b"POST /act HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        wait_until(lambda: server.metrics.sessions == 1)
+    with connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
 def test_a_request_may_come_in_any_pieces_and_wait_to_be_told_to_go_on(server):
     host, port = server[2].removeprefix("ws://").split(":")
     body = json_numpy.dumps(asked()).encode()

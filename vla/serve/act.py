@@ -27,7 +27,7 @@ from vla.errors import (
 from vla.serve.asking import ask_one
 from vla.serve.batching import PolicyThread, Seat
 from vla.serve.config import ServeConfig
-from vla.serve.door import BODY_LENGTH, Door, typed
+from vla.serve.door import BODY_LENGTH, Body, Door, typed
 from vla.serve.json_arrays import array_to_json, loads
 from vla.serve.metrics import Metrics
 from vla.serve.offer import Offer
@@ -57,6 +57,14 @@ class ActRequests:
 
     def __init__(self, config: ServeConfig, offer: Offer, thread: PolicyThread, metrics: Metrics) -> None:
         self._config, self._offer, self._thread, self._metrics = config, offer, thread, metrics
+        self._awaited: set[Body] = set()
+        self._leaving = False
+
+    def leave(self) -> None:
+        """Wait for no body any more: the server ends."""
+        self._leaving = True
+        for body in self._awaited:
+            body.end()
 
     async def respond(self, connection: Door, request: Request, query: str) -> Response:
         """A chunk, or why there is none."""
@@ -75,6 +83,8 @@ class ActRequests:
         if int(lengths[0]) > most:
             text = f"a body of {lengths[0]} bytes; at most {most} are taken"
             return self._refusal("length", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+        if self._leaving:
+            return self._refusal("leaving", HTTPStatus.SERVICE_UNAVAILABLE, "the server ends")
         if self._metrics.sessions >= self._config.max_sessions:
             text = f"{self._config.max_sessions} clients are connected: try again later"
             return self._refusal("sessions", HTTPStatus.SERVICE_UNAVAILABLE, text)
@@ -85,6 +95,7 @@ class ActRequests:
         self._metrics.sessions += 1
         self._metrics.add("vla_sessions_total", 'protocol="act"')
         seat, peer = self._thread.seat(), connection.remote_address
+        self._awaited.add(connection.body)
         try:
             if connection.expects:
                 connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -103,6 +114,7 @@ class ActRequests:
             text = "The server failed; its log says where."
             return self._refusal("failure", HTTPStatus.INTERNAL_SERVER_ERROR, text)
         finally:
+            self._awaited.discard(connection.body)
             seat.reset()
             self._metrics.sessions -= 1
 

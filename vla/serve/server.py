@@ -125,6 +125,7 @@ class PolicyServer:
                 await stop.wait()
         finally:
             server.close()
+            self._act.leave()
             await server.wait_closed()
 
     def _build_others(self) -> dict[str, Service]:

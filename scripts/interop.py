@@ -2,12 +2,12 @@
 
 usage: python scripts/interop.py [--episodes 4] [--venvs DIR] [--out docs/results/interop.json]
 
-Starts ``vla serve`` for the shipped policy as a person would, and runs the same episodes of the tabletop
-suite five times: with the policy in process, through our own client, through openpi-client (its pins
-contradict ours: it lives in a virtual environment of its own and is spoken to through a pipe), and by
-vla-eval's own runner, in step and live. What is executed must be the same, bit for bit; live runs on the wall
-clock and only has to run. openpi's client also says what the contract forbids, and must be told why. Exits
-with 1 where anything differs.
+Starts ``vla serve`` for the shipped policy as a person would, speaking everything it can, and runs the same
+episodes of the tabletop suite with the policy in process and through each client: our own; openpi-client, and
+the /act and GR00T clients of inspect-robots' plugins, behind a pipe in environments of their own; vla-eval's
+own runner, in step and live; lerobot's RobotClient in lerobot's Python (scripts/lerobot_peer.py). What is
+executed must be the same, bit for bit; live runs on the wall clock and only has to run.
+Clients also say what the contract forbids, and must be told why. Exits with 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,19 @@ from typing import Any
 for _variable, _value in (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"), ("LP_NUM_THREADS", "0")):
     os.environ.setdefault(_variable, _value)
 
-import msgpack
+import mujoco
 import numpy as np
 import tyro
+from interop_clients import OpenpiClient, PluginClient
+from lerobot_peer import lerobot_python, run_in_peer
 
 from vla import registry
 from vla.contract import PolicyContract
-from vla.embodiment import Embodiment
 from vla.errors import ConfigError
 from vla.eval.records import EpisodeKey
 from vla.eval.rollout import run_episode
 from vla.interfaces import Policy
 from vla.serve.client import RemoteConfig, RemotePolicy
-from vla.serve.wire import pack, unpack
-from vla.types import ActionChunk, Observation
 
 ROOT = Path(__file__).parents[1]
 SIDES = Path(__file__).with_name("interop")
@@ -79,58 +79,25 @@ def client_python(folder: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def served(arm: str) -> Iterator[str]:
-    """The address of ``vla serve`` in a process of its own."""
-    command = [sys.executable, "-m", "vla.cli.main", "serve", "--embodiment", arm, "--port", "0"]
+def served(arm: str) -> Iterator[dict[str, str]]:
+    """The addresses of ``vla serve`` in a process of its own: websocket, gr00t, lerobot."""
+    command = [sys.executable, "-m", "vla.cli.main", "serve", "--embodiment", arm]
+    for flag in ("--port", "--gr00t-port", "--lerobot-port"):
+        command += [flag, "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:
+            found: dict[str, str] = {}
             for line in process.stdout:
-                if found := re.search(r"ws://\S+", line):
+                if match := re.match(r"  (\S.*\S) +((?:ws|tcp)://\S+|[\d.]+:\d+)$", line.rstrip()):
+                    found[match[1].split()[0].rstrip(",")] = match[2]
+                if line.startswith("Ctrl-C"):
                     break
-            else:
+            if set(found) < {"openpi", "gr00t", "lerobot"}:
                 raise ConfigError("vla serve did not start: run it by hand to see why.")
-            yield found.group()
+            yield found
         finally:
             process.terminate()
-
-
-class OpenpiClient:
-    """openpi's client, in its own process, as a policy."""
-
-    def __init__(self, process: subprocess.Popen[bytes], contract: PolicyContract, arm: Embodiment) -> None:
-        self.contract, self._process, self._arm = contract, process, arm
-        self._unpacker = msgpack.Unpacker(process.stdout, read_size=1, strict_map_key=False)
-        self.keys = self._hear()["ok"][arm.name]
-
-    def check(self, embodiment: Embodiment) -> None:
-        self.contract.check(embodiment)
-
-    def reset(self) -> None:
-        """openpi's protocol has none."""
-
-    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        (seen,) = observations
-        message: dict[str, Any] = {"prompt": seen.instruction}
-        for key, meaning in self.keys.items():
-            if "camera" in meaning:
-                message[key] = seen.images[meaning["camera"]]
-            elif "fields" in meaning:
-                message[key] = np.concatenate([seen.state[name] for name, *_ in meaning["fields"]])
-        answer = self.ask(message)["ok"]
-        info = {
-            key: value for key, value in answer["info"].items() if isinstance(value, np.ndarray | list | str)
-        }
-        return [ActionChunk(actions=answer["actions"], control_hz=answer["control_hz"], info=info)]
-
-    def ask(self, message: dict[str, Any]) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(pack(message))
-        self._process.stdin.flush()
-        return self._hear()
-
-    def _hear(self) -> Any:
-        return unpack(msgpack.packb(next(self._unpacker)), max_containers=10_000)
 
 
 def run(policy: Policy, flags: Interop, horizon: int, image_size: int) -> list[dict[str, Any]]:
@@ -161,17 +128,52 @@ def run_vla_eval(python: Path, url: str, mode: str, flags: Interop, num_episodes
     return json.loads(ran.stdout.splitlines()[-1])
 
 
+def run_lerobot(address: str, flags: Interop, per_chunk: int) -> list[dict[str, Any]]:
+    """What lerobot's RobotClient did, in lerobot's Python."""
+    pip = [str(lerobot_python()), "-m", "pip", "install", "-q", f"mujoco=={mujoco.__version__}"]
+    subprocess.run(pip, check=True)
+    seeds = [str(seed) for seed in range(flags.first_seed, flags.first_seed + flags.episodes)]
+    arguments = [address, flags.task, flags.arm, str(per_chunk), *seeds]
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # it writes logs where it is
+        return run_in_peer(SIDES / "lerobot_side.py", arguments, timeout_s=600, extras=["async"])["results"]
+
+
+def run_plugins(
+    python: Path, addresses: dict[str, str], contract: PolicyContract, flags: Interop, image_size: int
+) -> tuple[dict[str, Any], list[str]]:
+    """What the plugins' clients did, and what they were told of an observation that does not fit."""
+    http = addresses["openpi"].replace("ws", "http", 1) + "/act"
+    results, told = {}, []
+    words = {"annotation.human.task_description": [["go"]]}
+    tcp = addresses["gr00t"].removeprefix("tcp://").split(":")
+    for kind, name, where, unfit in (
+        ("act", "inspect-robots-yam 0.37.0 (/act)", [http], {"instruction": "go"}),
+        ("gr00t", "inspect-robots-unitree-g1 0.1.1 (GR00T)", tcp, {"language": words}),
+    ):
+        command = [str(python), str(SIDES / "inspect_robots_side.py"), kind, *where]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            client = PluginClient(process, kind, contract, contract.embodiments[flags.arm])
+            results[name] = run(client, flags, contract.execution_horizon, image_size)
+            told.append(client.ask(unfit)["error"])
+            assert process.stdin is not None
+            process.stdin.close()
+        print(f"{name}: {results[name]}\n  told: {told[-1]}", flush=True)
+    return results, told
+
+
 def main() -> int:
     flags = tyro.cli(Interop, description=__doc__)
     openpi_python = client_python(flags.venvs, "openpi")
     vla_eval_python = client_python(flags.venvs, "vla_eval")
+    plugin_python = client_python(flags.venvs, "inspect_robots")
     policy = registry.policy_factory("learned")()
     horizon, image_size = policy.contract.execution_horizon, policy.contract.image_size
     arm = policy.contract.embodiments[flags.arm]
     here = run(policy, flags, horizon, image_size)
     print(f"in process: {here}", flush=True)
     results: dict[str, Any] = {}
-    with served(flags.arm) as url:
+    with served(flags.arm) as addresses:
+        url = addresses["openpi"]
         remote = RemotePolicy(RemoteConfig(url=url))
         results["our client"] = run(remote, flags, horizon, image_size)
         remote.close()
@@ -184,6 +186,11 @@ def main() -> int:
             assert process.stdin is not None
             process.stdin.close()
         print(f"openpi-client: {results['openpi-client 0.1.2']}\n  told: {told}", flush=True)
+        plugins, told_plugins = run_plugins(plugin_python, addresses, policy.contract, flags, image_size)
+        results |= plugins
+        name = "lerobot 0.6.1's RobotClient"
+        results[name] = run_lerobot(addresses["lerobot"], flags, horizon)
+        print(f"{name}: {results[name]}", flush=True)
         ran = run_vla_eval(vla_eval_python, url, "sync", flags, flags.episodes)
         results["vla-eval 0.8.0, in step"] = ran["results"]
         print(f"vla-eval: {ran}", flush=True)
@@ -191,7 +198,9 @@ def main() -> int:
         print(f"vla-eval, live: {live}", flush=True)
     same = {name: found == here for name, found in results.items()}
     live_ran = len(live["results"]) == 1 and not live["errors"]
-    refused = "without 'observation/image'" in told
+    expected = ("without 'observation/image'", "without 'full_image'", "without 'video/front'")
+    all_told = [told, *told_plugins]
+    refused = all(words in text for words, text in zip(expected, all_told, strict=True))
     good = all(same.values()) and live_ran and refused
     successes = sum(record["success"] for record in here)
     said = "; ".join(f"{name}: {'same' if equal else 'DIFFERS'}" for name, equal in same.items())
@@ -210,7 +219,7 @@ def main() -> int:
         "in_process": here,
         "clients": results,
         "live": live,
-        "told": told,
+        "told": all_told,
     }
     print(result["measured"])
     if flags.out is not None:

@@ -89,7 +89,8 @@ def test_modules_import_only_their_own_layer_and_those_below():
 
 def test_nothing_unpickles():
     banned = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-    for path in sources(*FOLDERS):
+    made_to_be_refused = ROOT / "tests/serve/test_lerobot.py"
+    for path in set(sources(*FOLDERS)) - {made_to_be_refused}:
         assert not top_level_imports(path) & banned, path
 
 

@@ -17,7 +17,8 @@ from vla.contract import PolicyContract
 from vla.errors import ConfigError, RemoteError, UnknownNameError
 from vla.serve.client import RemoteConfig, RemotePolicy
 from vla.serve.config import ServeConfig
-from vla.serve.server import MAX_FRAGMENTS, PolicyServer
+from vla.serve.door import MAX_FRAGMENTS
+from vla.serve.server import PolicyServer
 from vla.serve.wire import pack
 from vla.testing import sample_observation
 

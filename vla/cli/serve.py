@@ -1,4 +1,4 @@
-"""``vla serve``: a policy behind a port, for openpi's and vla-eval's clients and our own."""
+"""``vla serve``: a policy behind a port, for other projects' clients and our own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ from vla.errors import ConfigError
 if TYPE_CHECKING:
     from vla.serve.server import PolicyServer
 
+LEROBOT_WARNING = """\
+vla: ***********************************************************************************
+vla: * --lerobot-port: lerobot's clients send PICKLES and show NO TOKEN.                 *
+vla: * They are read as data, nothing in them is run, and any other class is refused;    *
+vla: * but whoever has an account on this machine can ask the policy.                    *
+vla: ***********************************************************************************"""
+
 
 @dataclass(frozen=True)
 class Serve:
-    """Answer robots and simulators over the network: openpi's protocol at /, vla-eval's at /vla-eval.
+    """Answer robots and simulators: openpi's protocol at /, vla-eval's at /vla-eval, OpenVLA's at POST /act.
 
     GET /healthz, /config (contract and keys of messages) and /metrics (Prometheus) are there besides.
 
@@ -29,6 +36,9 @@ class Serve:
         embodiment: arm of clients that do not say which they are.
         host: address to listen on; one that others can reach needs a token.
         port: to listen on.
+        gr00t_port: also speak GR00T's protocol (ZeroMQ) there; 5555 is where its clients look.
+        lerobot_port: also serve lerobot's RobotClient (gRPC) there, to this machine alone: it sends pickles,
+            which are read as data and never unpickled; 8080 is where it looks.
         token_file: file with what clients must show.
         open_to_all: listen where others can reach it without a token all the same.
         tls_cert: certificate chain, PEM; with it clients say wss:// instead of ws://.
@@ -44,6 +54,8 @@ class Serve:
     embodiment: Annotated[str | None, explained("each client says")] = None
     host: str = "127.0.0.1"
     port: int = 8000
+    gr00t_port: Annotated[int | None, explained("off")] = None
+    lerobot_port: Annotated[int | None, explained("off")] = None
     token_file: Path | None = None
     open_to_all: bool = False
     tls_cert: Path | None = None
@@ -64,6 +76,8 @@ def run(argv: Sequence[str]) -> int:
     config = ServeConfig(
         host=flags.host,
         port=flags.port,
+        gr00t_port=flags.gr00t_port,
+        lerobot_port=flags.lerobot_port,
         embodiment=flags.embodiment,
         token=read_token(flags.token_file),
         open_to_all=flags.open_to_all,
@@ -83,6 +97,12 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if not is_loopback(config.host) and config.tls_cert is None:
         print("vla: no TLS: whoever is on the way sees pictures, actions and the token.")
+    if config.gr00t_port is not None and not is_loopback(config.host):
+        print(
+            "vla: GR00T's protocol has no TLS and no limit on the parts of a message: trust who reaches it."
+        )
+    if config.lerobot_port is not None:
+        print(LEROBOT_WARNING, flush=True)
     keep_freed_memory()
     server = PolicyServer(config, spec.build)  # type: ignore[arg-type]  # the server checks what it was given
     try:
@@ -101,7 +121,11 @@ async def serve_until_stopped(server: PolicyServer, policy: str) -> None:
 
     def started(url: str) -> None:
         http = url.replace("ws", "http", 1)
-        print(f"{policy} for {arms}\n  openpi, vla  {url}\n  vla-eval     {url}/vla-eval", flush=True)
+        print(f"{policy} for {arms}\n  openpi, vla  {url}\n  vla-eval     {url}/vla-eval")
+        print(f"  OpenVLA      {http}/act (POST)")
+        for name in ("gr00t", "lerobot"):
+            if name in server.addresses:
+                print(f"  {name:12} {server.addresses[name]}")
         print(f"  pages        {http}/healthz  /config  /metrics\nCtrl-C stops.", flush=True)
 
     await server.run(started, stop)

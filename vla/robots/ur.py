@@ -29,7 +29,8 @@ from vla.robots.camera_set import CameraSet
 from vla.robots.cameras import CameraDevice
 from vla.robots.kinematics import Kinematics, rotation_error, rotation_matrix
 from vla.robots.robotiq import RobotiqGripper
-from vla.robots.ur_client import CAUSES, receive, send
+from vla.robots.ur_client import CAUSES
+from vla.robots.wire import Late, Lost, receive, send
 from vla.types import Observation
 
 _CALL_S, _CONNECT_S = 2.0, 30.0
@@ -328,14 +329,14 @@ class _Link:
         self._connection.settimeout(timeout_s)
         try:
             send(self._connection, {"call": call, "arguments": arguments})
-            answer = receive(self._connection)
-        except TimeoutError as error:
+            answer = receive(self._connection, timeout_s)
+        except Late as error:
             self.close()
             raise RobotError(
                 f"The client of the arm at {self._host} did not answer {call!r} within {timeout_s:g} s and "
                 f"was ended: {CAUSES['connection']}."
             ) from error
-        except (EOFError, OSError) as error:
+        except Lost as error:
             self.close()
             raise RobotError(
                 f"The client of the arm at {self._host} ended (while asked for {call!r}): "

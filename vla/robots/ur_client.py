@@ -6,7 +6,7 @@ of either
 side, the arm stops: this process stops it when nothing came from the other side for ``silence_s`` or that one
 is gone, and the controller's watchdog does when nothing comes from this process.
 
-Messages are msgpack, ``u32 size`` first: ``{"call", "arguments"}`` is answered with ``{"value"}`` or
+Messages are those of ``vla.robots.wire``: ``{"call", "arguments"}`` is answered with ``{"value"}`` or
 ``{"error"}``.
 """
 
@@ -16,14 +16,14 @@ import json
 import os
 import select
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgpack
 import numpy as np
+
+from vla.robots.wire import Lost, receive, send
 
 _UNLOCK_S = 7.0  # UR: a protective stop cannot be unlocked sooner than 5 s after it happened
 _START_S = 5.0
@@ -57,28 +57,6 @@ CAUSES: Mapping[str, str] = {
     "silence": "no command came in time, so the arm was stopped (deadman): connect() starts again",
     "stopped": "the arm was told to stop: connect() starts again",
 }
-
-
-def send(connection: socket.socket, message: Mapping[str, Any]) -> None:
-    """Write one message."""
-    body: bytes = msgpack.packb(message) or b""
-    connection.sendall(struct.pack(">I", len(body)) + body)
-
-
-def receive(connection: socket.socket) -> dict[str, Any]:
-    """The next message; EOFError where the other side has gone."""
-    (size,) = struct.unpack(">I", _exactly(connection, 4))
-    return msgpack.unpackb(_exactly(connection, size))
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = connection.recv(size - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return data
 
 
 class Refused(Exception):
@@ -322,11 +300,10 @@ def serve(connection: socket.socket, client: Client) -> None:
         wait = deadline - time.monotonic()
         if select.select([connection], [], [], max(0.0, wait))[0]:
             try:
-                asked = receive(connection)
-            except (EOFError, OSError):
+                send(connection, _answer(calls, receive(connection)))
+            except Lost:
                 client.finish()
                 return
-            send(connection, _answer(calls, asked))
         if time.monotonic() >= deadline:
             client.tick()
             deadline = max(deadline + client.period_s, time.monotonic() - client.period_s)

@@ -1,4 +1,4 @@
-"""Readings and commands as msgpack frames between a robot's process and the loop's; never a pickle.
+"""Readings and commands as msgpack frames between a driver's process and the loop's; never a pickle.
 
 A frame is its length (4 bytes, big-endian) and a msgpack map. Arrays are ``{"__array__", "shape", "data"}``;
 of ``Reading.info`` what is text, a number, a truth value, an array or a map or list of these goes along.

@@ -17,6 +17,8 @@ class ServeConfig:
     Args:
         host: address to listen on; one that others can reach needs a token.
         port: 0 takes any that is free.
+        gr00t_port: of GR00T's protocol (ZeroMQ), 0 any that is free; None: it is not spoken.
+        lerobot_port: of lerobot's asynchronous inference (gRPC), whose messages are pickles; the same.
         embodiment: whose observations those of a client are that names none.
         token: what clients must show (``Authorization: Bearer ...``, ``Api-Key ...``, or as the password in
             ``ws://any:TOKEN@host``); empty: none.
@@ -30,6 +32,8 @@ class ServeConfig:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    gr00t_port: int | None = None
+    lerobot_port: int | None = None
     embodiment: str | None = None
     token: str = ""
     open_to_all: bool = False
@@ -41,8 +45,10 @@ class ServeConfig:
     idle_s: float = 300.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 1 << 16:
-            raise ConfigError(f"port is {self.port}; expected 0 .. 65535.")
+        for name in ("port", "gr00t_port", "lerobot_port"):
+            port = getattr(self, name)
+            if port is not None and not 0 <= port < 1 << 16:
+                raise ConfigError(f"{name} is {port}; expected 0 .. 65535.")
         if min(self.max_message_bytes, self.max_sessions, self.max_batch) < 1 or not self.idle_s > 0:
             raise ConfigError(
                 f"max_message_bytes {self.max_message_bytes}, max_sessions {self.max_sessions}, max_batch "
@@ -54,6 +60,23 @@ class ServeConfig:
             raise ConfigError(
                 f"Others can reach {self.host}, and whoever does commands the policy: give a token, or say "
                 "explicitly that it is open to all."
+            )
+
+        self._check_others()
+
+    def _check_others(self) -> None:
+        """What the protocols beside the websockets cannot do must not be silently left out."""
+        spoken = [n for n in ("gr00t_port", "lerobot_port") if getattr(self, n) is not None]
+        if spoken and self.tls_cert is not None:
+            raise ConfigError(f"{' and '.join(spoken)}: these protocols have no TLS; serve them apart.")
+        if self.lerobot_port is None:
+            return
+        if self.token:
+            raise ConfigError("lerobot's client cannot show a token: serve it apart, without one.")
+        if not is_loopback(self.host):
+            raise ConfigError(
+                f"lerobot_port: its messages are pickles and its client shows no token, so it is served on "
+                f"this machine alone, not on {self.host}: bring the client's port here by ssh -L."
             )
 
     def tls_context(self) -> ssl.SSLContext | None:

@@ -24,6 +24,8 @@ MAX_SIDE = 2048
 
 #: Key of the camera with that role in openpi's own LIBERO and DROID clients.
 _OPENPI_KEYS = {"front": "observation/image", "wrist": "observation/wrist_image"}
+#: Key of the sentence in most of GR00T's data sets.
+GR00T_INSTRUCTION = "annotation.human.task_description"
 #: Key of seconds since the episode began; only policies that remember need it.
 TIME = "time_s"
 
@@ -86,6 +88,36 @@ class KeyMap:
             images={f"images/{name}": name for name in cameras},
             state={"state": tuple(member.name for member in embodiment.state)},
             instruction="task_description",
+            image_size=image_size,
+        )
+
+    @classmethod
+    def act(cls, embodiment: Embodiment, roles: Sequence[str], image_size: int) -> KeyMap:
+        """``full_image`` (front), ``wrist_image``, ``state``, ``instruction``, as OpenVLA-OFT has them.
+
+        The only camera is ``image``, as OpenVLA has it; those of other roles are ``ROLE_image``.
+        """
+        cameras = [camera for camera in embodiment.cameras if camera.role in roles]
+        front = "image" if len(cameras) == 1 else "full_image"
+        return cls(
+            embodiment=embodiment,
+            images={
+                front if camera.role == "front" else f"{camera.role}_image": camera.name for camera in cameras
+            },
+            state={"state": tuple(member.name for member in embodiment.state)},
+            instruction="instruction",
+            image_size=image_size,
+        )
+
+    @classmethod
+    def gr00t(cls, embodiment: Embodiment, roles: Sequence[str], image_size: int) -> KeyMap:
+        """``video``, ``state`` and ``language``: cameras and fields by the embodiment's own names."""
+        cameras = [camera.name for camera in embodiment.cameras if camera.role in roles]
+        return cls(
+            embodiment=embodiment,
+            images={f"video/{name}": name for name in cameras},
+            state={f"state/{member.name}": (member.name,) for member in embodiment.state},
+            instruction=f"language/{GR00T_INSTRUCTION}",
             image_size=image_size,
         )
 

@@ -54,7 +54,7 @@ class Offer:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """What every client is told first; all of it JSON."""
-        contract = self.contract
+        contract, arms = self.contract, self.contract.embodiments.items()
         return {
             "server": "vla",
             "version": __version__,
@@ -65,7 +65,9 @@ class Offer:
             "remembers": self.policy.remembers,
             "continues": self._continues,
             "embodiment": self.embodiment,
-            "keys": {name: self.openpi_keys(arm).to_json() for name, arm in contract.embodiments.items()},
+            "keys": {name: self.openpi_keys(arm).to_json() for name, arm in arms},
+            "act_keys": {name: self.act_keys(arm).to_json() for name, arm in arms},
+            "gr00t_keys": {name: self.gr00t_keys(arm).to_json() for name, arm in arms},
             "pictures": (
                 f"squares of up to {MAX_SIDE} px that are not {contract.image_size} px are resized (area), "
                 "and the answer names them under 'resized'; anything else is refused"
@@ -94,16 +96,25 @@ class Offer:
     def vla_eval_keys(self, embodiment: Embodiment) -> KeyMap:
         return KeyMap.vla_eval(embodiment, self.contract.camera_roles, self.contract.image_size)
 
+    def act_keys(self, embodiment: Embodiment) -> KeyMap:
+        return KeyMap.act(embodiment, self.contract.camera_roles, self.contract.image_size)
+
+    def gr00t_keys(self, embodiment: Embodiment) -> KeyMap:
+        return KeyMap.gr00t(embodiment, self.contract.camera_roles, self.contract.image_size)
+
     def declared(self, query: str) -> Embodiment:
         """The embodiment of a client that says in its URL what it is.
 
         Raises:
             VlaError: it says nothing and there are several, or what it says does not fit; with what does.
         """
-        said = dict(parse_qsl(query, keep_blank_values=True))
+        return self.stated(dict(parse_qsl(query, keep_blank_values=True)))
+
+    def stated(self, said: Mapping[str, str]) -> Embodiment:
+        """The same, from ``DECLARATIONS`` that came some other way than in a URL."""
         for key in said:
             if key not in DECLARATIONS:
-                raise UnknownNameError("query parameter", key, DECLARATIONS)
+                raise UnknownNameError("query parameter", str(key), DECLARATIONS)
         names = sorted(self.contract.embodiments)
         name = said.get("embodiment", self.embodiment or (names[0] if len(names) == 1 else None))
         if name is None:

@@ -1,8 +1,9 @@
-"""The policy server: one port, two protocols, health, configuration and metrics.
+"""The policy server: one port, three protocols, health, configuration and metrics.
 
-``/`` speaks openpi's websocket protocol and our own, ``/vla-eval`` that of vla-eval; ``GET /healthz`` and
-``/health`` say that it is there, ``/config`` what it serves, ``/metrics`` what it counted. It listens on
-loopback unless told otherwise, lets no web page in, and never waits for anybody without a limit.
+``/`` speaks openpi's websocket protocol and our own, ``/vla-eval`` that of vla-eval, ``POST /act`` that of
+OpenVLA; ``GET /healthz`` and ``/health`` say that it is there, ``/config`` what it serves, ``/metrics`` what
+it counted. It listens on loopback unless told otherwise, lets no web page in, and never waits for anybody
+without a limit.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import json
 import logging
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from vla.errors import ConfigError, MissingExtraError, VlaError, WireError
+from vla.errors import ConfigError, MissingExtraError, VlaError
+from vla.serve.act import ActRequests
 from vla.serve.batching import PolicyThread, Shared
 from vla.serve.config import ServeConfig
+from vla.serve.door import HANDSHAKE_S, Door, PatientSocket, typed
 from vla.serve.metrics import Metrics
 from vla.serve.offer import Offer
 from vla.serve.sessions import OpenpiSession, Session, VlaEvalSession
@@ -35,16 +40,23 @@ except ImportError as _error:
 
 LOG = logging.getLogger(__name__)
 
-#: Frames that one message may come in; a client of this protocol needs one.
-MAX_FRAGMENTS = 1024
-#: Seconds for a handshake, and for a good-bye.
-HANDSHAKE_S, GOODBYE_S = 10.0, 2.0
+#: Seconds for a good-bye.
+GOODBYE_S = 2.0
 #: Frames that are read ahead of the answer.
 _READ_AHEAD = 2
 
 _PUBLIC = ("/healthz", "/health")
 _PAGES = (*_PUBLIC, "/config", "/metrics")
 _SOCKETS = ("/", "/vla-eval")
+_ACT = "/act"
+
+
+class Service(Protocol):
+    """A protocol at a port of its own."""
+
+    def serving(self) -> contextlib.AbstractAsyncContextManager[str]:
+        """It listens for as long as the block lasts; its address."""
+        ...
 
 
 class PolicyServer:
@@ -64,9 +76,13 @@ class PolicyServer:
         try:
             self.offer = Offer(policy=self._thread.policy, embodiment=config.embodiment)
             self._tls = config.tls_context()
+            self._others = self._build_others()
         except BaseException:
             self._thread.close()
             raise
+        self._act = ActRequests(config, self.offer, self._thread, self.metrics)
+        #: Where it listens, by protocol; filled once it does.
+        self.addresses: dict[str, str] = {}
         self._config_page = json.dumps(self.offer.metadata, indent=1) + "\n"
         self._waiting = ThreadPoolExecutor(config.max_sessions, "session")
 
@@ -89,49 +105,85 @@ class PolicyServer:
                 compression=None,
                 max_size=config.max_message_bytes,
                 max_queue=_READ_AHEAD,
-                open_timeout=HANDSHAKE_S,
+                create_connection=partial(Door, max_body=config.max_message_bytes),  # type: ignore[arg-type]
+                open_timeout=None,  # the door's, which knows a request that is late from an answer that is
                 close_timeout=GOODBYE_S,
                 ping_interval=None,  # a simulator's process may be deaf for long; idle_s is what counts
                 ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
                 logger=_failed_handshakes(self.metrics),
             )
         except OSError as error:
             raise ConfigError(f"Cannot listen on {config.host}:{config.port}: {error.strerror}.") from error
         try:
-            started(address(server, tls=self._tls is not None))
-            await stop.wait()
+            async with contextlib.AsyncExitStack() as stack:
+                for name, service in self._others.items():
+                    self.addresses[name] = await stack.enter_async_context(service.serving())
+                url = address(server, tls=self._tls is not None)
+                self.addresses["websocket"] = url
+                started(url)
+                await stop.wait()
         finally:
             server.close()
+            self._act.leave()
             await server.wait_closed()
+
+    def _build_others(self) -> dict[str, Service]:
+        """The protocols that have a port of their own."""
+        parts = (self.config, self.offer, self._thread, self.metrics)
+        others: dict[str, Service] = {}
+        if self.config.gr00t_port is not None:
+            from vla.serve.gr00t import Gr00tService
+
+            others["gr00t"] = Gr00tService(*parts)
+        if self.config.lerobot_port is not None:
+            from vla.serve.lerobot import LerobotService
+
+            others["lerobot"] = LerobotService(*parts)
+        return others
 
     def close(self) -> None:
         """Let go of the policy."""
         self._waiting.shutdown(wait=False, cancel_futures=True)
         self._thread.close()
 
-    def _http(self, connection: ServerConnection, request: Request) -> Response | None:
-        """A page, or a refusal; None lets the websocket handshake go on."""
-        path = urlsplit(request.path).path
-        if path not in _PAGES and path not in _SOCKETS:
+    def _http(self, connection: ServerConnection, request: Request) -> Response | Awaitable[Response] | None:
+        """A page, an answer, or a refusal; None lets the websocket handshake go on."""
+        assert isinstance(connection, Door)
+        url = urlsplit(request.path)
+        refused = self._refused(connection, request, url.path)
+        if refused is None and connection.body is not None:
+            return self._act.respond(connection, request, url.query)
+        if connection.body is not None:
+            connection.body.drop()
+        return refused or self._page(connection, url.path)
+
+    def _refused(self, connection: Door, request: Request, path: str) -> Response | None:
+        """What a request that may not be is answered with."""
+        known = (*_PAGES, *_SOCKETS, _ACT)
+        if path not in known:
             self.metrics.refused("path")
-            text = f"Nothing at {path[:80]}; websockets: {', '.join(_SOCKETS)}; pages: {', '.join(_PAGES)}\n"
-            return connection.respond(HTTPStatus.NOT_FOUND, text)
+            text = f"Nothing at {path[:80]}; websockets: {', '.join(_SOCKETS)}; pages: {', '.join(_PAGES)}; "
+            return connection.respond(HTTPStatus.NOT_FOUND, text + f"POST: {_ACT}\n")
         if path not in _PUBLIC and not self._may(request):
             self.metrics.refused("token")
             text = "This server needs its token: 'Authorization: Bearer TOKEN'\n"
             response = connection.respond(HTTPStatus.UNAUTHORIZED, text)
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
+        if (path == _ACT) != (connection.body is not None):
+            self.metrics.refused("method")
+            return connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"{_ACT} takes POST, the others GET\n")
+        return None
+
+    def _page(self, connection: Door, path: str) -> Response | None:
         if path in _SOCKETS:
             return None
         page, kind = {
             "/config": (self._config_page, "application/json"),
             "/metrics": (self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"),
         }.get(path, ('{"status": "ok"}\n', "application/json"))
-        response = connection.respond(HTTPStatus.OK, page)
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = kind
-        return response
+        return typed(connection.respond(HTTPStatus.OK, page), kind)
 
     def _may(self, request: Request) -> bool:
         """Whether the request shows the token; takes the same time for every wrong one."""
@@ -167,7 +219,7 @@ class PolicyServer:
                 if name == "openpi"
                 else VlaEvalSession(self.offer, seat, url.query, self.metrics, self._waiting)
             )
-            await session.run(_Socket(connection, self.config.idle_s))
+            await session.run(PatientSocket(connection, self.config.idle_s))
         except ConnectionClosed as end:
             LOG.info("%s left: %s", peer, end)
         except TimeoutError:
@@ -191,29 +243,6 @@ class PolicyServer:
             async with asyncio.timeout(GOODBYE_S):
                 await connection.send(text)
                 await connection.close(code, text.encode()[:120].decode(errors="ignore"))
-
-
-class _Socket:
-    """A connection that is waited for only so long."""
-
-    def __init__(self, connection: ServerConnection, idle_s: float) -> None:
-        self._connection, self._idle_s = connection, idle_s
-
-    async def receive(self) -> bytes:
-        """The next message; :class:`WireError` for a text or one in too many pieces, TimeoutError."""
-        parts: list[bytes] = []
-        async with asyncio.timeout(self._idle_s):
-            async for part in self._connection.recv_streaming():
-                if isinstance(part, str):
-                    raise WireError("A text message; expected msgpack in a binary one.")
-                parts.append(part)
-                if len(parts) > MAX_FRAGMENTS:
-                    raise WireError(f"A message in more than {MAX_FRAGMENTS} pieces.")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def send(self, data: bytes | str) -> None:
-        async with asyncio.timeout(self._idle_s):
-            await self._connection.send(data)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
@@ -75,8 +76,26 @@ def pack(value: Any, keys: KeyStyle = "bytes") -> bytes:
         raise WireError(f"A message that cannot be written: {error}.") from error
 
 
-def unpack(data: bytes, *, max_containers: int = MAX_CONTAINERS) -> Any:
+def openpi_array(value: dict[Any, Any]) -> Any:
+    """What a map means that :func:`pack` made of numpy data; any other map as it is."""
+    for marker in (_ARRAY, _NUMBER):
+        if marker in value or marker.encode() in value:
+            return _decoded(value, marker)
+    return value
+
+
+def unpack(
+    data: bytes,
+    *,
+    max_containers: int = MAX_CONTAINERS,
+    special: Callable[[dict[Any, Any]], Any] = openpi_array,
+) -> Any:
     """Inverse of :func:`pack`; arrays are read-only views of the message.
+
+    Args:
+        data: the message.
+        max_containers: maps and lists that it may hold.
+        special: what a map means; the same map where it is a plain one.
 
     Raises:
         WireError: damaged, ambiguous, or beyond a limit; says what was found and what is allowed.
@@ -98,9 +117,8 @@ def unpack(data: bytes, *, max_containers: int = MAX_CONTAINERS) -> Any:
         value = dict(pairs)
         if len(value) != len(pairs):
             raise WireError("A message with a map that has the same key twice.")
-        for marker in (_ARRAY, _NUMBER):
-            if marker in value or marker.encode() in value:
-                return _decoded(value, marker)
+        if (meant := special(value)) is not value:
+            return meant
         for key in value:
             if not isinstance(key, str):
                 raise WireError(f"A message with the key {key!r:.80}; keys are texts.")
@@ -133,14 +151,18 @@ def _decoded(value: dict[Any, Any], marker: str) -> Any:
             f"A message with an array of the keys {sorted(map(str, fields))!s:.200}; "
             f"expected {sorted(_NAMES[marker])}."
         )
-    dtype, data = fields["dtype"], fields["data"]
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise WireError(
-            f"A message with an array of dtype {dtype!r:.80}; allowed: {', '.join(sorted(DTYPES))}."
-        )
     if marker == _NUMBER:
-        return _number(data, np.dtype(dtype))
-    shape = fields["shape"]
+        return _number(fields["data"], np.dtype(_allowed(fields["dtype"])))
+    return array_of(fields["dtype"], fields["shape"], fields["data"])
+
+
+def array_of(dtype: object, shape: object, data: object) -> np.ndarray:
+    """A read-only view of ``data`` as ``dtype`` (numpy's short name, one of ``DTYPES``) of a shape, C order.
+
+    Raises:
+        WireError: another dtype, or sizes that do not agree with the data.
+    """
+    allowed = _allowed(dtype)
     if (
         not isinstance(shape, list)
         or len(shape) > MAX_AXES
@@ -149,11 +171,19 @@ def _decoded(value: dict[Any, Any], marker: str) -> Any:
         raise WireError(
             f"A message with an array of shape {shape!r:.80}; expected at most {MAX_AXES} sizes from 0."
         )
-    expected = math.prod(shape) * np.dtype(dtype).itemsize
+    expected = math.prod(shape) * np.dtype(allowed).itemsize
     if not isinstance(data, bytes) or len(data) != expected:
         given = f"{len(data)} bytes" if isinstance(data, bytes) else type(data).__name__
         raise WireError(f"A message with an array {dtype} {shape} of {given}; expected {expected} bytes.")
-    return np.frombuffer(data, dtype).reshape(shape)
+    return np.frombuffer(data, allowed).reshape(shape)
+
+
+def _allowed(dtype: object) -> str:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise WireError(
+            f"A message with an array of dtype {dtype!r:.80}; allowed: {', '.join(sorted(DTYPES))}."
+        )
+    return dtype
 
 
 def _number(data: object, dtype: np.dtype[Any]) -> Any:

@@ -27,6 +27,18 @@ from vla_envs.remote.serving import wire
 TIMEOUT_S = 60.0
 
 
+def ask(control: socket.socket, who: str, call: str, **arguments: Any) -> Any:
+    """What a counterpart answers on its side channel; :class:`EnvError` where it has ended or refuses."""
+    try:
+        wire.send(control, {"call": call, "arguments": arguments})
+        answer = wire.receive(control)
+    except (EOFError, OSError) as error:
+        raise EnvError(f"The {who} has ended (while asked for {call!r}).") from error
+    if "error" in answer:
+        raise EnvError(f"The {who} cannot {call}: {answer['error']}")
+    return answer["value"]
+
+
 class ServoCounterpart:
     """A running counterpart; use as a context, or end it with :meth:`close`.
 
@@ -136,14 +148,7 @@ class ServoCounterpart:
         self._end()
 
     def _ask(self, call: str, **arguments: Any) -> Any:
-        try:
-            wire.send(self._control, {"call": call, "arguments": arguments})
-            answer = wire.receive(self._control)
-        except (EOFError, OSError) as error:
-            raise EnvError(f"The servo counterpart has ended (while asked for {call!r}).") from error
-        if "error" in answer:
-            raise EnvError(f"The servo counterpart cannot {call}: {answer['error']}")
-        return answer["value"]
+        return ask(self._control, "servo counterpart", call, **arguments)
 
 
 def _end(process: subprocess.Popen[bytes], control: socket.socket, folder: str) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vla.errors import EnvError
+from vla_envs.counterparts.process import ask
 from vla_envs.counterparts.side_channel import CONTROL_PORT
-from vla_envs.remote.serving import wire
 
 _START_S = 30.0
 
@@ -99,14 +99,7 @@ class Counterpart:
         return [text for _, text in self.ask("events")]
 
     def ask(self, call: str, **arguments: Any) -> Any:
-        try:
-            wire.send(self._control, {"call": call, "arguments": arguments})
-            answer = wire.receive(self._control)
-        except (EOFError, OSError) as error:
-            raise EnvError(f"The counterpart has ended (while asked for {call!r}).") from error
-        if "error" in answer:
-            raise EnvError(f"The counterpart cannot {call}: {answer['error']}")
-        return answer["value"]
+        return ask(self._control, "counterpart", call, **arguments)
 
     def clock(self) -> float:
         """The counterpart's own time, s: where it is slower than the wall's, its arm is too."""

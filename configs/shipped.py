@@ -1,4 +1,4 @@
-"""The shipped policy: thirteen tasks, five arms, one network.
+"""The shipped policy: thirteen tasks, five arms, one network. Its second part is ``configs/shipped_more.py``.
 
     vla train configs/shipped.py
 

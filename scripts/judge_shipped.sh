@@ -6,11 +6,11 @@ cd "$(dirname "$0")/.."
 ./scripts/setup
 export PATH="$PWD/.venv/bin:$PATH"
 run=${1:-outputs/shipped}
-short="--first-seed 50000 --audit off --videos 0 --failure-videos 0"
+short="--first-seed 60000 --audit off --videos 0 --failure-videos 0"
 vla eval $short --episodes 25 --variants base swapped --out "$run/eval"
 vla eval $short --episodes 5 --ablations blank --out "$run/blank"
 vla eval $short --episodes 10 --wordings heldout --out "$run/heldout"
-vla eval $short --episodes 12 --suite tabletop@1007 --out "$run/season"
+vla eval $short --episodes 12 --suite tabletop@1011 --out "$run/season"
 missed=0
 python scripts/record_result.py "$run/eval" shipped \
   --claim "shipped policy, 13 tasks x 5 arms: base and swapped instruction" \
@@ -20,7 +20,7 @@ python scripts/record_result.py "$run/heldout" shipped_heldout_wordings \
   --claim "shipped policy told in phrasings that no demonstration used" \
   --target "none stated" --command "scripts/judge_shipped.sh"
 python scripts/record_result.py "$run/season" shipped_season \
-  --claim "shipped policy in a season that nobody trained on (tabletop@1007: other layouts, colours, objects, wordings)" \
+  --claim "shipped policy in a season that nobody trained on (tabletop@1011: other layouts, colours, objects, wordings)" \
   --target "mean >= 97 %, worst cell >= 90 %" --command "scripts/judge_shipped.sh" || missed=1
 python scripts/record_result.py "$run/blank" shipped_blank \
   --claim "shipped policy with grey cameras" --target "at chance" --command "scripts/judge_shipped.sh"

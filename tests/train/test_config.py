@@ -41,6 +41,9 @@ def test_every_recipe_trains_two_steps(path, named_store, smolvlm, tmp_path, mon
     config = replace(
         config, data=data, budget=BudgetConfig(steps=2), stages=stages, num_processes=1, device="cpu"
     )
+    if config.init_from is not None:  # the second part of two: the first is the same but for it
+        first = train(replace(config, init_from=None), tmp_path / "first")
+        config = replace(config, init_from=str(first))
     policy = train(config, tmp_path / "run")
     assert (policy / "policy.json").is_file()
 

@@ -2,8 +2,9 @@
 
     bash scripts/reproduce_shipped.sh     # both parts, with the demonstrations that this one needs besides
 
-Twelve more seasons, and more demonstrations of the six tasks at which the first part fails: among twins, beside
-each other, inserting, stacking. Every step counts alike here, so that long tasks get the larger share.
+Twelve more seasons, and more demonstrations of six tasks that the first part fails at: things that look
+alike, beside each other, inserted, stacked. Every step counts alike here, so that long tasks get the larger
+share.
 """
 
 from vla.data.mixture import SourceConfig

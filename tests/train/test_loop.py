@@ -8,20 +8,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.runs import fill_store, make_trainer, tiny_config
+from tests.data.worlds import make_arm, make_episode
+from tests.train.runs import SIZE, fill_store, make_trainer, tiny_config
 from vla.contract import PolicyContract
 from vla.data.mixture import SourceConfig
+from vla.data.store import EpisodeStore
 from vla.errors import CheckpointError, ConfigError
 from vla.models.saving import load_policy
 from vla.train.checkpoint import list_checkpoints
 from vla.train.config import BudgetConfig, OptimConfig
 from vla.train.loop import train
 from vla.train.record import load_run_config
-from vla.train.start import WORDS
+from vla.train.start import ARMS, WORDS
 
 FILES = ("model.safetensors", "average.safetensors", "optimizer.safetensors")
 
@@ -159,6 +162,25 @@ def test_a_run_may_start_from_a_policy_that_lacks_one_of_its_heads(store, tmp_pa
     assert same(old, {key: made[key] for key in old})
     assert any(key.startswith("heads.flow.") for key in made)
     assert "begins untrained" in capsys.readouterr().out
+
+
+def test_an_arm_is_added_to_those_that_a_policy_knew(tmp_path, capsys):
+    alone = tmp_path / "alone.zarr"
+    arm = make_arm("beta", image_size=SIZE, joints=5)
+    with EpisodeStore.create(alone, embodiments=[arm]) as made:
+        for seed in range(2):
+            rng = np.random.default_rng(seed)
+            made.append(
+                make_episode(rng, arm, instruction="reach the red square", provenance={"task": "reach"})
+            )
+    both = fill_store(tmp_path / "both.zarr")
+    policy = train(tiny_config(alone, steps=2), tmp_path / "first")
+    still = tiny_config(both, steps=1, init_from=str(policy), optim=OptimConfig(batch_size=4, lr=0.0))
+    again = train(still, tmp_path / "second")
+    assert "arms that" in (said := capsys.readouterr().out)
+    assert "begin untrained: alpha" in said
+    old, new = (load_policy(path)[0].state_dict()[ARMS] for path in (policy, again))
+    assert torch.equal(new[1:], old), "alpha comes before beta"
 
 
 def test_words_that_a_policy_did_not_know_are_added_to_those_that_it_knew(tmp_path, capsys):

@@ -36,6 +36,7 @@ from vla.train.cotraining import question_names
 from vla.train.host import auto_num_processes
 from vla.train.network import network_config
 from vla.train.processes import ProcessGroup
+from vla.train.start import known_words
 from vla.train.trainer import BatchSource
 from vla.train.vlm import vlm_notes
 
@@ -101,7 +102,7 @@ def draft_contract(
         action_mode=config.data.action_mode,
     )
     instructions = (i.instruction for source in sources for i in source.episodes)
-    vocabulary = build_vocabulary([*instructions, *question_names(config)])
+    vocabulary = build_vocabulary([*instructions, *question_names(config), *known_words(config.init_from)])
     network = network_config(config, embodiments, vocabulary)
     if "fast" in config.model.heads:
         windows = WindowDataset(sources, window_config(config, modes), statistics)

@@ -18,8 +18,8 @@ _TRAINING_ONLY = ("num_noise", "localisation_weight", "keypoint_weight", "things
 #: ... and those that add parts or take parts away, whose weights are of no other: they may differ.
 _MAY_DIFFER = ("compression", "keep", "reuse", "heads")
 _PARTS = ("compress.", "heads.")
-#: One row a word, of the backbone that has a vocabulary of its own.
-WORDS = "backbone.instruction.words.weight"
+#: One row a word, and one row an arm, of the backbone that has a vocabulary of its own.
+WORDS, ARMS = "backbone.instruction.words.weight", "backbone.embodiment.weight"
 
 
 def load_start(path: str, contract: PolicyContract) -> dict[str, torch.Tensor]:
@@ -36,7 +36,7 @@ def load_start(path: str, contract: PolicyContract) -> dict[str, torch.Tensor]:
 
 
 def start_from(net: PolicyNet, path: str, contract: PolicyContract) -> None:
-    """Give ``net`` the weights of the policy at ``path``; parts and words that are new keep their own.
+    """Give ``net`` the weights of the policy at ``path``; parts, words and arms that are new keep their own.
 
     Raises:
         IncompatibleError: as :func:`load_start`; or weights besides those of such parts are not there.
@@ -45,12 +45,16 @@ def start_from(net: PolicyNet, path: str, contract: PolicyContract) -> None:
     odd = sorted(key for key in there.keys() ^ here.keys() if not key.startswith(_PARTS))
     if odd:
         raise IncompatibleError(f"the policy {path} (init_from)", "this run", [f"weights differ: {odd[:5]}"])
-    if WORDS in there:
-        known, words = _vocabulary(PolicyContract.load(path)), _vocabulary(contract)
-        grown = here[WORDS].clone()
-        grown[[words.index(word) for word in known]] = there[WORDS].to(grown)
-        there[WORDS] = grown
+    start = PolicyContract.load(path)
+    for key, known in ((WORDS, _vocabulary), (ARMS, _arms)):
+        if key in there:
+            there[key] = _rows(there[key], here[key], known(start), known(contract))
     net.load_state_dict({key: there.get(key, weight) for key, weight in here.items()}, strict=True)
+
+
+def known_words(path: str | None) -> list[str]:
+    """Words that the policy at ``path`` knows: a run that starts from it goes on knowing them."""
+    return [] if path is None else _vocabulary(PolicyContract.load(path))[2:]
 
 
 def start_notes(path: str, contract: PolicyContract) -> list[str]:
@@ -58,7 +62,9 @@ def start_notes(path: str, contract: PolicyContract) -> list[str]:
     start = PolicyContract.load(path)
     there, here = _network(start), _network(contract)
     new = [word for word in _vocabulary(contract) if word not in _vocabulary(start)]
-    words = [f"words that {path} does not know begin untrained: {', '.join(new)}"] if new else []
+    arms = [name for name in _arms(contract) if name not in _arms(start)]
+    words = [f"arms that {path} does not know begin untrained: {', '.join(arms)}"] if arms else []
+    words += [f"words that {path} does not know begin untrained: {', '.join(new)}"] if new else []
     return words + [
         f"{key} is {here[key]!r} and was {there[key]!r} in {path}: what is new there begins untrained"
         for key in _MAY_DIFFER
@@ -69,13 +75,15 @@ def start_notes(path: str, contract: PolicyContract) -> list[str]:
 def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
     reasons = []
     theirs, ours = sorted(start.embodiments), sorted(run.embodiments)
-    if theirs != ours:
-        reasons.append(f"embodiments {theirs} there, {ours} here")
+    if lost := sorted(set(theirs) - set(ours)):
+        reasons.append(f"arms that it knows and this run has no data of: {', '.join(lost)}")
     for name in sorted(set(theirs) & set(ours)):
         answer = compatible(start.embodiments[name], run.embodiments[name])
         reasons += [f"embodiment {name!r}: {reason}" for reason in answer.reasons]
     for key in ("state_mode", "action_mode", "modes"):
         there, here = start.normalisation.get(key, {}), run.normalisation.get(key, {})
+        if key == "modes":  # by arm
+            here = {name: mode for name, mode in here.items() if name in theirs}
         if there != here:
             reasons.append(f"{key} {there!r} there, {here!r} here")
     if lost := sorted(set(_vocabulary(start)) - set(_vocabulary(run))):
@@ -87,6 +95,18 @@ def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
         if left.get(key) != right.get(key):
             reasons.append(f"{key} {left.get(key)!r} there, {right.get(key)!r} here")
     return reasons
+
+
+def _rows(weight: torch.Tensor, grown: torch.Tensor, known: list[str], now: list[str]) -> torch.Tensor:
+    """``grown`` [len(now) D], with the rows of what was ``known`` from ``weight``."""
+    rows = grown.clone()
+    rows[[now.index(name) for name in known]] = weight.to(grown)
+    return rows
+
+
+def _arms(contract: PolicyContract) -> list[str]:
+    """In the order of their rows."""
+    return list(_network(contract)["backbone_settings"].get("embodiments", ()))
 
 
 def _vocabulary(contract: PolicyContract) -> list[str]:

@@ -30,6 +30,7 @@ FAST_M, SLOW_M = DELTA_LIMIT_M, 0.02
 STUCK_M = 0.022  # the tool lags its command by this much only when something blocks it
 YAW_TOLERANCE_RAD = 0.12
 FULL_TURN_RAD = 0.97  # of the tool's yaw, from straight
+PEG_PLAY_M = 0.005  # a peg's foot this near to the hole's middle goes in without touching: the play is 6.5 mm
 FINGER_HALF_M = 0.02  # half extent of any arm's closed fingers along the closing direction
 
 
@@ -220,18 +221,19 @@ def slide_knob(world: World, goal: Goal) -> np.ndarray:
 
 
 def insert(world: World, goal: Goal) -> np.ndarray:
-    """Grasp the peg near its upper end, carry it exactly over the hole, lower it in, let go, rise."""
+    """Grasp the peg near its upper end, carry its foot over the hole, lower it in, let go, rise."""
     assert goal.destination is not None
     name, where = goal.target, world.position(goal.destination)
     half = world.pool[name].half_height
-    resting = where + [0.0, 0.0, half + 0.002]
+    lean = world.position(name) - world.foot(name)  # a five-joint arm tilts what it holds
+    resting = where + [*lean[:2], half + 0.002]
     offset = resting - world.position(name)
     aside = float(np.hypot(*offset[:2]))
     if in_hole(goal, world) and offset[2] > -0.010 and (not world.held(name) or world.gripper_opening > 0.9):
         return retreat(world)
     if world.held(name):
         inside = aside < 0.012 and world.position(name)[2] < half + 0.022
-        return carry(world, name, resting, half + 0.055, 0.012 if inside else 0.0035)
+        return carry(world, name, resting, half + 0.055, 0.012 if inside else PEG_PLAY_M)
     return grasp(world, name, world.position(name) + [0.0, 0.0, 0.017], 0.0)
 
 

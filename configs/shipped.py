@@ -1,4 +1,4 @@
-"""The shipped policy: thirteen tasks, five arms, one network. Its second part is ``configs/shipped_more.py``.
+"""The shipped policy: thirteen tasks, five arms, one network; then shipped_more.py, shipped_insert.py.
 
     vla train configs/shipped.py
 

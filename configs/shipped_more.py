@@ -1,6 +1,6 @@
 """The shipped policy, second part: on from what ``configs/shipped.py`` made, for another hour and a half.
 
-    bash scripts/reproduce_shipped.sh     # both parts, with the demonstrations that this one needs besides
+    bash scripts/reproduce_shipped.sh     # all three parts, with the demonstrations that they need
 
 Twelve more seasons, and more demonstrations of six tasks that the first part fails at: things that look
 alike, beside each other, inserted, stacked. Every step counts alike here, so that long tasks get the larger

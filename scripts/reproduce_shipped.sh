@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The shipped policy from nothing, about five hours on two cores, to be continued by the same command: demonstrations of all
-# 65 cells and of four seasons, a first part of training; twelve more seasons and more of the hard tasks, a second part; then
-# ships it, and judges it on seeds and a season that nobody trained on (scripts/judge_shipped.sh).
+# 65 cells and of four seasons, a first part of training; twelve more seasons and more of the hard tasks, a second; a short
+# third for insert; then ships it, and judges it on seeds and a season that nobody trained on (scripts/judge_shipped.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ./scripts/setup
@@ -17,6 +17,7 @@ more="vla demo --suite tabletop --out outputs/demonstrations/shipped.zarr"
 # shellcheck disable=SC2086
 $more --tasks insert beside place relation pick stack --arms $arms --episodes 200
 $more --tasks insert stack --arms so101 --episodes 320
-train configs/shipped_more.py outputs/shipped
+train configs/shipped_more.py outputs/shipped_second
+train configs/shipped_insert.py outputs/shipped
 python scripts/ship_policy.py outputs/shipped/policy
 bash scripts/judge_shipped.sh outputs/shipped

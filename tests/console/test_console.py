@@ -28,8 +28,10 @@ from vla.console.serving import serve_console
 from vla.console.stopping import StopButton
 from vla.data.store import EpisodeStore
 from vla.errors import ConfigError, EnvError
+from vla.robots import Reading
+from vla.robots.named import ArmSettings
 from vla.robots.sim import SimRobot
-from vla.session import SessionConfig, SessionResult
+from vla.session import HardwareConfig, SessionConfig, SessionResult
 
 LIMIT_S = 60.0
 
@@ -215,6 +217,33 @@ def test_a_pressed_button_lets_no_command_through() -> None:
     robot.close()
 
 
+def test_a_driver_that_hangs_in_a_command_is_stopped_all_the_same() -> None:
+    class Hanging(SimRobot):
+        def __init__(self) -> None:
+            super().__init__(PointSuite().make("reach", "point"), seed=0)
+            self.commanded, self.stopped, self.over = (threading.Event() for _ in range(3))
+
+        def command(self, action: np.ndarray) -> Reading:
+            self.commanded.set()
+            self.over.wait(LIMIT_S)
+            return super().read()
+
+        def stop(self) -> None:
+            self.stopped.set()
+
+    robot, button = Hanging(), StopButton()
+    around = button.around(robot)
+    around.connect()
+    thread = threading.Thread(target=around.command, args=(np.zeros(4, np.float32),), daemon=True)
+    thread.start()
+    robot.commanded.wait(LIMIT_S)
+    button.press()
+    assert robot.stopped.is_set()
+    assert not robot.over.is_set(), "the command is still under way"
+    robot.over.set()
+    thread.join(LIMIT_S)
+
+
 def test_lines_come_until_they_end() -> None:
     lines = Lines()
     lines.put("  reach   the dot ")
@@ -291,3 +320,24 @@ def test_keys_of_the_page_move_the_arm_and_hand_it_back(config: SessionConfig) -
         page.until(lambda: any("the policy has the arm" in text for text in page.messages))
         page.say("quit")
         console.end()
+
+
+def test_an_arm_that_is_no_simulation_asks_on_the_page_before_it_moves(
+    point_suite: str, tmp_path: Path
+) -> None:
+    arm = ArmSettings(host=str(tmp_path / "log"))
+    console = served(
+        SessionConfig(
+            robot="tests.robots.hardware:point", policy="seer", planner="", hardware=HardwareConfig(arm=arm)
+        )
+    )
+    with console.socket() as socket:
+        page = Page(socket)
+        page.until(lambda: any("Say 'go'" in text for text in page.messages))
+        assert any("you  the emergency stop" in text for text in page.messages)
+        page.say("go")
+        page.until(lambda: any("READY" in text for text in page.messages))
+        page.say("reach the red dot")
+        page.until(lambda: page.now["steps"] > 3)
+        page.say("quit")
+        assert console.end().loop.steps > 3

@@ -13,7 +13,9 @@ from vla.errors import ConfigError, EnvError, MissingExtraError, RobotError
 from vla.robots import Reading
 from vla.robots.cameras import CameraError
 from vla.robots.checks import check_robot
+from vla.robots.named import ArmSettings
 from vla.robots.ur import UrConfig, UrRobot
+from vla.session import HardwareConfig, SessionConfig, run_session
 
 pytest.importorskip(
     "rtde_control", reason="ur-rtde (extra 'ur') has no wheel for this Python, or is not installed"
@@ -299,3 +301,26 @@ def test_a_missing_client_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"vla\[ur\]"):
         UrRobot(good.config, good.embodiment, ur5e_kinematics())
+
+
+def test_the_shipped_policy_drives_it_by_name_and_a_dry_run_moves_nothing(counterpart: Counterpart) -> None:
+    counterpart.fault("clear")
+    counterpart.set_scene("pick", 0)
+    before = np.array(counterpart.state()["q"])
+    for dry_run in (True, False):
+        said: list[str] = []
+        config = SessionConfig(
+            robot="vla_envs.counterparts.ur.robot:named",
+            policy="learned",
+            planner="",
+            hardware=HardwareConfig(
+                arm=ArmSettings(host=HOST, speed=1.0), embodiment="ur5e", dry_run=dry_run, confirmed=True,
+                seconds=1.5,
+            ),
+        )  # fmt: skip
+        result = run_session(config, "pick up the red cube", say=said.append)
+        moved = np.abs(np.array(counterpart.state()["q"]) - before).max()
+        assert result.loop.steps == 15
+        assert ("DRY RUN" in "\n".join(said)) == dry_run
+        assert (moved < 2e-3) == dry_run
+        assert "collision" in result.safety

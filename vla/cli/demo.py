@@ -21,6 +21,8 @@ class Demo:
         episodes: successful demonstrations of each task with each arm.
         workers: processes.
         image_size: camera height and width, px.
+        noise: how much what the expert does is disturbed (its label never is); 1: as the tabletop's experts
+            stand it, 0: not at all.
         quiet: no progress bar.
     """
 
@@ -31,6 +33,7 @@ class Demo:
     episodes: int = 200
     workers: int = 2
     image_size: int = 64
+    noise: float = 1.0
     quiet: bool = False
 
 
@@ -38,6 +41,7 @@ def run(argv: Sequence[str]) -> int:
     flags = parse(Demo, "demo", argv)
     from vla import registry
     from vla.data.generate import generate
+    from vla.data.record import NoiseConfig
     from vla.interfaces import Cell, heldout_embodiments_of, tasks_of
     from vla.text import text_table
 
@@ -55,6 +59,7 @@ def run(argv: Sequence[str]) -> int:
         flags.out,
         image_size=flags.image_size,
         num_workers=flags.workers,
+        noise=NoiseConfig().times(flags.noise),
         progress=not flags.quiet,
     )
     rows = [

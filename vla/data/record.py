@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,16 @@ class NoiseConfig:
                 raise ConfigError(f"NoiseConfig.{name} is {getattr(self, name)}, expected 0..1.")
         if not 1 <= self.burst_steps[0] <= self.burst_steps[1] or self.position_std < 0:
             raise ConfigError(f"NoiseConfig needs 1 <= shortest <= longest burst and std >= 0: {self}.")
+
+    def times(self, factor: float) -> NoiseConfig | None:
+        """This much of it: rarer or more frequent bursts, weaker or stronger jitter. None of it at 0."""
+        if not 0 <= factor * self.burst_probability <= 1:
+            most = 1 / max(self.burst_probability, 1e-9)
+            raise ConfigError(f"Noise times {factor}: expected a factor from 0 to {most:.3g}.")
+        if factor == 0:
+            return None
+        shares = (self.burst_probability * factor, self.position_std * factor)
+        return replace(self, burst_probability=shares[0], position_std=shares[1])
 
 
 class ActionNoise:

@@ -31,6 +31,7 @@ class GenerationConfig:
         episodes_per_season_cell: successful demonstrations of each cell of a season.
         image_size: px.
         num_workers: processes; 0: one a core.
+        noise: how much what the expert does is disturbed; 1: as the tabletop's experts stand it, 0: not at all.
     """
 
     suite: str = "tabletop"
@@ -41,6 +42,7 @@ class GenerationConfig:
     episodes_per_season_cell: int = 10
     image_size: int = 64
     num_workers: int = 0
+    noise: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,7 @@ def ensure_demonstrations(config: DataConfig) -> None:
     if recipe is None:
         return
     from vla.data.generate import generate
+    from vla.data.record import NoiseConfig
 
     suites = {recipe.suite: recipe.episodes_per_cell}
     suites |= {f"{recipe.suite}@{season}": recipe.episodes_per_season_cell for season in recipe.seasons}
@@ -70,6 +71,7 @@ def ensure_demonstrations(config: DataConfig) -> None:
             Path(source.path),
             image_size=recipe.image_size,
             num_workers=recipe.num_workers or auto_num_processes(torch.device("cpu")),
+            noise=NoiseConfig().times(recipe.noise),
             progress=True,
         )
 

@@ -200,7 +200,7 @@ class RemoteEnv(gymnasium.Env):
             "wrong": False,
             "instruction": seen["instruction"],
             "clipped": clipped,
-            "aux": {},
+            "aux": {name: np.asarray(value, np.float32) for name, value in seen.get("aux", {}).items()},
         }
         state = {f.name: np.asarray(seen["state"][f.name], np.float32) for f in self.embodiment.state}
         images = self._undrawn() if self._render and self.draws_on_demand else seen["images"]

@@ -26,8 +26,9 @@ class World(Protocol):
     """One task of a benchmark. What ``reset`` and ``step`` return is called *seen*:
 
     ``{"state": {field: float32 [n]}, "instruction": str, "success": bool, "reward": float,
-    "terminated": bool, "truncated": bool}``. The same seed, options and actions must give the same, bit for
-    bit, whatever was drawn on the way.
+    "terminated": bool, "truncated": bool}``, and ``"aux"``: labels for training, float32 by name
+    (``vla.interfaces.AUX_KEYS``), where the benchmark has any. The same seed, options and actions must give
+    the same, bit for bit, whatever was drawn on the way.
     """
 
     #: What clients should know of it; part of its fingerprint.

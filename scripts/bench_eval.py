@@ -1,6 +1,6 @@
 """Episodes a minute of an evaluation of Meta-World: lerobot 0.6.1's own against ours, in one run.
 
-usage: python scripts/bench_eval.py [--tasks reach-v3 push-v3] [--episodes 2] [--horizon 1] [--rounds 1]
+usage: python scripts/bench_eval.py [--tasks reach-v3] [--episodes 2] [--horizon 1] [--rounds 1]
            [--image-size 480] [--check] [--out docs/results/eval_speed.json]
 
 Both run the same network (scripts/bench_eval_net.py) on the same tasks, camera and picture size (lerobot's:
@@ -95,7 +95,7 @@ def measured(run: Any, *given: Any) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=["reach-v3", "push-v3"])
+    parser.add_argument("--tasks", nargs="+", default=["reach-v3"])
     parser.add_argument("--episodes", type=int, default=2, help="of each task")
     parser.add_argument("--horizon", type=int, default=1)
     parser.add_argument("--image-size", type=int, default=480, help="ours; lerobot's is always 480")

@@ -4,9 +4,10 @@ usage: python scripts/study_memory.py [--episodes 600] [--batch 1] [--policy lea
            [--out docs/results/eval_memory.json]
 
 The worker is the one that evaluations use. It goes round eight cells, five episodes at each, so that it
-closes and builds envs all the time (it keeps four). Resident memory is read after every episode. What libraries
-load at first use comes early, so growth is that of the second half: the difference of the medians of its first
-and last fifth. Prints a table and, as its last line, everything as JSON; --check exits with 1 above the target.
+closes and builds envs all the time (it keeps four). Resident memory is read after every episode. What
+libraries load at first use comes early, so growth is that of the second half: the difference of the medians
+of its first and last fifth. Prints a table and, as its last line, everything as JSON; --check exits with 1
+above the target.
 """
 
 from __future__ import annotations

@@ -93,3 +93,8 @@ def test_a_group_that_kills_twice_is_taken_apart_and_an_episode_that_kills_alone
     apart = [queue.take(0) for _ in keys[told:]]
     assert apart == [[Group.alone(key)] for key in keys[told:]]
     assert queue.bury(apart[0]) == keys[told]
+
+
+def test_few_episodes_of_one_cell_are_shared_out() -> None:
+    queue = Queue(groups_of(episodes(2), 1), workers=2)
+    assert [len(queue.take(worker)) for worker in (0, 1)] == [1, 1]

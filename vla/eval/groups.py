@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -86,10 +87,11 @@ class Queue:
     Args:
         groups: what is to be run.
         handful: episodes handed out at once, at most, where groups are smaller.
+        workers: who share what is left; near the end they are given less at once.
     """
 
-    def __init__(self, groups: Sequence[Group], handful: int = 4) -> None:
-        self._cells, self._handful = _by_cell(groups), handful
+    def __init__(self, groups: Sequence[Group], handful: int = 4, workers: int = 1) -> None:
+        self._cells, self._handful, self._workers = _by_cell(groups), handful, workers
         self._current: dict[int, Cell] = {}
         self._retried: set[tuple[EpisodeKey, ...]] = set()
 
@@ -111,7 +113,8 @@ class Queue:
             cell = free[0] if free else max(self._cells, key=lambda c: len(self._cells[c]))
             self._current[worker] = cell
         groups = self._cells[cell]
-        number = max(1, self._handful // len(groups[0].keys))
+        share = math.ceil(sum(map(len, self._cells.values())) / self._workers)
+        number = max(1, min(share, self._handful // len(groups[0].keys)))
         taken, rest = groups[:number], groups[number:]
         if rest:
             self._cells[cell] = rest

@@ -32,7 +32,7 @@ def run_in_processes(
     config: EvalConfig, out: Path, groups: Sequence[Group]
 ) -> Generator[EpisodeRecord, None, None]:
     """Hand out groups until every episode has a record; closing the generator ends the workers."""
-    queue = Queue(groups)
+    queue = Queue(groups, workers=max(1, config.workers))
     workers = {i: start_worker(i, config, out) for i in range(min(config.workers, len(groups)))}
     try:
         while workers:

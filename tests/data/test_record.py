@@ -67,6 +67,17 @@ def test_noise_has_the_stated_statistics_and_stays_in_range(rng):
     assert (executed[~burst, 4] == -1).all()
 
 
+def test_noise_scales_from_none_to_as_much_as_there_can_be():
+    config = NoiseConfig(burst_probability=0.12, position_std=0.08)
+    half = config.times(0.5)
+    assert half is not None
+    assert (half.burst_probability, half.position_std, half.burst_steps) == (0.06, 0.04, config.burst_steps)
+    assert config.times(0) is None
+    for factor in (-0.1, 9.0):
+        with pytest.raises(ConfigError, match="factor from 0 to 8.33"):
+            config.times(factor)
+
+
 def test_an_episode_that_runs_out_of_steps_failed():
     assert not record(max_steps=2).success
     assert len(record(max_steps=2)) == 2

@@ -63,6 +63,7 @@ class PointWorld:
                 "tcp_position": np.array([0.1 * self._point[0], 0.7 + 0.1 * self._point[1], 0], np.float32),
                 "gripper_opening": np.array([1], np.float32),
             },
+            "aux": {"goal_position": np.array([0.1 * self._goal[0], 0.7 + 0.1 * self._goal[1], 0])},
             "instruction": "Move the point to the goal",
             "success": near and self._steps > 0,
             "reward": float(near),

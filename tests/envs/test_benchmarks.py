@@ -83,6 +83,29 @@ def test_metaworlds_own_policy_does_its_task_and_the_picture_stands_upright() ->
     assert info["success"]
 
 
+@needs("metaworld")
+def test_metaworlds_first_picture_shows_the_goal_where_the_label_says_it_is() -> None:
+    env = MetaWorldSuite().make("pick-place-v3", "sawyer", image_size=96)
+    for seed in (1, 2, 3):  # Meta-World itself would show the goal of the episode before
+        obs, info = env.reset(seed=seed)
+        u, v = ((info["aux"]["front_goal_uv"] + 1) * 48).astype(int)
+        red, _, blue = obs["images"]["front"][v - 2 : v + 3, u - 2 : u + 3].astype(int).reshape(-1, 3).T
+        assert (blue - red).max() > 80  # the goal's mark; nothing else here is blue
+
+
+@needs("metaworld")
+def test_metaworlds_target_of_the_bare_hand_is_the_goal() -> None:
+    env = MetaWorldSuite().make("reach-v3", "sawyer")
+    obs, info = env.reset(seed=0)
+    assert info["aux"]["phase"] == 0
+    assert np.isnan(info["aux"]["goal_position"]).all()
+    while not info["success"]:
+        obs, *_, info = env.step(env.expert_action())
+    off = obs["state"]["tcp_position"] - info["aux"]["target_position"]
+    assert np.linalg.norm(off) < 0.06  # Meta-World counts the tool within 5 cm, and tells of the hand
+    assert info["aux"]["phase"] == 1
+
+
 @needs("gymnasium_robotics")
 def test_fetch_keeps_the_contract_and_its_gripper_closes_where_it_is_told_to() -> None:
     env = GymnasiumSuite("fetch").make("pick_and_place", "fetch")

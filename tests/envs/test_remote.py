@@ -73,6 +73,18 @@ def test_its_expert_succeeds_and_actions_reach_it_in_its_own_units(suite: FakeRe
     assert info["success"]
 
 
+def test_labels_of_the_benchmark_come_with_the_info_and_not_with_what_a_policy_sees(
+    suite: FakeRemoteSuite,
+) -> None:
+    env = suite.make("point", "sawyer")
+    obs, info = env.reset(seed=3)
+    assert set(obs) == {"images", "state", "instruction"}
+    assert info["aux"]["goal_position"].dtype == np.float32
+    while not info["success"]:
+        obs, *_, info = env.step(env.expert_action())
+    np.testing.assert_allclose(obs["state"]["tcp_position"], info["aux"]["goal_position"], atol=3e-3)
+
+
 def test_what_a_benchmark_does_not_have_is_refused(suite: FakeRemoteSuite) -> None:
     env = suite.make("point", "sawyer")
     with pytest.raises(UnknownNameError, match="benchmarks do not have"):

@@ -1,4 +1,4 @@
-"""Meta-World's fifty tasks (MT50) from scratch: 50 scripted demonstrations a task, one camera, its own sentences.
+"""Meta-World's fifty tasks (MT50) from scratch: 50 scripted demonstrations a task, one camera, its sentences.
 
     scripts/setup_benchmark metaworld
     vla train configs/metaworld.py --out runs/metaworld
@@ -6,9 +6,9 @@
     vla eval --suite metaworld --policy runs/metaworld/policy --episodes 10 --failure-videos 0
 
 The arm runs at 80 Hz, and a task takes it 30 to 300 steps: chunks are long and half of one is executed. Its
-state is the hand's position and the opening of the gripper, as in published evaluations. The simulator's labels
-of where the target and the goal are teach the net to look; a policy is never told them. Some of the scripted
-policies fail if they are pushed about as much as the tabletop's, hence less noise.
+state is the hand's position and the opening of the gripper, as in published evaluations. The simulator's
+labels of where the target and the goal are teach the net to look; a policy is never told them. Some of the
+scripted policies fail if they are pushed about as much as the tabletop's, hence less noise.
 """
 
 from vla.data.mixture import SourceConfig

@@ -74,7 +74,7 @@ def test_noise_scales_from_none_to_as_much_as_there_can_be():
     assert (half.burst_probability, half.position_std, half.burst_steps) == (0.06, 0.04, config.burst_steps)
     assert config.times(0) is None
     for factor in (-0.1, 9.0):
-        with pytest.raises(ConfigError, match="factor from 0 to 8.33"):
+        with pytest.raises(ConfigError, match=r"factor from 0 to 8\.33"):
             config.times(factor)
 
 

@@ -31,7 +31,7 @@ class GenerationConfig:
         episodes_per_season_cell: successful demonstrations of each cell of a season.
         image_size: px.
         num_workers: processes; 0: one a core.
-        noise: how much what the expert does is disturbed; 1: as the tabletop's experts stand it, 0: not at all.
+        noise: how much what the expert does is disturbed; 1: as the tabletop's experts stand it, 0: not.
     """
 
     suite: str = "tabletop"

@@ -5,8 +5,8 @@ the published evaluations of vision-language-action policies: a new scene each e
 ``corner2`` hangs upside down and is moved to [0.75, 0.075, 0.7], as in these evaluations (Seo et al. 2022,
 arXiv 2206.14244, appendix); its pictures are turned by half a turn here.
 
-Labels for training (``Observation.aux``; a policy is shown none): where the task's first object is and where it
-shall go, in space and in the picture, as the observation that the scripted policies read has it.
+Labels for training (``Observation.aux``; a policy is shown none): where the task's first object is and where
+it shall go, in space and in the picture, as the observation that the scripted policies read has it.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class MetaWorld:
         return {name: np.array(value, np.float32) for name, value in labels.items()}
 
     def _uv(self, points: np.ndarray) -> np.ndarray:
-        """Where world points [n 3] are in the turned picture: [n 2] in [-1, 1], x right, y down, NaN outside."""
+        """Where world points [n 3] are in the turned picture: [n 2] in [-1, 1], right and down; NaN outside."""
         data = self._env.data
         local = (points - data.cam_xpos[self._camera]) @ data.cam_xmat[self._camera].reshape(3, 3)
         depth = np.where(local[:, 2:] < -1e-6, -local[:, 2:], np.nan)

@@ -122,7 +122,7 @@ class MetaWorld:
         return {name: np.array(value, np.float32) for name, value in labels.items()}
 
     def _uv(self, points: np.ndarray) -> np.ndarray:
-        """Where world points [n 3] are in the turned picture: [n 2] in [-1, 1], right and down; NaN outside."""
+        """Where world points [n 3] are in the picture: [n 2] in [-1, 1], right and down; NaN outside."""
         data = self._env.data
         local = (points - data.cam_xpos[self._camera]) @ data.cam_xmat[self._camera].reshape(3, 3)
         depth = np.where(local[:, 2:] < -1e-6, -local[:, 2:], np.nan)

@@ -98,7 +98,6 @@ def test_a_start_that_means_something_else_is_refused_with_every_reason(store, t
     with pytest.raises(IncompatibleError) as caught:
         load_start(start, contract)
     for reason in (
-        "no data of: beta",
         "20 Hz",
         "never say: blue, reach",
         "state_slots",

@@ -183,6 +183,22 @@ def test_an_arm_is_added_to_those_that_a_policy_knew(tmp_path, capsys):
     assert torch.equal(new[1:], old), "alpha comes before beta"
 
 
+def test_a_run_without_data_of_an_arm_leaves_it_and_says_so(tmp_path, capsys):
+    both, alone = fill_store(tmp_path / "both.zarr"), tmp_path / "alone.zarr"
+    arm = make_arm("gamma", image_size=SIZE, joints=5)
+    with EpisodeStore.create(alone, embodiments=[arm]) as made:
+        words = {"instruction": "reach the red square", "provenance": {"task": "reach"}}
+        made.append(make_episode(np.random.default_rng(0), arm, **words))
+    policy = train(tiny_config(both, steps=2), tmp_path / "first")
+    made = train(tiny_config(alone, steps=1, init_from=str(policy)), tmp_path / "second")
+    said = capsys.readouterr().out
+    assert "does not know begin untrained: gamma" in said
+    assert "will not drive: alpha, beta" in said
+    net, contract = load_policy(made)
+    assert set(contract.embodiments) == {"gamma"}
+    assert len(net.state_dict()[ARMS]) == 1
+
+
 def test_words_that_a_policy_did_not_know_are_added_to_those_that_it_knew(tmp_path, capsys):
     red, mauve = (fill_store(tmp_path / f"{color}.zarr", color=color) for color in ("red", "mauve"))
     policy = train(tiny_config(red, steps=2), tmp_path / "first")

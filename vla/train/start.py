@@ -36,7 +36,8 @@ def load_start(path: str, contract: PolicyContract) -> dict[str, torch.Tensor]:
 
 
 def start_from(net: PolicyNet, path: str, contract: PolicyContract) -> None:
-    """Give ``net`` the weights of the policy at ``path``; parts, words and arms that are new keep their own.
+    """Give ``net`` the weights of the policy at ``path``; parts, words and arms that are new keep their own,
+    and those of arms that the run has no data of are left.
 
     Raises:
         IncompatibleError: as :func:`load_start`; or weights besides those of such parts are not there.
@@ -64,6 +65,8 @@ def start_notes(path: str, contract: PolicyContract) -> list[str]:
     new = [word for word in _vocabulary(contract) if word not in _vocabulary(start)]
     arms = [name for name in _arms(contract) if name not in _arms(start)]
     words = [f"arms that {path} does not know begin untrained: {', '.join(arms)}"] if arms else []
+    if lost := [name for name in _arms(start) if name not in _arms(contract)]:
+        words.append(f"arms of {path} that this run has no data of, and will not drive: {', '.join(lost)}")
     words += [f"words that {path} does not know begin untrained: {', '.join(new)}"] if new else []
     return words + [
         f"{key} is {here[key]!r} and was {there[key]!r} in {path}: what is new there begins untrained"
@@ -75,8 +78,6 @@ def start_notes(path: str, contract: PolicyContract) -> list[str]:
 def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
     reasons = []
     theirs, ours = sorted(start.embodiments), sorted(run.embodiments)
-    if lost := sorted(set(theirs) - set(ours)):
-        reasons.append(f"arms that it knows and this run has no data of: {', '.join(lost)}")
     for name in sorted(set(theirs) & set(ours)):
         answer = compatible(start.embodiments[name], run.embodiments[name])
         reasons += [f"embodiment {name!r}: {reason}" for reason in answer.reasons]
@@ -98,9 +99,9 @@ def _start_reasons(start: PolicyContract, run: PolicyContract) -> list[str]:
 
 
 def _rows(weight: torch.Tensor, grown: torch.Tensor, known: list[str], now: list[str]) -> torch.Tensor:
-    """``grown`` [len(now) D], with the rows of what was ``known`` from ``weight``."""
-    rows = grown.clone()
-    rows[[now.index(name) for name in known]] = weight.to(grown)
+    """``grown`` [len(now) D], with the rows of what was ``known`` and still is from ``weight``."""
+    rows, kept = grown.clone(), [i for i, name in enumerate(known) if name in now]
+    rows[[now.index(known[i]) for i in kept]] = weight[kept].to(grown)
     return rows
 
 

@@ -105,7 +105,6 @@ class MetaWorld:
             "truncated": truncated,
         }
 
-
     def _labels(self) -> dict[str, np.ndarray]:
         """The keys of ``vla.interfaces.AUX_KEYS`` that concern one camera and one instruction, float32."""
         goal = np.asarray(self._env._target_pos, float)

@@ -3,8 +3,8 @@
     vla train configs/new_arm.py --out runs/iiwa14
     vla eval --policy runs/iiwa14/policy --arms iiwa14
 
-Starts from the shipped policy and learns from the new arm alone, a few passes over its 650 episodes. The policy
-that comes out drives the new arm; keep the shipped one for the others.
+Starts from the shipped policy and learns from the new arm alone, a few passes over its 650 episodes. The
+policy that comes out drives the new arm; keep the shipped one for the others.
 """
 
 from pathlib import Path

@@ -253,8 +253,8 @@ class TrainConfig:
         stages: one after the other (none: a single one that trains everything for ``budget``).
         cotrain: questions to train the backbone with, too, in stages where it learns.
         init_from: policy directory whose weights to start from (None: fresh weights). Its network must be the
-            same but for heads and compression. Words and arms that it did not know begin untrained, words that
-            these data never say stay known, and arms without data are not driven any more: all of it is said.
+            same but for heads and compression. Words and arms that it did not know begin untrained, words
+            that these data never say stay known, arms without data are not driven any more: all of it is said.
         judge: evaluation with its grounding audit at checkpoints (None: none).
     """
 

@@ -254,7 +254,7 @@ class TrainConfig:
         cotrain: questions to train the backbone with, too, in stages where it learns.
         init_from: policy directory whose weights to start from (None: fresh weights). Its network must be the
             same but for heads and compression. Words and arms that it did not know begin untrained, words
-            that these data never say stay known, arms without data are not driven any more: all of it is said.
+            that these data never say stay known, arms without data are not driven any more; all this is said.
         judge: evaluation with its grounding audit at checkpoints (None: none).
     """
 

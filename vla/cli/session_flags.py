@@ -21,7 +21,8 @@ class SessionFlags:
     """Which arm, which policy, and how.
 
     Args:
-        robot: a simulated arm (sim:panda), or a kind of real one: ur5e, fr3, so101, or module:function.
+        robot: a simulated arm (sim:panda), or a kind of real one: ur5e, fr3, so101, ros2,
+            replay, or module:function.
         policy: default (shipped), a directory that vla train wrote, expert, random, zero, NAME:PATH, or off:
             you alone move the arm (--teleop).
         head: which of the policy's action heads decides; its default if not given.
@@ -39,6 +40,8 @@ class SessionFlags:
         host: address of a real arm's controller.
         port: serial port of a real arm.
         calibration: file that vla robot calibrate wrote for it.
+        arm_file: of a real arm: what describes it (ros2), or a recorded episode in its place (replay):
+            STORE#NUMBER.
         cameras: of a real arm: NAME=NUMBER, path or URL, e.g. front=0 wrist=2.
         embodiment: which of the policy's arms a real one is; the one of its kind's name if not given.
         speed: of a real arm, as a share of the policy's own; 0.25 if not given.
@@ -63,6 +66,7 @@ class SessionFlags:
     host: str = ""
     port: str = ""
     calibration: Path | None = None
+    arm_file: str = ""
     cameras: tuple[str, ...] = ()
     embodiment: str = ""
     speed: float | None = None
@@ -93,7 +97,18 @@ class SessionFlags:
         )
 
     def _hardware(self, simulated: bool) -> Any:
-        names = ("host", "port", "calibration", "cameras", "embodiment", "speed", "dry_run", "yes", "seconds")
+        names = (
+            "host",
+            "port",
+            "calibration",
+            "arm_file",
+            "cameras",
+            "embodiment",
+            "speed",
+            "dry_run",
+            "yes",
+            "seconds",
+        )
         said = [name for name in names if getattr(self, name)]
         if simulated:
             if said:
@@ -107,6 +122,7 @@ class SessionFlags:
             host=self.host,
             port=self.port,
             calibration="" if self.calibration is None else str(self.calibration.absolute()),
+            arm_file=str(Path(self.arm_file).absolute()) if self.arm_file else "",
             cameras=camera_sources(self.cameras),
             speed=DEFAULT_SPEED if self.speed is None else self.speed,
         )

@@ -32,6 +32,7 @@ class ArmSettings:
         host: address of its controller.
         port: serial port.
         calibration: file that ``vla robot calibrate`` wrote.
+        arm_file: what describes the arm (``ros2``), or was recorded of one (``replay``).
         cameras: the embodiment's camera -> number, path or URL for OpenCV.
         speed: share of the policy's own speed.
         embodiment: what the policy knows it as; None: the driver's own.
@@ -40,6 +41,7 @@ class ArmSettings:
     host: str = ""
     port: str = ""
     calibration: str = ""
+    arm_file: str = ""
     cameras: Mapping[str, int | str] = field(default_factory=dict)
     speed: float = 1.0
     embodiment: Embodiment | None = None
@@ -49,7 +51,12 @@ class ArmSettings:
 
     def need(self, *names: str) -> None:
         """Raise :class:`ConfigError` where one of these was not said, or something else was."""
-        said = {"host": self.host, "port": self.port, "calibration": self.calibration}
+        said = {
+            "host": self.host,
+            "port": self.port,
+            "calibration": self.calibration,
+            "arm_file": self.arm_file,
+        }
         if missing := [name for name in names if not said[name]]:
             raise ConfigError(f"This arm is found by {_flags(names)}: {_flags(missing)} missing.")
         if odd := [name for name, value in said.items() if value and name not in names]:
@@ -156,4 +163,4 @@ def _role(name: str) -> CameraRole:
 
 
 def _flags(names: tuple[str, ...] | list[str]) -> str:
-    return " and ".join(f"--{name}" for name in names)
+    return " and ".join(f"--{name.replace('_', '-')}" for name in names)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla.control.geometry import ArmGeometry
 from vla.embodiment import Camera, Embodiment
 from vla.robots.calibration import ArmCalibration
 from vla.robots.cameras import CameraDevice, OpenCVCamera
@@ -37,6 +38,11 @@ def so101_kinematics() -> Kinematics:
     return Kinematics.load(MODEL, JOINTS, "tcp", orientation_weight=ORIENTATION_WEIGHT, home_q=home_q)
 
 
+def so101_geometry() -> ArmGeometry:
+    """Arm, gripper and table."""
+    return arm_geometry(MODEL, JOINTS, "tcp")
+
+
 def so101(
     port: str,
     calibration: ArmCalibration,
@@ -61,7 +67,7 @@ def so101(
         so101_kinematics(),
         embodiment or so101_embodiment(),
         cameras=cameras,
-        geometry=arm_geometry(MODEL, JOINTS, "tcp"),
+        geometry=so101_geometry(),
         config=config,
         clock=clock,
     )

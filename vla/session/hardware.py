@@ -27,7 +27,7 @@ from vla.robots.wrapper import RobotWrapper
 from vla.session.checklist import checklist, refusals
 from vla.session.config import HardwareConfig, SessionConfig, SessionResult
 from vla.session.driving import OFF, device_of, driven, operator_of
-from vla.session.watching import Attachments, LastInstruction, UnknownWords, recording
+from vla.session.watching import Attachments, Compared, LastInstruction, UnknownWords, recording
 
 #: What the person says before the first motion.
 GO = "go"
@@ -198,7 +198,7 @@ class _ArmSession:
 
     def _follow(self, said: str, watching: list[Hook]) -> LoopResult:
         config, arm = self._config, self._robot.embodiment
-        hooks: list[Hook] = [*watching, UnknownWords(self._say), *self._attached.hooks]
+        hooks: list[Hook] = [*watching, UnknownWords(self._say), Compared(self._say), *self._attached.hooks]
         if self._hardware.dry_run:
             hooks.append(Shown(arm, self._say))
         operator: Operator | None = self._prompt

@@ -51,6 +51,25 @@ class LastInstruction:
         self.text = tick.observation.instruction
 
 
+class Compared:
+    """Hook that says at the end of a replayed episode how far from it the policy was."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def started(self, reading: Reading) -> None:
+        """Nothing was commanded yet."""
+
+    def ticked(self, tick: Tick) -> None:
+        info = tick.reading.info
+        if tick.reading.done and "mean_difference" in info:
+            self._say(
+                f"from what was executed then, the actions differ by {info['mean_difference']:.1%} of half "
+                f"of their ranges (mean of {info['of']} steps), at most {info['largest_difference']:.1%}: "
+                f"{info['largest_entry']} at step {info['largest_step']}"
+            )
+
+
 class UnknownWords:
     """Hook that tells the person, once a sentence, which of its words the policy does not know."""
 

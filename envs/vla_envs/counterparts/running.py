@@ -128,3 +128,8 @@ def ur_counterpart(host: str, **settings: object) -> Counterpart:
 def franka_counterpart(host: str, **settings: object) -> Counterpart:
     """An FR3 (``vla_envs.counterparts.franka``)."""
     return Counterpart("vla_envs.counterparts.franka", host, **settings)  # type: ignore[arg-type]
+
+
+def ros_counterpart(host: str, **settings: object) -> Counterpart:
+    """A UR5e under ros2_control (``vla_envs.counterparts.ros``)."""
+    return Counterpart("vla_envs.counterparts.ros", host, **settings)  # type: ignore[arg-type]

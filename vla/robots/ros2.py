@@ -324,7 +324,7 @@ class Ros2Robot:
         if off.max() > config.follow_rad:
             joint = config.joints[int(off.argmax())]
             self._fault = (
-                f"{joint} is {off.max():.2f} rad away from where it was told to be for {config.follow_s:g} s: "
+                f"{joint} is {off.max():.2f} rad from where it was told to be for {config.follow_s:g} s: "
                 "is the controller active ('ros2 control list_controllers'), does it reject trajectories "
                 "(its log says), or is something in the way? Then connect() again"
             )

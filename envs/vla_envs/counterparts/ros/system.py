@@ -2,7 +2,7 @@
 
 After ros2_control's documentation (Jazzy): a trajectory replaces the one under way, begins at the setpoint,
 is followed linearly where it names no speeds and by cubics where it does, and its last point is held. One
-that does not name the arm's joints, or has no points, is refused with a line in the log, and no client is told.
+that does not name the arm's joints, or has no points, is refused with a line in the log alone.
 """
 
 from __future__ import annotations

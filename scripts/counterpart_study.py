@@ -28,11 +28,15 @@ from vla.eval.records import EpisodeKey
 from vla.eval.rollout import run_episode
 from vla.robots import Reading, Robot
 from vla.robots.wrapper import RobotWrapper
+from vla_envs.counterparts.running import Counterpart
 from vla_envs.tabletop.env import TabletopEnv
 from vla_policies.learned import LearnedPolicy
 
 POLICY = "policies/vla_policies/pretrained/tabletop"
-TASKS = ("pick", "place", "push", "stack", "drawer", "press", "turn", "slide")
+TASKS = (
+    "pick", "place", "push", "stack", "knock", "drawer", "press", "relation", "turn", "slide", "insert",
+    "beside", "unstack",
+)  # fmt: skip
 
 
 class PacedRobot(RobotWrapper):
@@ -113,6 +117,30 @@ def driven(policy: LearnedPolicy, robot: PacedRobot, max_steps: int) -> dict[str
     except RobotError as error:  # an episode that the driver ended is one that failed
         return {"success": False, "steps": 0, "late_turns": robot.late, "error": str(error)}
     return {"success": result.success, "steps": result.steps, "late_turns": robot.late}
+
+
+def against(
+    args: argparse.Namespace,
+    arm: str,
+    policy: LearnedPolicy,
+    counterpart: Counterpart,
+    robot: Robot,
+    describe: Mapping[str, Any],
+    *,
+    after: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> None:
+    """The study of a robot before a counterpart that puts up the scenes; ``after`` each episode."""
+
+    def drive(key: EpisodeKey) -> dict[str, Any]:
+        scene = counterpart.set_scene(key.task, key.seed, options_of(key))
+        judged = PacedRobot(robot, counterpart.outcome, scene["instruction"], counterpart.clock)
+        row = driven(policy, judged, scene["max_steps"])
+        after(row)
+        return row
+
+    told = {**describe, "target": ">= 20 episodes, success within 5 points of direct simulation, same seeds"}
+    study(args, arm, policy, drive, told)
+    robot.close()
 
 
 def study(

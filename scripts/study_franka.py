@@ -1,6 +1,6 @@
 """The shipped policy on an FR3 through franka-rs: closed loop against franka-sim, beside direct simulation.
 
-    python scripts/study_franka.py --seeds 3 --out docs/results/franka.json
+    python scripts/study_franka.py --seeds 2 --out docs/results/franka.json
 
 franka-sim (``scripts/setup_counterpart``) enforces the arm's limits and reflexes; the tabletop's Panda
 mirrors its joints before objects and cameras, and what it touches is not felt by franka-sim. Control is at
@@ -15,9 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from typing import Any
 
-from counterpart_study import PacedRobot, driven, options_of, parser, study
+from counterpart_study import against, parser
 
-from vla.eval.records import EpisodeKey
 from vla_envs.counterparts.franka.robot import counterpart_robot
 from vla_envs.counterparts.running import franka_counterpart
 from vla_policies.learned import LearnedPolicy
@@ -32,22 +31,17 @@ def main() -> None:
     with franka_counterpart(args.host, task=args.tasks[0], image_size=size) as counterpart:
         robot = counterpart_robot(args.host, image_size=size)
 
-        def drive(key: EpisodeKey) -> dict[str, Any]:
-            scene = counterpart.set_scene(key.task, key.seed, options_of(key))
-            judged = PacedRobot(robot, counterpart.outcome, scene["instruction"], counterpart.clock)
-            found = driven(policy, judged, scene["max_steps"])
-            if "reflex" in found.get("error", ""):
+        def let_go(row: dict[str, Any]) -> None:
+            if "reflex" in row.get("error", ""):
                 robot.recover()
             robot.close()
-            return found
 
         describe = {
             "claim": "the shipped policy does its tasks through franka-rs 0.4.0 and franka-sim 1.1.7",
-            "target": ">= 20 episodes, success within 5 points of direct simulation on the same seeds",
             "plant": "franka-sim's FR3 with motion limits enforced, mirrored by the tabletop's Panda; "
             "contact forces do not reach franka-sim",
         }
-        study(args, "panda", policy, drive, describe)
+        against(args, "panda", policy, counterpart, robot, describe, after=let_go)
 
 
 if __name__ == "__main__":

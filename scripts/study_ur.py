@@ -1,6 +1,6 @@
 """The shipped policy on a UR5e through ur-rtde: closed loop against the counterpart, beside simulation.
 
-    python scripts/study_ur.py --seeds 5 --out docs/results/ur.json
+    python scripts/study_ur.py --seeds 2 --out docs/results/ur.json
 
 The counterpart is a process of its own that speaks the controller's protocols on a loopback address; the
 table, the objects and the cameras are in its world. Control is at 10 Hz in real time: leave the machine some
@@ -13,12 +13,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from typing import Any
+from counterpart_study import against, parser
 
-from counterpart_study import PacedRobot, driven, options_of, parser, study
-
-from vla.eval.records import EpisodeKey
-from vla.robots.ur import UrRobot
 from vla_envs.counterparts.running import ur_counterpart
 from vla_envs.counterparts.ur.robot import counterpart_robot
 from vla_policies.learned import LearnedPolicy
@@ -36,20 +32,12 @@ def main() -> None:
     with ur_counterpart(
         args.host, task=args.tasks[0], image_size=size, gripper_m_s=args.gripper_m_s
     ) as counterpart:
-        robot: UrRobot = counterpart_robot(args.host, image_size=size)
-
-        def drive(key: EpisodeKey) -> dict[str, Any]:
-            scene = counterpart.set_scene(key.task, key.seed, options_of(key))
-            judged = PacedRobot(robot, counterpart.outcome, scene["instruction"], counterpart.clock)
-            return driven(policy, judged, scene["max_steps"])
-
+        robot = counterpart_robot(args.host, image_size=size)
         describe = {
             "claim": "the shipped policy does its tasks through ur-rtde 1.6.5 and the UR counterpart",
             "fingers": f"at most {args.gripper_m_s} m/s" if args.gripper_m_s else "as simulated",
-            "target": ">= 20 episodes, success within 5 points of direct simulation on the same seeds",
         }
-        study(args, "ur5e", policy, drive, describe)
-        robot.close()
+        against(args, "ur5e", policy, counterpart, robot, describe)
 
 
 if __name__ == "__main__":

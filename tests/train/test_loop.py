@@ -164,6 +164,15 @@ def test_a_run_may_start_from_a_policy_that_lacks_one_of_its_heads(store, tmp_pa
     assert "begins untrained" in capsys.readouterr().out
 
 
+def test_a_flow_head_may_learn_to_go_on_from_a_plan_in_a_later_run(store, tmp_path, capsys):
+    config = tiny_config(store, steps=1)
+    policy = train(config, tmp_path / "first")
+    later = replace(config.model, flow_prefix_delay=2)
+    again = train(replace(config, model=later, init_from=str(policy)), tmp_path / "second")
+    assert "prefix_delay is 2 and was 0" in capsys.readouterr().out
+    assert load_policy(again)[0].heads["flow"].config.prefix_delay == 2
+
+
 def test_an_arm_is_added_to_those_that_a_policy_knew(tmp_path, capsys):
     alone = tmp_path / "alone.zarr"
     arm = make_arm("beta", image_size=SIZE, joints=5)

@@ -18,6 +18,8 @@ _TRAINING_ONLY = ("num_noise", "localisation_weight", "keypoint_weight", "things
 #: ... and those that add parts or take parts away, whose weights are of no other: they may differ.
 _MAY_DIFFER = ("compression", "keep", "reuse", "heads")
 _PARTS = ("compress.", "heads.")
+#: Of the head settings: what a head learns besides, with the same weights.
+_DELAY = "prefix_delay"
 #: One row a word, and one row an arm, of the backbone that has a vocabulary of its own.
 WORDS, ARMS = "backbone.instruction.words.weight", "backbone.embodiment.weight"
 
@@ -68,6 +70,8 @@ def start_notes(path: str, contract: PolicyContract) -> list[str]:
     if lost := [name for name in _arms(start) if name not in _arms(contract)]:
         words.append(f"arms of {path} that this run has no data of, and will not drive: {', '.join(lost)}")
     words += [f"words that {path} does not know begin untrained: {', '.join(new)}"] if new else []
+    if (delay := here["head_settings"].get(_DELAY, 0)) != (was := there["head_settings"].get(_DELAY, 0)):
+        words.append(f"{_DELAY} is {delay} and was {was} in {path}: the flow head learns that from here on")
     return words + [
         f"{key} is {here[key]!r} and was {there[key]!r} in {path}: what is new there begins untrained"
         for key in _MAY_DIFFER
@@ -118,6 +122,7 @@ def _settings(contract: PolicyContract) -> dict[str, Any]:
     """What decides the meaning of weights beside arms and words, flat and as JSON values."""
     network = _network(contract)
     nested = network.pop("backbone_settings")
+    network["head_settings"].pop(_DELAY, None)
     flat = {**{f"backbone {key}": value for key, value in nested.items()}, **network}
     flat |= {"camera_roles": list(contract.camera_roles), "image_size": contract.image_size}
     compared = {"backbone vocabulary", "backbone embodiments", "backbone camera_roles", "backbone image_size"}

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
+from counterpart_study import TASKS
 
 from vla import registry
 from vla.control.chunks import ChunkExecutor
@@ -51,7 +52,7 @@ class Study:
         out: JSON to write; printed only if not given.
     """
 
-    tasks: tuple[str, ...] = ("place", "push", "stack")
+    tasks: tuple[str, ...] = TASKS
     episodes: int = 30
     clock: Clock = "stepped"
     out: Path | None = None
@@ -103,7 +104,8 @@ def run_task(policy: Policy, task: str, clock: Clock, episodes: int) -> list[dic
             told = scene.reset(seed)
             judged, limit = Judged(robot, scene, told["instruction"]), told["max_steps"]
             began = time.monotonic()
-            through = run_loop(judged, executor, SafetyEnvelope.of(judged), max_steps=limit)
+            safety, real = SafetyEnvelope.of(judged), clock == "real"
+            through = run_loop(judged, executor, safety, max_steps=limit, realtime=real)
             turn_s = (time.monotonic() - began) / through.steps
             direct = SimRobot(env, seed=seed)
             direct_end = run_loop(direct, executor, SafetyEnvelope(env.embodiment), max_steps=limit)

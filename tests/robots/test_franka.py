@@ -9,8 +9,8 @@ import mujoco
 import numpy as np
 import pytest
 
+from tests.robots.driving import STILL, drive, refusal
 from vla.errors import ConfigError, EnvError, MissingExtraError, RobotError
-from vla.robots import Reading
 from vla.robots.cameras import CameraError
 from vla.robots.checks import check_robot
 from vla.robots.franka import FrankaConfig, FrankaRobot
@@ -25,8 +25,6 @@ from vla_envs.counterparts.running import Counterpart, franka_counterpart
 from vla_envs.tabletop.arms import panda
 
 HOST = "127.0.0.31"
-STILL = np.array([0, 0, 0, 0, -1], np.float32)
-ASIDE = np.array([0, 0.01, 0, 0, -1], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -46,26 +44,6 @@ def robot(counterpart: Counterpart) -> Iterator[FrankaRobot]:
     robot = counterpart_robot(HOST)
     yield robot
     robot.close()
-
-
-def drive(robot: FrankaRobot, steps: int, action: np.ndarray = ASIDE) -> Reading:
-    reading = robot.read()
-    for _ in range(steps):
-        reading = robot.command(action)
-        time.sleep(0.1)
-    return reading
-
-
-def refusal(robot: FrankaRobot, seconds: float = 5.0) -> str:
-    """What the driver says once it has noticed."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            robot.command(STILL)
-        except RobotError as error:
-            return str(error)
-        time.sleep(0.05)
-    raise AssertionError("the driver went on")
 
 
 def at_rest(where: Callable[[], np.ndarray]) -> bool:
@@ -152,7 +130,7 @@ def test_silence_stops_the_arm_and_connect_starts_it_again(
     robot.connect()
     drive(robot, 3)
     time.sleep(robot.config.deadman_s + 1.0)
-    assert "deadman" in refusal(robot)
+    assert "deadman" in refusal(robot, STILL)
     assert at_rest(lambda: counterpart.state()["q"])
     robot.connect()
     drive(robot, 2)
@@ -164,7 +142,7 @@ def test_after_a_reflex_recover_clears_it_and_connect_goes_on(
     robot.connect()
     drive(robot, 2)
     counterpart.fault("reflex")
-    said = refusal(robot)
+    said = refusal(robot, STILL)
     assert "reflex" in said
     assert "recover()" in said
     assert at_rest(lambda: counterpart.state()["q"])
@@ -179,7 +157,7 @@ def test_a_lost_arm_is_named_and_connect_finds_it_again(counterpart: Counterpart
     robot.connect()
     drive(robot, 2)
     counterpart.fault("lost_connection")
-    assert "connect()" in refusal(robot)
+    assert "connect()" in refusal(robot, STILL)
     with pytest.raises(RobotError, match=HOST):
         robot.connect()
     counterpart.fault("restart")

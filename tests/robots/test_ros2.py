@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.robots.driving import ASIDE, drive, refusal
+from tests.robots.driving import at_rest as still
 from vla.errors import ConfigError, RobotError, UnknownNameError
 from vla.robots.cameras import CameraError
 from vla.robots.checks import check_robot
@@ -23,7 +25,6 @@ from vla_envs.counterparts.ros.system import JOINTS
 from vla_envs.counterparts.running import Counterpart, ros_counterpart
 
 HOST = "127.0.0.41"
-ASIDE = np.array([0, 0.01, 0, 0, -1], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +42,9 @@ def robot(counterpart: Counterpart) -> Iterator[Ros2Robot]:
     robot.close()
 
 
-def drive(robot: Ros2Robot, steps: int, action: np.ndarray = ASIDE) -> None:
-    for _ in range(steps):
-        robot.command(action)
-        time.sleep(0.1)
-
-
-def refusal(robot: Ros2Robot, seconds: float = 3.0) -> str:
-    """What the driver says once it has noticed."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            robot.command(ASIDE)
-        except RobotError as error:
-            return str(error)
-        time.sleep(0.05)
-    raise AssertionError("the driver went on")
-
-
 def at_rest(counterpart: Counterpart) -> bool:
     time.sleep(0.3)  # its last trajectory ends, or it brakes
-    before = counterpart.state()["q"]
-    time.sleep(0.3)
-    return bool(np.abs(counterpart.state()["q"] - before).max() < 2e-3)
+    return still(counterpart)
 
 
 def test_the_driver_keeps_the_robots_contract(robot: Ros2Robot) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from tests.robots.driving import STILL, at_rest, drive, refusal
 from vla.errors import ConfigError, EnvError, MissingExtraError, RobotError
-from vla.robots import Reading
 from vla.robots.cameras import CameraError
 from vla.robots.checks import check_robot
 from vla.robots.named import ArmSettings
@@ -26,8 +26,6 @@ from vla_envs.counterparts.running import Counterpart, ur_counterpart
 from vla_envs.counterparts.ur.robot import counterpart_robot
 
 HOST = "127.0.0.21"
-STILL = np.array([0, 0, 0, 0, -1], np.float32)
-ASIDE = np.array([0, 0.01, 0, 0, -1], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -54,32 +52,6 @@ def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.02)
-
-
-def drive(robot: UrRobot, steps: int, action: np.ndarray = ASIDE) -> Reading:
-    reading = robot.read()
-    for _ in range(steps):
-        reading = robot.command(action)
-        time.sleep(0.1)
-    return reading
-
-
-def refusal(robot: UrRobot, seconds: float = 3.0) -> str:
-    """What the driver says once it has noticed."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            robot.command(ASIDE)
-        except RobotError as error:
-            return str(error)
-        time.sleep(0.05)
-    raise AssertionError("the driver went on")
-
-
-def at_rest(counterpart: Counterpart) -> bool:
-    before = counterpart.state()["q"]
-    time.sleep(0.3)
-    return bool(np.abs(counterpart.state()["q"] - before).max() < 2e-3)
 
 
 def test_the_driver_keeps_the_robots_contract(robot: UrRobot) -> None:

@@ -158,7 +158,7 @@ def main() -> int:
     print(json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=1))
     if flags.out is not None:
         flags.out.write_text(json.dumps(result, indent=1) + "\n")
-    return int(abs(found["points"]) > 5)
+    return int(found["points"] < -5)
 
 
 if __name__ == "__main__":

@@ -210,6 +210,24 @@ def test_a_source_may_say_the_instruction_that_its_files_lack(filled, tmp_path):
         open_sources([SourceConfig(path=str(filled), instruction="lift the cube")])
 
 
+def test_a_source_may_leave_tasks_out_and_says_so(tmp_path, rng):
+    path, arm = tmp_path / "two.zarr", make_arm()
+    with EpisodeStore.create(path, embodiments=[arm]) as store:
+        for task in ("reach", "lift", "reach"):
+            store.append(make_episode(rng, arm, provenance={"task": task}))
+    config = SourceConfig(path=str(path), without_tasks=("reach",))
+    sources = open_sources([config])
+    assert [info.provenance["task"] for info in sources[0].episodes] == ["lift"]
+    notes = mixture_notes(
+        [config], sources, state_slots=(), roles=ROLES, image_size=64, state_mode="range", action_mode="range"
+    )
+    assert any("without its episodes of reach" in note for note in notes)
+    with pytest.raises(UnknownNameError, match="push"):
+        open_sources([replace(config, without_tasks=("push",))])
+    with pytest.raises(DatasetError, match="nothing to learn from"):
+        open_sources([replace(config, without_tasks=("reach", "lift"))])
+
+
 def test_a_store_of_ours_reads_all_its_cameras(filled):
     with pytest.raises(DatasetError, match="give neither a description nor cameras"):
         open_sources([SourceConfig(path=str(filled), cameras=("front",))])

@@ -53,6 +53,7 @@ class SourceConfig:
         failures: learn from unsuccessful episodes too; those of unknown success are always learned from.
         actor: of what a session recorded (``vla.teleop``), only the episodes in which a ``human``, or the
             ``policy``, moved the arm; None: all.
+        without_tasks: episodes of these tasks (``provenance``) are left out.
         skip_damaged: leave damaged episodes out and say which, instead of refusing the source. Everything is
             read once for that when it is opened, in foreign formats every picture decoded: import a large
             data set once (``vla data import --skip-damaged``) rather than do so in every run.
@@ -70,6 +71,7 @@ class SourceConfig:
     action_mode: Mode | None = None
     failures: bool = False
     actor: Actor | None = None
+    without_tasks: tuple[str, ...] = ()
     skip_damaged: bool = False
 
     def __post_init__(self) -> None:
@@ -216,6 +218,11 @@ def _adapt(source: EpisodeSource, config: SourceConfig, hz: float | None) -> Epi
             f"{config.path} has {counted(len(source.episodes), 'episode')}, none of actor={config.actor!r}: "
             "only what a session with teleoperation records says who acted."
         )
+    tasks = {str(info.provenance.get("task", "")) for info in acted}
+    for task in config.without_tasks:
+        if task not in tasks:
+            raise UnknownNameError(f"task to leave out of {config.path}", task, tasks)
+    acted = [info for info in acted if info.provenance.get("task") not in config.without_tasks]
     kept = [info.index for info in acted if info.success is not False or config.failures]
     if not kept:
         raise DatasetError(

@@ -69,6 +69,8 @@ def mixture_notes(
         if config.actor is not None:
             said = counted(len(source.episodes), "episode")
             notes.append(f"{name}: {said} in which the {config.actor} moved the arm, and no others")
+        if config.without_tasks:
+            notes.append(f"{name}: without its episodes of {', '.join(config.without_tasks)}")
         notes += [f"{name}: {text}" for text in timing_notes(source)]
         if unknown := sum(info.success is None for info in source.episodes):
             notes.append(f"{name}: {counted(unknown, 'episode')} of unknown success: learned from")

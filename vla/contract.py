@@ -42,7 +42,7 @@ class PolicyContract:
         heads: action heads with trained weights; the first is the default.
         num_flow_steps: denoising steps of the flow head.
         instruction: how instructions become words (``normalisation``) and which are known (``vocabulary``).
-        network: JSON of ``vla.models.policy_net.PolicyNetConfig``.
+        network: JSON of ``vla.models.net_config.PolicyNetConfig``.
         provenance: config, data, versions, git state, seeds, what training cost.
         weights_sha256: of ``model.safetensors``; empty until weights are saved.
     """

@@ -34,7 +34,8 @@ from vla.data.store import EpisodeStore
 from vla.embodiment import Camera, Embodiment, Field
 from vla.interfaces import observation_from_gym
 from vla.models.backbones.words import WordTokenizer, build_vocabulary
-from vla.models.policy_net import PolicyInputs, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyInputs
 from vla.models.saving import save_policy
 from vla.spaces import ACTION_DIM
 from vla.transforms import actions_in_slots

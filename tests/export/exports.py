@@ -14,7 +14,8 @@ from vla.export.engine import make_session
 from vla.export.graphs import MEMORY, STEPS, PolicyPrefix, Sizes, exportable, names_of, random_inputs
 from vla.export.steps import ExportedSteps
 from vla.export.tracing import trace
-from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyNet
 
 #: Heads, blocks, compressions and projectors on a small backbone of patches.
 CHOICES = {

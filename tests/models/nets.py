@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from vla import spaces
-from vla.models.policy_net import PolicyInputs, PolicyLabels, PolicyNet, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyInputs, PolicyLabels, PolicyNet
 
 ACTION_INDEX = (0, 1, 2, 5, 39)
 VOCABULARY = ["<pad>", "<unk>", "blue", "cube", "red", "the"]

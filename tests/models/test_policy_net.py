@@ -8,7 +8,8 @@ import torch
 from tests.models.nets import ACTION_INDEX, make_batch, make_net, net_config, noise
 from vla import spaces
 from vla.errors import ConfigError, UnknownNameError
-from vla.models.policy_net import PolicyNetConfig, Things
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import Things
 
 
 def test_a_tiny_policy_overfits_a_batch():

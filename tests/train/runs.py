@@ -13,7 +13,8 @@ import torch
 from tests.data.worlds import make_arm, make_episode
 from vla.data.mixture import SourceConfig
 from vla.data.store import EpisodeStore
-from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyNet
 from vla.train.config import AugmentConfig, BudgetConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from vla.train.cotraining import build_cotraining
 from vla.train.examples import example_source

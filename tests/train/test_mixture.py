@@ -15,7 +15,8 @@ from vla.eval.grid import EvalConfig
 from vla.eval.groups import Group
 from vla.eval.records import EpisodeKey
 from vla.eval.runners import GroupRunner
-from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyNet
 from vla.train.loop import train
 from vla.train.processes import ProcessGroup
 from vla.train.record import load_run_config

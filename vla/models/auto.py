@@ -32,7 +32,8 @@ from vla.models.backbones import DESCRIPTION, build_backbone, with_description
 from vla.models.backbones.words import Tokens
 from vla.models.examples import show_examples
 from vla.models.heads.history import Past
-from vla.models.policy_net import PolicyInputs, PolicyNet, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyInputs, PolicyNet
 from vla.models.saving import PROCESSOR_FILE, TRANSFORMERS_FILE, load_policy, save_policy, transformers_files
 from vla.transforms import actions_from_slots, stack_images, state_in_slots
 from vla.types import ActionChunk, Episode, Observation
@@ -50,7 +51,7 @@ class VlaConfig(PretrainedConfig):
     """``config.json`` of a policy directory; everything else is in the contract beside it.
 
     Args:
-        network: JSON of :class:`vla.models.policy_net.PolicyNetConfig`, the same as the contract's.
+        network: JSON of :class:`vla.models.net_config.PolicyNetConfig`, the same as the contract's.
     """
 
     model_type = "vla"

@@ -19,7 +19,8 @@ from vla.errors import CheckpointError, ConfigError, DivergenceError
 from vla.files import replace_directory
 from vla.models.backbones import FROM_SCRATCH, keep_description, with_description
 from vla.models.lora import merge_lora
-from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyNet
 
 TRANSFORMERS_FILE, PROCESSOR_FILE = "config.json", "preprocessor_config.json"
 

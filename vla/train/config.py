@@ -10,7 +10,7 @@ from typing import Any
 from vla.data.mixture import SourceConfig
 from vla.data.statistics import Mode
 from vla.errors import ConfigError, UnknownNameError
-from vla.models.policy_net import DEFAULT_STATE_SLOTS
+from vla.models.net_config import DEFAULT_STATE_SLOTS
 from vla.text import quoted
 from vla.train.cotrain_config import CotrainConfig
 from vla.train.judging import JudgeConfig
@@ -102,7 +102,7 @@ class ModelConfig:
             :class:`vla.models.heads.HeadConfig`.
         action_vocabulary: ids at most of the codec that the fast head's training actions are fitted with.
 
-    The rest is described in :class:`vla.models.policy_net.PolicyNetConfig`.
+    The rest is described in :class:`vla.models.net_config.PolicyNetConfig`.
     """
 
     backbone: str = "tiny"

@@ -15,7 +15,7 @@ from vla.data.source import EpisodeInfo, EpisodeSource
 from vla.data.windows import WindowDataset
 from vla.models.backbones.in_context import Demonstrations, InContextBackbone
 from vla.models.examples import demonstrations, example_steps
-from vla.models.policy_net import PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
 from vla.train.setup import open_windows
 from vla.train.vlm import ExamplesConfig
 

@@ -27,7 +27,8 @@ from tqdm import tqdm
 from vla.contract import PolicyContract
 from vla.errors import CheckpointError
 from vla.files import exclusive, read_json, write_json
-from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyNet
 from vla.models.saving import save_policy
 from vla.train.checkpoint import list_checkpoints
 from vla.train.config import TrainConfig

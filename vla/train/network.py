@@ -9,7 +9,7 @@ from vla.embodiment import Embodiment
 from vla.errors import ConfigError
 from vla.models.backbones import FROM_SCRATCH
 from vla.models.heads import HeadConfig
-from vla.models.policy_net import PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
 from vla.train.config import ModelConfig, TrainConfig
 from vla.train.vlm import vlm_settings, with_examples
 

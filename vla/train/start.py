@@ -10,7 +10,8 @@ import torch
 from vla.contract import PolicyContract
 from vla.embodiment import compatible
 from vla.errors import IncompatibleError
-from vla.models.policy_net import PolicyNet, PolicyNetConfig
+from vla.models.net_config import PolicyNetConfig
+from vla.models.policy_net import PolicyNet
 from vla.models.saving import load_policy
 
 #: Settings of the network that decide nothing once it is trained ...

@@ -108,7 +108,7 @@ def run_task(policy: Policy, task: str, clock: Clock, episodes: int) -> list[dic
             through = run_loop(judged, executor, safety, max_steps=limit, realtime=real)
             turn_s = (time.monotonic() - began) / through.steps
             direct = SimRobot(env, seed=seed)
-            direct_end = run_loop(direct, executor, SafetyEnvelope(env.embodiment), max_steps=limit)
+            direct_end = run_loop(direct, executor, SafetyEnvelope.of(direct), max_steps=limit)
             rows.append(
                 {
                     "task": task, "clock": clock, "seed": seed, "driver": through.success,

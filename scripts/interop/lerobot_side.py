@@ -48,7 +48,7 @@ class TabletopArm(Robot):
         super().__init__(config)
         self._env = TabletopSuite().make(config.task, config.arm, image_size=64)
         self._robot = SimRobot(self._env, seed=config.seed, options={"variant": "base", "wording": "train"})
-        self._envelope = SafetyEnvelope(self._env.embodiment)
+        self._envelope = SafetyEnvelope.of(self._robot)
         self._reading = None
         self._digest, self.steps = hashlib.sha256(), 0
         self.over = threading.Event()

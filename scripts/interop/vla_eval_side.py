@@ -44,7 +44,7 @@ class Tabletop(StepBenchmark):
 
     def reset(self, task):
         self._robot = SimRobot(self._env, seed=task["seed"], options={"variant": "base", "wording": "train"})
-        self._envelope = SafetyEnvelope(self._env.embodiment)
+        self._envelope = SafetyEnvelope.of(self._robot)
         self._reading, self._digest, self._steps = self._robot.connect(), hashlib.sha256(), 0
         return self._reading
 

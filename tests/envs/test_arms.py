@@ -6,11 +6,17 @@ import mujoco
 import numpy as np
 import pytest
 
+from vla.control.geometry import PoseChecks
+from vla.control.safety import SafetyEnvelope
 from vla.errors import UnknownNameError
+from vla.robots.sim import SimRobot
 from vla_envs.tabletop.arms import ARM_NAMES, ArmModel, load_arm, open_gripper
+from vla_envs.tabletop.arms.geometry import tabletop_geometry
 from vla_envs.tabletop.arms.ik import ToolIK, rotation_error
 from vla_envs.tabletop.arms.model import TOOL_DOWN
 from vla_envs.tabletop.arms.verify import verify_arm
+from vla_envs.tabletop.env import TabletopEnv
+from vla_envs.tabletop.suite import TabletopSuite
 
 PI = np.pi
 FAST_STEP_M = 0.03  # per control step of 0.1 s
@@ -448,3 +454,30 @@ def test_grasped_thing_is_lifted_and_held_by_friction(arm: ArmModel, kind: str, 
     assert np.linalg.norm((cell.thing - cell.tcp) - grip) < 0.01
     cell.wait(0.6, arm.gripper_open_ctrl)
     assert cell.thing[2] < 0.1
+
+
+@pytest.mark.parametrize("name", ARM_NAMES)
+def test_the_safety_envelope_looks_at_joints_and_collisions_of_a_simulated_arm(name: str) -> None:
+    robot = SimRobot(TabletopSuite().make("pick", name, render=False), seed=3)
+    envelope = SafetyEnvelope.of(robot)
+    assert {"joint", "collision", "range", "workspace"} <= set(envelope.checks)
+    env, action = robot.env, np.array([0.02, -0.02, -0.03, 0.1, -1], np.float32)
+    assert isinstance(env, TabletopEnv)
+    robot.connect()
+    for _ in range(3):
+        predicted = robot.predict_joints(action)
+        np.testing.assert_array_equal(robot.predict_joints(action), predicted)  # asking changes nothing
+        robot.command(action)
+        np.testing.assert_allclose(env.data.ctrl[env._arm_ctrl], predicted, atol=1e-9)
+    robot.close()
+
+
+def test_shapes_of_an_arm_that_lies_on_the_table_breach_the_collision_check() -> None:
+    arm, geometry = load_arm("ur5e"), tabletop_geometry("ur5e")
+    assert geometry is not None
+    embodiment = TabletopSuite().make("pick", "ur5e", render=False).embodiment
+    checks = PoseChecks(geometry, embodiment, ("joint", "collision"))
+    assert not any(checks.breaches(arm.home_q).values())
+    lying = arm.home_q.copy()
+    lying[1] += 1.2  # the shoulder lowers the elbow through the table
+    assert checks.breaches(lying)["collision"] > 0.01

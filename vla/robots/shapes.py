@@ -17,16 +17,7 @@ TABLE = "table"
 
 
 def arm_geometry(path: str | Path, joint_names: Sequence[str], tcp_site: str) -> ArmGeometry:
-    """Shapes of the arm at ``path``, on a table whose top is at z = 0 of its world.
-
-    Every shape of the model counts. Not looked at are bodies with fewer than ``NEAR`` joints between them
-    (their shapes overlap where they are joined), the parts of the gripper among themselves, the base on the
-    table, and the gripper on the table: it works there, and the box keeps its centre above.
-
-    Args:
-        path: MJCF without meshes.
-        joint_names: from base to wrist.
-        tcp_site: at the tool centre, on the gripper.
+    """Shapes of the arm in the MJCF file at ``path``; see :func:`geometry_of`.
 
     Raises:
         EmbodimentError: no such file, joint or site, or the model holds meshes.
@@ -35,11 +26,29 @@ def arm_geometry(path: str | Path, joint_names: Sequence[str], tcp_site: str) ->
         spec = mujoco.MjSpec.from_file(str(path))
     except (ValueError, OSError) as error:
         raise EmbodimentError(f"The arm model {path} cannot be loaded: {error}") from error
+    return geometry_of(spec, joint_names, tcp_site)
+
+
+def geometry_of(spec: mujoco.MjSpec, joint_names: Sequence[str], tcp_site: str) -> ArmGeometry:
+    """Shapes of an arm on a table whose top is at z = 0 of its world.
+
+    Every shape of the model counts. Not looked at are bodies with fewer than ``NEAR`` joints between them
+    (their shapes overlap where they are joined), the parts of the gripper among themselves, the base on the
+    table, and the gripper on the table: it works there, and the box keeps its centre above.
+
+    Args:
+        spec: without meshes; changed.
+        joint_names: from base to wrist.
+        tcp_site: at the tool centre, on the gripper.
+
+    Raises:
+        EmbodimentError: no such joint or site, or the model holds meshes.
+    """
     site = spec.site(tcp_site)
     missing = [name for name in joint_names if spec.joint(name) is None] + [tcp_site] * (site is None)
     if missing or spec.meshes:
         wrong = f"lacks {missing}" if missing else "has meshes, which are not looked at"
-        raise EmbodimentError(f"The arm model {path} {wrong}.")
+        raise EmbodimentError(f"The arm model {spec.modelname!r} {wrong}.")
     for exclude in list(spec.excludes):
         spec.delete(exclude)
     for geom in spec.geoms:

@@ -114,7 +114,7 @@ class InspectSim:
         self, suite: str = "tabletop", task: str = "place", arm: str = "panda", image_size: int = 64
     ) -> None:
         self._env: Env = registry.suite(suite).make(task, arm, image_size=image_size)
-        self._envelope = SafetyEnvelope(self._env.embodiment)
+        self._envelope = SafetyEnvelope.of(SimRobot(self._env, seed=0))
         self._robot: SimRobot | None = None
         self._reading: Reading | None = None
         self.info = ir.EmbodimentInfo(

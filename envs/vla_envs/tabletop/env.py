@@ -11,12 +11,14 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from vla.control.geometry import ArmGeometry
 from vla.embodiment import Embodiment
 from vla.errors import EnvError
 from vla.interfaces import Wording
 from vla.pictures import UndrawnPictures
 from vla_envs.tabletop import labels, snapshot
 from vla_envs.tabletop.arms import ArmModel, load_arm, open_gripper
+from vla_envs.tabletop.arms.geometry import tabletop_geometry
 from vla_envs.tabletop.arms.ik import ToolIK
 from vla_envs.tabletop.cameras import SceneRenderer, camera_name
 from vla_envs.tabletop.embodiments import tabletop_embodiment
@@ -202,6 +204,16 @@ class TabletopEnv(gymnasium.Env):
         self._others = []
         self._already = self._achieved_goals()
 
+    @property
+    def geometry(self) -> ArmGeometry | None:
+        """Shapes of the arm and the table, for the safety envelope."""
+        return tabletop_geometry(self.arm.name)
+
+    def predict_joints(self, action: np.ndarray) -> np.ndarray:
+        """float64 [n] rad: the joint targets that an action leads to; nothing moves."""
+        position, yaw = self._aim(action)
+        return self._ik.solve(self._q_command, position, yaw)
+
     def current_info(self) -> dict[str, Any]:
         """What ``info`` would say now, for instance after :meth:`set_instruction`."""
         return self._info(clipped=0)
@@ -349,10 +361,15 @@ class TabletopEnv(gymnasium.Env):
     def _command(self, action: np.ndarray) -> None:
         """Integrate the tool target and solve for joint targets."""
         world = self.world
-        world.commanded = np.clip(world.commanded + action[:3], self._low, self._high)
-        world.commanded_yaw = float(np.clip(world.commanded_yaw + action[3], -_MAX_YAW_RAD, _MAX_YAW_RAD))
+        world.commanded, world.commanded_yaw = self._aim(action)
         self._gripper_command = float(action[4])
         self._q_command = self._ik.solve(self._q_command, world.commanded, world.commanded_yaw)
+
+    def _aim(self, action: np.ndarray) -> tuple[np.ndarray, float]:
+        """Position [3] m and yaw, rad, that the tool is sent to by an action."""
+        position = np.clip(self.world.commanded + action[:3], self._low, self._high)
+        yaw = float(np.clip(self.world.commanded_yaw + action[3], -_MAX_YAW_RAD, _MAX_YAW_RAD))
+        return position, yaw
 
     def _simulate(self) -> None:
         data, arm = self.data, self.arm

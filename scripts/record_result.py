@@ -40,6 +40,11 @@ def measured(summary: dict[str, Any]) -> str:
     for condition, group in summary["overall"].items():
         name, rate = worst_cell(summary, condition)
         parts.append(f"{condition}: {percent(group['success'])}, worst cell {name} {percent(rate)}")
+    for condition, mean in summary.get("mean_of_levels", {}).items():
+        levels = [
+            f"{level} {percent(group[condition]['success'])}" for level, group in summary["by_level"].items()
+        ]
+        parts.append(f"mean of {len(levels)} levels {100 * mean:.1f} % ({', '.join(levels)})")
     return "; ".join(parts)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from vla.errors import MissingExtraError, RobotError
 from vla.robots.ros_link import TRIGGER, Board, Heard
 
-_OPEN_S, _ROSAPI_S = 5.0, 1.0
+_OPEN_S, _CLOSE_S, _ROSAPI_S = 5.0, 0.5, 1.0
 _MAX_BYTES = 1 << 24
 _SUBSCRIBERS = ("/rosapi/subscribers", "rosapi_msgs/srv/Subscribers")
 
@@ -49,7 +49,13 @@ class RosbridgeLink:
         self._board = Board(list(self._subscriptions))
         try:
             self._socket = self._open.enter_context(
-                connect(self._url, open_timeout=_OPEN_S, max_size=_MAX_BYTES, compression=None)
+                connect(
+                    self._url,
+                    open_timeout=_OPEN_S,
+                    close_timeout=_CLOSE_S,
+                    max_size=_MAX_BYTES,
+                    compression=None,
+                )
             )
         except (OSError, WebSocketException, ValueError) as error:
             raise RobotError(

@@ -7,12 +7,14 @@ executed by real-time chunking and, to compare, by plain asynchronous execution 
 synchronous arm stands still on every border, and an ensemble has none). Jerk is that of the commanded tool:
 the second difference of the executed tool deltas over the third power of the period, m/s^3. Three actions in
 a row are a window: inside a chunk where all of them come from one, on a border otherwise; where the arm was
-held it has paused. What comes before the first chunk is left out. Exits 1 where real-time chunking misses the
-target.
+held it has paused. What comes before the first chunk is left out. How soon the policy is asked again decides
+how much of a chunk there is to continue: every one of the horizons is measured. Exits 1 where real-time
+chunking misses the target with all of them.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from dataclasses import dataclass
@@ -49,7 +51,7 @@ class Study:
         episodes: for each task and execution; the same scenes for each.
         first_seed: of the scenes.
         latency_s: of every answer.
-        execution_horizon: actions of each chunk after which the policy is asked again.
+        execution_horizons: actions of each chunk after which the policy is asked again.
         out: JSON file to write besides.
     """
 
@@ -59,7 +61,7 @@ class Study:
     episodes: int = 15
     first_seed: int = 50_000
     latency_s: float = 0.2
-    execution_horizon: int = 4
+    execution_horizons: tuple[int, ...] = (2, 3, 4)
     out: Path | None = None
 
 
@@ -99,7 +101,7 @@ study = tyro.cli(Study, description=__doc__)
 suite, policy = registry.suite("tabletop"), PolicySpec.parse(study.policy).build()
 image_size = policy.contract.image_size  # type: ignore[attr-defined]
 rows: dict[str, Any] = {}
-for execution in WAYS:
+for horizon, execution in itertools.product(study.execution_horizons, WAYS):
     inside, border, pauses, successes, steps = [], [], 0, 0, 0
     for task in study.tasks:
         env = suite.make(task, study.arm, image_size=image_size)
@@ -110,7 +112,7 @@ for execution in WAYS:
                 policy,
                 suite="tabletop",
                 key=EpisodeKey(task=task, embodiment=study.arm, seed=seed),
-                execution_horizon=study.execution_horizon,
+                execution_horizon=horizon,
                 execution=execution,
                 latency_s=(study.latency_s,),
                 hooks=(trace,),
@@ -119,7 +121,7 @@ for execution in WAYS:
             inside, border, pauses = inside + a, border + b, pauses + held
             successes, steps = successes + record.success, steps + record.steps
         env.close()
-    rows[execution] = {
+    rows[f"{execution}, {horizon}"] = {
         "inside_median": float(np.median(inside)),
         "border_median": float(np.median(border)),
         "inside_p95": float(np.percentile(inside, 95)),
@@ -130,21 +132,28 @@ for execution in WAYS:
         "steps": steps,
         "successes": f"{successes} of {len(study.tasks) * study.episodes}",
     }
-    print(execution, json.dumps(rows[execution]), flush=True)
-ratios = {name: rows[name]["ratio_of_medians"] for name in WAYS}
-met = ratios["rtc"] <= TARGET and not rows["rtc"]["held_between_chunks"]
+    print(execution, horizon, json.dumps(rows[f"{execution}, {horizon}"]), flush=True)
+ratios = {name: row["ratio_of_medians"] for name, row in rows.items()}
+smooth = [
+    name
+    for name, row in rows.items()
+    if name.startswith("rtc") and ratios[name] <= TARGET and not row["held_between_chunks"]
+]
 record_ = {
-    "claim": "With a policy that takes 200 ms real-time chunking moves without pauses and joins smoothly.",
+    "claim": "a policy that takes 200 ms, asked again after 2, 3 or 4 actions: pauses and smoothness of "
+    "chunk borders (the shipped policy)",
     "target": f"median jerk on a border <= {TARGET} x the median inside a chunk; no stillness between chunks",
-    "measured": ", ".join(
-        f"{name}: x {ratio:.2f}, {rows[name]['held_between_chunks']} still" for name, ratio in ratios.items()
+    "measured": "; ".join(
+        f"{name}: x {ratio:.2f} ({rows[name]['border_median']:.1f} on borders), "
+        f"{rows[name]['held_between_chunks']} still"
+        for name, ratio in ratios.items()
     ),
-    "met": met,
+    "met": bool(smooth),
     "command": f"python scripts/study_borders.py --latency-s {study.latency_s} --episodes {study.episodes} "
-    "--out docs/results/borders.json",
+    f"--first-seed {study.first_seed} --out docs/results/borders.json",
     "unit": "m/s^3 of the commanded tool",
     "policy": study.policy,
-    "execution_horizon": study.execution_horizon,
+    "execution_horizons": list(study.execution_horizons),
     "arm": study.arm,
     "tasks": list(study.tasks),
     "executions": rows,
@@ -152,4 +161,4 @@ record_ = {
 }
 if study.out is not None:
     study.out.write_text(json.dumps(record_, indent=1) + "\n")
-sys.exit(0 if met else 1)
+sys.exit(0 if smooth else 1)

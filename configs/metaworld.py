@@ -2,7 +2,7 @@
 
     scripts/setup_benchmark metaworld
     vla train configs/metaworld.py --out runs/metaworld
-    vla train configs/metaworld.py --out runs/metaworld_mt10 --data.generate.tasks mt10 --budget.minutes 30
+    vla train configs/metaworld.py --out runs/metaworld_mt10 --data.generate.tasks mt10
     vla eval --suite metaworld --policy runs/metaworld/policy --episodes 10 --failure-videos 0
 
 The arm runs at 80 Hz, and a task takes it 30 to 300 steps: chunks are long and half of one is executed. Its
@@ -52,6 +52,6 @@ def config() -> TrainConfig:
         ),
         augment=AugmentConfig(other_share=0.0),
         optim=OptimConfig(batch_size=64, lr=8e-4),
-        budget=BudgetConfig(steps=60_000, minutes=60.0),
+        budget=BudgetConfig(steps=60_000, minutes=30.0),
         checkpoint_minutes=5.0,
     )

@@ -20,6 +20,7 @@ from vla.robots.named import ArmSettings
 from vla.robots.ros2 import Ros2Robot, RosConfig, RosGripper
 from vla.robots.ros2_arm import load_arm_file, named, ros2_arm
 from vla.robots.ros_link import joints_of, trajectory
+from vla.session import HardwareConfig, SessionConfig, run_session
 from vla_envs.counterparts.ros.robot import CONFIG, counterpart_robot
 from vla_envs.counterparts.ros.system import JOINTS
 from vla_envs.counterparts.running import Counterpart, ros_counterpart
@@ -85,7 +86,7 @@ def test_a_far_target_is_approached_at_the_speed_limit(counterpart: Counterpart)
     robot.close()
 
 
-def test_stop_brings_the_arm_to_rest_calls_its_service_and_refuses_until_recovered(
+def test_stop_brings_the_arm_to_rest_calls_its_service_and_connect_ends_both(
     counterpart: Counterpart, robot: Ros2Robot
 ) -> None:
     robot.connect()
@@ -95,9 +96,24 @@ def test_stop_brings_the_arm_to_rest_calls_its_service_and_refuses_until_recover
     assert "stopped by a service" in counterpart.events()
     with pytest.raises(RobotError, match="connect"):
         robot.command(ASIDE)
-    assert robot.recover() == "ready"
+    seen = counterpart.state()["q"]
     robot.connect()
-    drive(robot, 2)
+    drive(robot, 5)
+    assert np.abs(counterpart.state()["q"] - seen).max() > 0.02
+
+
+def test_the_shipped_policy_drives_it_by_name(counterpart: Counterpart) -> None:
+    counterpart.fault("clear")
+    counterpart.set_scene("pick", 0)
+    before = np.array(counterpart.state()["q"])
+    hardware = HardwareConfig(
+        arm=ArmSettings(host=HOST, speed=1.0), embodiment="ur5e", confirmed=True, seconds=1.5
+    )
+    robot = "vla_envs.counterparts.ros.robot:named"
+    config = SessionConfig(robot=robot, policy="learned", planner="", hardware=hardware)
+    result = run_session(config, "pick up the red cube", say=lambda _: None)
+    assert result.loop.steps == 15
+    assert np.abs(np.array(counterpart.state()["q"]) - before).max() > 0.05
 
 
 def test_silence_stops_an_arm_that_has_far_to_go(counterpart: Counterpart) -> None:

@@ -85,8 +85,9 @@ class RosConfig:
         stale_s: joint states older than this mean that the connection or the broadcaster is lost.
         follow_rad, follow_s: an arm that is farther than this from all that it was told in this time does not
             follow: its controller is not active, rejects trajectories, or something is in the way.
-        stop_service, recover_service: ``std_srvs/srv/Trigger``, if the arm has any: called besides on
-            :meth:`Ros2Robot.stop` and by :meth:`Ros2Robot.recover`.
+        stop_service, recover_service: ``std_srvs/srv/Trigger``, if the arm has any. The first is called on
+            :meth:`Ros2Robot.stop` besides, the second by the :meth:`Ros2Robot.connect` after that, and by
+            :meth:`Ros2Robot.recover`.
     """
 
     joints: tuple[str, ...]
@@ -106,6 +107,8 @@ class RosConfig:
     def __post_init__(self) -> None:
         if not self.joints or len(set(self.joints)) < len(self.joints):
             raise ConfigError(f"RosConfig.joints are the arm's, each once: {self.joints}.")
+        if self.stop_service and not self.recover_service:
+            raise ConfigError("RosConfig.stop_service needs a recover_service: connect() ends what it began.")
         for name, low, high in (
             ("arrive", 0.1, 2.0),
             ("max_joint_speed", 0.01, 4.0),
@@ -173,10 +176,11 @@ class Ros2Robot:
         self._told: deque[tuple[float, np.ndarray]] = deque()
         self._instruction, self._speed_limited = "", 0
         self._stopped, self._fault = True, ""
+        self._stopped_there = False  # by our call of its stop service
         self._began = time.monotonic()
 
     def connect(self) -> Reading:
-        """Wait for joint states and for a controller that listens; nothing moves.
+        """Wait for joint states and for a controller that listens, end a stop of ours; nothing moves.
 
         Raises:
             RobotError: nobody there, joints missing, nobody listens to the trajectories, or the arm moves.
@@ -186,6 +190,8 @@ class Ros2Robot:
         try:
             self._link.open()
             self._wait_for_states()
+            if self._stopped_there:
+                self._call_recover()
             self._check_listeners()
             q, qd, _ = self._joints()
             if np.abs(qd).max() > 0.05:
@@ -265,6 +271,7 @@ class Ros2Robot:
         try:
             self._brake()
             if self.config.stop_service:
+                self._stopped_there = True
                 self._link.trigger(self.config.stop_service, 2.0 / self.embodiment.control_hz)
         except RobotError as error:  # it cannot be told: it ends its last trajectory and holds
             self._fault = self._fault or f"told to stop while {error}"
@@ -280,12 +287,11 @@ class Ros2Robot:
                 f"{self._name} has no recover service (RosConfig.recover_service): clear the fault there."
             )
         self._release()
-        self._link.open()
-        done, said = self._link.trigger(self.config.recover_service, _SERVICE_S)
-        self._release()
-        if not done:
-            raise RobotError(f"{self._name} refuses to recover: {said or 'it does not say why'}.")
-        return said
+        try:
+            self._link.open()
+            return self._call_recover()
+        finally:
+            self._release()
 
     def close(self) -> None:
         self.stop()
@@ -297,6 +303,13 @@ class Ros2Robot:
     @property
     def _name(self) -> str:
         return f"{self.embodiment.name!r} at {self.config.trajectory_topic}"
+
+    def _call_recover(self) -> str:
+        done, said = self._link.trigger(self.config.recover_service, _SERVICE_S)
+        if not done:
+            raise RobotError(f"{self._name} refuses to recover: {said or 'it does not say why'}.")
+        self._stopped_there = False
+        return said
 
     def _joints(self) -> tuple[np.ndarray, np.ndarray, float]:
         """Angles and speeds [n], and the gripper's opening 0..1; RobotError where they are old or missing."""

@@ -21,7 +21,6 @@ JOINT_STATE = "sensor_msgs/msg/JointState"
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 NUMBERS = "std_msgs/msg/Float64MultiArray"
 TRIGGER = "std_srvs/srv/Trigger"
-PICTURE = "sensor_msgs/msg/CompressedImage"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from vla.errors import ConfigError
+from vla.robots.named import ArmSettings
 from vla.robots.ros2 import Ros2Robot, RosConfig, RosGripper
 from vla.robots.ros2_arm import ros2_arm
 from vla.robots.ur5e import ur5e_embodiment
@@ -46,3 +50,14 @@ def counterpart_robot(
     devices = {camera.name: CounterpartCamera(camera.name, host) for camera in embodiment.cameras}
     url = "" if rclpy else f"ws://{host}:9090"
     return ros2_arm("ur5e", CONFIG, url=url, embodiment=embodiment, cameras=devices)
+
+
+def named(settings: ArmSettings) -> Ros2Robot:
+    """``--robot vla_envs.counterparts.ros.robot:named --host ADDRESS``: with its own cameras."""
+    settings.need("host")
+    if settings.cameras:
+        raise ConfigError("The counterpart has cameras of its own: leave --cameras out.")
+    arm = settings.arm(ur5e_embodiment())
+    devices = {camera.name: CounterpartCamera(camera.name, settings.host) for camera in arm.cameras}
+    config = replace(CONFIG, deadman_s=settings.deadman_s(CONFIG.deadman_s, arm.control_hz))
+    return ros2_arm("ur5e", config, url=f"ws://{settings.host}:9090", embodiment=arm, cameras=devices)

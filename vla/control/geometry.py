@@ -6,6 +6,7 @@ for sixty geoms.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,16 @@ class Predicting(Protocol):
         ...
 
 
+@functools.lru_cache(maxsize=16)
+def _compiled(geometry: ArmGeometry) -> Any:
+    """Its ``mujoco.MjModel``, shared by all that look at it: an evaluation makes an envelope an episode."""
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string(geometry.mjcf)
+    model.geom_margin[:] = geometry.margin_m
+    return model
+
+
 class PoseChecks:
     """By how much poses break each limit.
 
@@ -88,13 +99,12 @@ class PoseChecks:
 
         self._mujoco, self.checks = mujoco, tuple(checks)
         try:
-            self._model = mujoco.MjModel.from_xml_string(geometry.mjcf)
+            self._model = _compiled(geometry)
         except ValueError as error:
             raise ConfigError(f"The geometry of {embodiment.name!r} is no MJCF: {error}") from error
         self._data = mujoco.MjData(self._model)
         self._address = np.array([_joint(self._model, name) for name in geometry.joints])
         self._margin_m = geometry.margin_m
-        self._model.geom_margin[:] = geometry.margin_m
         self._site = _site(self._model, geometry.tcp_site) if geometry.tcp_site else None
         joints = joint_field(embodiment)
         if joints is None or joints.size != len(geometry.joints):
